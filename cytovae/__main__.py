@@ -1,0 +1,6 @@
+"""``python -m cytovae``."""
+
+from cytovae.cli import main
+
+if __name__ == "__main__":
+    main()

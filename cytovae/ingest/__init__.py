@@ -1,0 +1,1 @@
+"""Raw screens to cells: layouts, images, nuclei, patches, and a simulated screen."""

@@ -1,0 +1,1 @@
+"""Where data and networks meet: bundles, sampling, training, embedding."""

@@ -1,0 +1,1 @@
+"""Networks and losses; nothing here touches the disk."""

@@ -1,0 +1,1 @@
+"""Embeddings to profiles, whitening, and the mechanism-of-action benchmark; memory only, no torch."""

@@ -1,0 +1,1 @@
+"""The blinded real-or-synthetic quiz: deck, answers, score."""

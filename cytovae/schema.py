@@ -1,0 +1,163 @@
+"""The vocabulary: column names, treatment names and the checks every table passes.
+
+Columns whose names start with ``Metadata_`` (and ``cell_id``) are metadata; every other column of a
+profile table is a feature. Concentrations are in micromolar (uM); positions in pixels (px).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cytovae.errors import SelectionError, TableError
+
+CELL_ID = "cell_id"
+PLATE = "Metadata_Plate"
+WELL = "Metadata_Well"
+SITE = "Metadata_Site"
+BATCH = "Metadata_Batch"
+REPLICATE = "Metadata_Replicate"
+COMPOUND = "Metadata_Compound"
+CONCENTRATION = "Metadata_Concentration"
+MOA = "Metadata_MoA"
+TREATMENT = "Metadata_Treatment"
+OBJECT = "Metadata_ObjectNumber"
+CENTER_Y = "Metadata_CenterY_px"
+CENTER_X = "Metadata_CenterX_px"
+FIELD = "Metadata_Field"
+BLANK = "Metadata_Blank"
+N_CELLS = "Metadata_CellCount"
+N_WELLS = "Metadata_WellCount"
+
+STATUS = "status"
+REASON = "reason"
+CODE = "code"
+
+CELL_COLUMNS = (
+    CELL_ID,
+    FIELD,
+    PLATE,
+    WELL,
+    SITE,
+    REPLICATE,
+    BATCH,
+    COMPOUND,
+    CONCENTRATION,
+    TREATMENT,
+    MOA,
+    OBJECT,
+    CENTER_Y,
+    CENTER_X,
+    BLANK,
+)
+"""Columns of ``cells.parquet``, in order."""
+
+FIELD_COLUMNS = (
+    FIELD,
+    PLATE,
+    WELL,
+    SITE,
+    REPLICATE,
+    BATCH,
+    COMPOUND,
+    CONCENTRATION,
+    TREATMENT,
+    MOA,
+    STATUS,
+    CODE,
+    REASON,
+    N_CELLS,
+)
+"""Columns of ``fields.parquet`` beside one ``path_<channel>`` column per channel."""
+
+UNKNOWN_MOA = "unknown"
+
+_BATCH = re.compile(r"^(week\d+)(?:_|$)", re.IGNORECASE)
+
+
+def batch_of(plate: str) -> str:
+    """The experimental batch of a plate: the ``WeekN`` its name starts with, else the plate itself.
+
+    Examples
+    --------
+    >>> batch_of("Week4_27861"), batch_of("P-017")
+    ('Week4', 'P-017')
+    """
+    found = _BATCH.match(str(plate))
+    return found.group(1) if found else str(plate)
+
+
+def treatment_name(compound: str, concentration: float) -> str:
+    """The name of a compound at a concentration (uM), as users write it.
+
+    Examples
+    --------
+    >>> treatment_name("taxol", 0.3), treatment_name("DMSO", 0.0)
+    ('taxol@0.3', 'DMSO@0')
+    """
+    return f"{compound}@{float(concentration):g}"
+
+
+def parse_treatment(text: str) -> tuple[str, float]:
+    """A treatment name taken apart again.
+
+    Returns
+    -------
+    tuple of (str, float)
+        Compound, and concentration in uM.
+
+    Raises
+    ------
+    SelectionError
+        The text has no ``@`` or what follows the last one is no number.
+
+    Examples
+    --------
+    >>> parse_treatment("taxol@0.3")
+    ('taxol', 0.3)
+    """
+    compound, at, number = text.rpartition("@")
+    try:
+        if not at or not compound:
+            raise ValueError
+        return compound, float(number)
+    except ValueError:
+        raise SelectionError(
+            f"a treatment is written compound@concentration in uM, such as 'taxol@0.3', not {text!r}"
+        ) from None
+
+
+def feature_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of a profile table that are features: all but ``cell_id`` and ``Metadata_*``."""
+    return [c for c in table.columns if c != CELL_ID and not str(c).startswith("Metadata_")]
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Refuse a table that lacks columns.
+
+    Raises
+    ------
+    TableError
+        Names every missing column and what there is instead.
+    """
+    missing = [c for c in columns if c not in table.columns]
+    if missing:
+        have = ", ".join(map(str, list(table.columns)[:12]))
+        raise TableError(f"{what} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {have}")
+
+
+def require_unique(table: pd.DataFrame, column: str, what: str) -> None:
+    """Refuse a table in which an id stands twice.
+
+    Raises
+    ------
+    TableError
+        Names the first repeated id and how many there are.
+    """
+    twice = table[column][table[column].duplicated()]
+    if len(twice):
+        raise TableError(
+            f"{what} repeats {len(twice)} values of {column}, the first {twice.iloc[0]!r}; they must differ"
+        )

@@ -1,0 +1,276 @@
+"""A screen on disk: open it, find, read and write its artefacts, each whole and with its provenance.
+
+Nothing here knows how an artefact is made. A file or folder is written beside its place and renamed into it,
+so a reader sees the old one or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytovae import __version__, schema
+from cytovae.config import ScreenRecord, from_dict, to_dict
+from cytovae.errors import ConfigError, ScreenError, did_you_mean
+
+LAYOUT_VERSION = 1
+_KEY = b"cytovae"
+
+
+def provenance(
+    step: str, *, config: dict[str, Any] | None = None, inputs: dict[str, str] | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """The record that travels inside an output: what made it, from what, how.
+
+    Parameters
+    ----------
+    step : str
+        The verb, such as ``embed``.
+    config : dict, optional
+        Its options as JSON types.
+    inputs : dict of str to str, optional
+        Name -> sha256 of what it read.
+    seed : int, optional
+        Of its randomness.
+    """
+    return {"cytovae": __version__, "step": step, "config": config or {}, "inputs": inputs or {}, "seed": seed}
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it into place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a fresh folder beside `path` to fill; it takes the place of `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        if path.exists():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            os.replace(path, old)
+            os.replace(beside, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(beside, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document, whole, with sorted keys."""
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame, record: dict[str, Any]) -> None:
+    """Write a table as parquet, whole, with its provenance in the file's metadata."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: json.dumps(record).encode()})
+    with whole_file(path) as beside:
+        pq.write_table(arrow, beside)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a parquet table.
+
+    Raises
+    ------
+    ScreenError
+        The file is missing or no parquet.
+    """
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except FileNotFoundError:
+        raise ScreenError(f"{path} is missing") from None
+    except (pa.ArrowInvalid, OSError) as broken:
+        raise ScreenError(f"{path} cannot be read as parquet: {str(broken).splitlines()[0]}") from None
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """The provenance inside a parquet table, or an empty dict where it carries none."""
+    raw = (pq.read_schema(path).metadata or {}).get(_KEY)
+    return json.loads(raw) if raw else {}
+
+
+class Screen:
+    """A screen folder.
+
+    Use `Screen.open` for one that exists, `Screen.create` for a new one.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    record : ScreenRecord
+        The content of its ``screen.json``.
+    """
+
+    def __init__(self, path: Path, record: ScreenRecord) -> None:
+        self.path = path
+        self.record = record
+
+    @classmethod
+    def open(cls, path: str | Path) -> Screen:
+        """Open a screen.
+
+        Raises
+        ------
+        ScreenError
+            There is no folder, no ``screen.json`` in it, or one that cannot be understood.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise ScreenError(f"there is no screen at {path}: make one with 'cytovae ingest' or 'cytovae demo'")
+        try:
+            values = json.loads((path / "screen.json").read_text())
+            if values.get("version") != LAYOUT_VERSION:
+                raise ScreenError(
+                    f"{path} has layout version {values.get('version')}; this cytovae reads {LAYOUT_VERSION}"
+                )
+            return cls(path, from_dict(ScreenRecord, values))
+        except FileNotFoundError:
+            raise ScreenError(f"{path} is no screen: it has no screen.json; 'cytovae ingest' makes one") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, ConfigError) as broken:
+            raise ScreenError(f"{path / 'screen.json'} cannot be understood: {broken}") from None
+
+    @classmethod
+    def create(cls, path: str | Path, record: ScreenRecord) -> Screen:
+        """Make the folder and its record; what is already in the folder stays."""
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "screen.json", to_dict(record))
+        return cls(path, record)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def cells_path(self) -> Path:
+        return self.path / "cells.parquet"
+
+    @property
+    def fields_path(self) -> Path:
+        return self.path / "fields.parquet"
+
+    @property
+    def patches_path(self) -> Path:
+        return self.path / "patches"
+
+    def cells(self) -> pd.DataFrame:
+        """One row per cell, in the order of the patches (``schema.CELL_COLUMNS``)."""
+        return read_table(self.cells_path)
+
+    def fields(self) -> pd.DataFrame:
+        """One row per field, with status and reason; empty for a screen made of crops without fields."""
+        return read_table(self.fields_path)
+
+    def cells_digest(self) -> str:
+        """The sha256 of ``cells.parquet``: what embeddings and profiles must agree on."""
+        if not self.cells_path.exists():
+            raise ScreenError(f"{self.path} holds no cells; run 'cytovae ingest' first")
+        return digest_file(self.cells_path)
+
+    def models(self) -> list[str]:
+        """Names of the models this screen has been embedded with, sorted."""
+        root = self.path / "embeddings"
+        return sorted(p.name for p in root.iterdir() if (p / "embeddings.npy").exists()) if root.is_dir() else []
+
+    def embeddings_path(self, model: str) -> Path:
+        return self.path / "embeddings" / model
+
+    def write_embeddings(
+        self, model: str, cell_ids: list[str], embeddings: npt.NDArray[np.float32], record: dict[str, Any]
+    ) -> None:
+        """Write embeddings, whole: ``index.parquet`` (cell_id, with provenance) beside ``embeddings.npy``.
+
+        Parameters
+        ----------
+        cell_ids : list of str
+            Length n.
+        embeddings : (n, d) float32
+        record : dict
+            From `provenance`.
+        """
+        if len(cell_ids) != len(embeddings):
+            raise ScreenError(f"{len(cell_ids)} cell ids do not name {len(embeddings)} embeddings")
+        with whole_folder(self.embeddings_path(model)) as folder:
+            write_table(folder / "index.parquet", pd.DataFrame({schema.CELL_ID: cell_ids}), record)
+            np.save(folder / "embeddings.npy", np.ascontiguousarray(embeddings, dtype=np.float32))
+
+    def embeddings(self, model: str) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
+        """The embedded cells.
+
+        Returns
+        -------
+        tuple of (DataFrame, (n, d) float32 memory map)
+            The cells' rows joined by ``cell_id``, in the order of the embeddings; and the embeddings.
+
+        Raises
+        ------
+        ScreenError
+            The model has not been run on this screen, or the screen's cells have changed since.
+        """
+        folder = self.embeddings_path(model)
+        if not (folder / "embeddings.npy").exists():
+            raise ScreenError(
+                f"{self.path} has no embeddings of {model!r}{did_you_mean(model, self.models())}; run 'cytovae embed' first"
+            )
+        made_from = read_provenance(folder / "index.parquet").get("inputs", {}).get("cells")
+        if made_from != self.cells_digest():
+            raise ScreenError(
+                f"the cells of {self.path} changed after {model!r} embedded them; run 'cytovae embed --overwrite'"
+            )
+        index = read_table(folder / "index.parquet")
+        cells = index.merge(self.cells(), on=schema.CELL_ID, how="left", validate="one_to_one")
+        return cells, np.load(folder / "embeddings.npy", mmap_mode="r")
+
+    def profiles_path(self, model: str, level: str, summary: str = "mean", whiten: str = "none") -> Path:
+        """Where a profile table lies; `level` is ``wells`` or ``treatments``."""
+        return self.path / "profiles" / model / f"{level}.{summary}.{whiten}.parquet"
+
+    def profiles(self, model: str, level: str, summary: str = "mean", whiten: str = "none") -> pd.DataFrame:
+        """A profile table, pycytominer-style: ``Metadata_*`` columns, every other column a feature."""
+        path = self.profiles_path(model, level, summary, whiten)
+        if not path.exists():
+            raise ScreenError(
+                f"{self.path} has no {level} profiles ({summary}, whiten {whiten}) of {model!r}; run 'cytovae profile' first"
+            )
+        return read_table(path)
+
+    def results_path(self, model: str) -> Path:
+        return self.path / "results" / model
+
+    def map_path(self, model: str, level: str, method: str) -> Path:
+        """Where a 2-D map lies; `level` is ``cells``, ``wells`` or ``treatments``, `method` ``umap`` or ``pca``."""
+        return self.path / "maps" / model / f"{level}.{method}.parquet"
