@@ -1,0 +1,55 @@
+# Everything a fresh machine needs is installed by these targets: Python 3.11 and pip are enough to begin with.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PORT   ?= 8501
+
+.PHONY: help demo test check bench lock chromium clean
+
+help:
+	@echo "make demo   install, make a simulated screen, open the app on port $(PORT)"
+	@echo "make test   install what the tests need (Chromium too) and run them all"
+	@echo "make check  ruff, mypy, import contracts"
+	@echo "make bench  the benchmarks"
+	@echo "make lock   write requirements.lock and requirements-dev.lock anew"
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/pip check
+	@touch $@
+
+demo: $(VENV)/run.stamp
+	$(BIN)/cytovae demo --dir data/demo --port $(PORT)
+
+# The browser tests drive Debian's Chromium; nothing else is taken from the system.
+chromium:
+	@command -v chromium >/dev/null 2>&1 || { \
+	  command -v apt-get >/dev/null 2>&1 || { \
+	    echo "The browser tests need Chromium on the PATH as 'chromium', and there is no apt-get to install it with:"; \
+	    echo "install Chromium by hand and run 'make test' again."; exit 1; }; \
+	  SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
+	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+
+test: $(VENV)/dev.stamp chromium
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock:
+	$(PYTHON) .ci/lock.py
+
+clean:
+	rm -rf $(VENV) data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
