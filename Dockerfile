@@ -1,0 +1,20 @@
+# The app as a small service: non-root, its own health check, screens mounted at /screens.
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+RUN python -m venv /opt/cytovae && /opt/cytovae/bin/pip install --no-cache-dir -r requirements.lock
+COPY cytovae cytovae
+COPY app app
+COPY models models
+RUN /opt/cytovae/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+RUN useradd --create-home --uid 10001 cytovae && mkdir -p /screens /var/cache/numba && chown cytovae /screens /var/cache/numba
+COPY --from=build /opt/cytovae /opt/cytovae
+ENV PATH=/opt/cytovae/bin:$PATH NUMBA_CACHE_DIR=/var/cache/numba PYTHONUNBUFFERED=1
+USER cytovae
+WORKDIR /screens
+EXPOSE 8501
+HEALTHCHECK --interval=15s --timeout=3s --start-period=300s \
+  CMD ["python", "-c", "import urllib.request as u; assert u.urlopen('http://127.0.0.1:8501/_stcore/health').read() == b'ok'"]
+CMD ["cytovae", "demo", "--dir", "/screens/demo", "--address", "0.0.0.0"]

@@ -1,0 +1,70 @@
+"""The command line as a whole: every verb is there, documented, and starts without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+VERBS = [
+    "app", "benchmark", "demo", "embed", "export", "fetch bbbc021", "info", "ingest bbbc021", "ingest crops",
+    "ingest loaddata", "interpolate", "phantom", "profile", "reconstruct", "train",
+]  # fmt: skip
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "cytovae", *words], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_of_the_contract_explains_itself(verb: str) -> None:
+    shown = run(*verb.split(), "--help")
+    assert shown.returncode == 0
+    assert "Usage" in shown.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_stands_in_the_readme(verb: str) -> None:
+    assert f"cytovae {verb}" in (ROOT / "README.md").read_text()
+
+
+def test_wrong_usage_is_status_2() -> None:
+    assert run("train").returncode == 2
+    assert run("no-such-verb").returncode == 2
+
+
+@pytest.mark.parametrize("words", [("info", "nowhere"), ("app", "nowhere"), ("embed", "nowhere", "no-bundle")])
+def test_failed_work_is_status_1_and_one_sentence(words: tuple[str, ...]) -> None:
+    failed = run(*words)
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert "nowhere" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("module", ["cytovae", "cytovae.cli", "cytovae.screen"])
+def test_start_up_imports_neither_torch_nor_umap_nor_streamlit(module: str) -> None:
+    heavy = "torch umap streamlit lightning_fabric sklearn matplotlib plotly cv2 scipy.stats".split()
+    script = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_help_imports_no_heavy_package() -> None:
+    heavy = "torch umap streamlit lightning_fabric sklearn matplotlib plotly cv2".split()
+    script = (
+        "import sys; sys.argv = ['cytovae', '--help']\n"
+        "from cytovae.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_layers_hold() -> None:
+    checked = subprocess.run([Path(sys.executable).parent / "lint-imports"], capture_output=True, text=True, cwd=ROOT)
+    assert checked.returncode == 0, checked.stdout
