@@ -47,13 +47,13 @@ def test_failed_work_is_status_1_and_one_sentence(words: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize("module", ["cytovae", "cytovae.cli", "cytovae.screen"])
 def test_start_up_imports_neither_torch_nor_umap_nor_streamlit(module: str) -> None:
-    heavy = "torch umap streamlit lightning_fabric sklearn matplotlib plotly cv2 scipy.stats".split()
+    heavy = ["torch", "umap", "streamlit", "lightning_fabric", "sklearn", "matplotlib", "plotly", "cv2", "scipy.stats"]
     script = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_help_imports_no_heavy_package() -> None:
-    heavy = "torch umap streamlit lightning_fabric sklearn matplotlib plotly cv2".split()
+    heavy = ["torch", "umap", "streamlit", "lightning_fabric", "sklearn", "matplotlib", "plotly", "cv2"]
     script = (
         "import sys; sys.argv = ['cytovae', '--help']\n"
         "from cytovae.cli import main\n"

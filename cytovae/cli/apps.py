@@ -17,7 +17,7 @@ import typer
 
 import cytovae
 from cytovae.cli import console
-from cytovae.errors import ConfigError, CytovaeError, ScreenError
+from cytovae.errors import ConfigError, CytovaeError
 from cytovae.screen import Screen
 
 ModelsOption = Annotated[
