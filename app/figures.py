@@ -1,0 +1,1 @@
+"""Tables -> plotly figures; nothing here reads disk or Streamlit's state."""

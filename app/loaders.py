@@ -1,0 +1,223 @@
+"""The app's one door to disk and models: cached reads, every cache bounded.
+
+What a cache hands out is shared by all sessions: read it, do not write into it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import streamlit as st
+
+from cytovae import schema
+from cytovae.errors import BundleError, CytovaeError, ScreenError
+from cytovae.ingest.patches import PatchStore
+from cytovae.screen import Screen
+
+if TYPE_CHECKING:
+    from cytovae.learn.bundle import Bundle
+
+SCREENS = "CYTOVAE_SCREENS"
+"""Environment variable: folders of screens, joined by ``os.pathsep``."""
+MODELS = "CYTOVAE_MODELS"
+"""Environment variable: the folder of model bundles."""
+
+
+def _stamp(*paths: Path) -> tuple[int, ...]:
+    """What changes when one of the files does: size and time of change; 0 where it is missing."""
+    marks: list[int] = []
+    for path in paths:
+        try:
+            seen = path.stat()
+            marks += [seen.st_mtime_ns, seen.st_size]
+        except OSError:
+            marks += [0, 0]
+    return tuple(marks)
+
+
+def _open_all() -> tuple[dict[str, Screen], list[str]]:
+    found: dict[str, Screen] = {}
+    broken: list[str] = []
+    for path in filter(None, os.environ.get(SCREENS, "").split(os.pathsep)):
+        try:
+            screen = Screen.open(path)
+            if not screen.cells_path.exists():
+                raise ScreenError(f"{path} holds no cells yet; run 'cytovae ingest' to fill it")
+            _cells(str(screen.path), _stamp(screen.cells_path))
+        except CytovaeError as refused:
+            broken.append(str(refused))
+            continue
+        name = screen.name if screen.name not in found else f"{screen.name} ({Path(path).name})"
+        found[name if name not in found else str(path)] = screen
+    return found, broken
+
+
+def screens() -> dict[str, Screen]:
+    """The screens that open, by name, in the order they were given."""
+    return _open_all()[0]
+
+
+def broken_screens() -> list[str]:
+    """One sentence for every screen that was given and does not open."""
+    return _open_all()[1]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _cells(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
+    table = Screen.open(path).cells()
+    schema.require_columns(table, schema.CELL_COLUMNS, f"{path}/cells.parquet")
+    schema.require_unique(table, schema.CELL_ID, f"{path}/cells.parquet")
+    return table
+
+
+def cells(screen: Screen) -> pd.DataFrame:
+    """The screen's cells; the position of a row is the row of its patch."""
+    return _cells(str(screen.path), _stamp(screen.cells_path))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _rows(path: str, stamp: tuple[int, ...]) -> pd.Series:
+    table = _cells(path, stamp)
+    return pd.Series(np.arange(len(table)), index=pd.Index(table[schema.CELL_ID]))
+
+
+def rows(screen: Screen, cell_ids: list[str]) -> npt.NDArray[np.int64]:
+    """Rows of cells by id.
+
+    Raises
+    ------
+    ScreenError
+        A cell is not in the screen.
+    """
+    index = _rows(str(screen.path), _stamp(screen.cells_path))
+    found = index.reindex(cell_ids)
+    if found.isna().any():
+        raise ScreenError(f"{screen.name} has no cell {found.index[found.isna()][0]!r}; choose one from its gallery")
+    return found.to_numpy(np.int64)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _store(path: str, stamp: tuple[int, ...]) -> PatchStore:
+    return PatchStore(Path(path))
+
+
+def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
+    """Raw patches by row of the screen's cells.
+
+    Returns
+    -------
+    (len(rows), H, W, C) uint16
+    """
+    folder = screen.patches_path
+    store = _store(str(folder), _stamp(folder, *sorted(folder.glob("part-*.npy"))[-1:]))
+    if len(store) != len(cells(screen)):
+        raise ScreenError(
+            f"{screen.path} has {len(cells(screen))} cells but {len(store)} patches; run 'cytovae ingest --overwrite'"
+        )
+    return store.read(rows)
+
+
+def models_dir() -> Path:
+    """The folder of model bundles."""
+    if given := os.environ.get(MODELS):
+        return Path(given)
+    from cytovae.learn import bundle
+
+    return Path(bundle.shipped_dir())
+
+
+def models(screen: Screen) -> list[str]:
+    """Names of the bundles at hand: those that the screen is embedded with first, each part sorted."""
+    folder = models_dir()
+    names = sorted(p.parent.name for p in folder.glob("*/config.json")) if folder.is_dir() else []
+    embedded = set(screen.models())
+    return [n for n in names if n in embedded] + [n for n in names if n not in embedded]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _bundle(path: str, stamp: tuple[int, ...]) -> Bundle:
+    from cytovae.learn import bundle
+
+    return bundle.load(Path(path))
+
+
+def bundle(name: str) -> Bundle:
+    """A model, ready to encode and decode; safe to use from several sessions at once.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or it cannot be used.
+    """
+    path = models_dir() / name
+    if not (path / "config.json").exists():
+        raise BundleError(f"there is no model {name!r} in {models_dir()}; 'cytovae train' makes one")
+    return _bundle(str(path), _stamp(path / "config.json", path / "weights.safetensors"))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def warm() -> None:
+    """Start loading the first model in the background, so that the first path does not wait for torch."""
+
+    def load() -> None:
+        for screen in screens().values():
+            for name in models(screen)[:1]:
+                try:
+                    model = bundle(name)
+                    model.decode(np.zeros((1, model.latent_size), np.float32))
+                except (CytovaeError, OSError, ValueError):
+                    return  # the page that needs it says why
+
+    threading.Thread(target=load, daemon=True, name="warm").start()
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _embeddings(
+    path: str, model: str, stamp: tuple[int, ...]
+) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    screen = Screen.open(path)
+    table, values = screen.embeddings(model)
+    return table, values, rows(screen, table[schema.CELL_ID].tolist())
+
+
+def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The embedded cells of a screen.
+
+    Returns
+    -------
+    tuple of (DataFrame, (n, d) float32, (n,) int64)
+        The cells in the order of the embeddings, the embeddings, and the cells' patch rows.
+    """
+    folder = screen.embeddings_path(model)
+    return _embeddings(str(screen.path), model, _stamp(screen.cells_path, folder / "embeddings.npy"))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _treatments(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
+    by = [schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
+    found = _cells(path, stamp)
+    grouped = found.groupby(by, dropna=False, sort=False, observed=True)
+    wells = found[[*by, schema.PLATE, schema.WELL]].drop_duplicates().groupby(by, dropna=False, sort=False)
+    table = pd.DataFrame({schema.N_CELLS: grouped.size(), schema.N_WELLS: wells.size()}).reset_index()
+    return table.sort_values([schema.MOA, schema.COMPOUND, schema.CONCENTRATION], ignore_index=True)
+
+
+def treatments(screen: Screen) -> pd.DataFrame:
+    """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells; by MoA."""
+    return _treatments(str(screen.path), _stamp(screen.cells_path))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document, or None where there is none or none that can be understood."""
+    import json
+
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
