@@ -1,0 +1,572 @@
+"""Does the nearest neighbour of a treatment share its mechanism of action? NSC, NSCB, mAP, intervals, Table 1.
+
+Rules of the count
+------------------
+- Controls take no part. Treatments are ranked by cosine similarity of their profiles.
+- NSC: a neighbour that shares the compound is held out. NSCB: one that shares the compound or any batch.
+- A treatment is *scored* if its mechanism is known and at least one admissible neighbour shares it; this depends on the
+  metadata alone, so every model is scored on the same treatments. Unscored treatments stay admissible neighbours,
+  unless their mechanism is unknown: a call that cannot be judged is no call.
+- Two similarities closer than `TIE` are a tie; the treatment whose name sorts first is taken, and the row says how many
+  tied. So row order never matters.
+- A profile of zeros has no direction: it is nobody's neighbour, and where it is scored it is scored as wrong.
+
+``results/<model>/calls.parquet``: one row per (summary, whiten, rule, treatment)
+---------------------------------------------------------------------------------
+``bundle``, ``summary`` (mean | mean+sd), ``whiten`` (none | plate | batch), ``rule`` (NSC | NSCB), then
+``Metadata_Treatment``, ``Metadata_Compound``, ``Metadata_Concentration``, ``Metadata_MoA``, ``Metadata_Batch``,
+``predicted`` (mechanism of the neighbour, None where there is none), ``neighbour`` (its treatment), ``cosine`` (to it),
+``own_neighbour`` and ``own_cosine`` (the nearest admissible one of the same mechanism), ``n_admissible``,
+``n_admissible_same`` (those of the same mechanism), ``n_tied``, ``scored`` (bool), ``correct`` (bool; False where not
+scored), ``reason`` (why not scored or not called, else "").
+
+``results/<model>/scores.json``
+-------------------------------
+::
+
+    {"model": "<name>",
+     "screen": {"name", "control", "n_cells", "n_blank", "n_wells", "n_treatments", "n_mechanisms",
+                "median_cells_per_treatment"},
+     "scores": [{"bundle", "summary", "whiten", "rule",
+                 "accuracy",                 fraction of the scored that are correct, 0 to 1; null where none is scored
+                 "ci95": [lo, hi],           bootstrap over compounds
+                 "n_correct", "n_scored", "n_treatments",
+                 "chance",                   a random admissible neighbour's expected accuracy
+                 "permutation": {"mean", "sd", "p", "n"},   mechanisms shuffled among compounds
+                 "not_above": ["<baseline>", ...]}],        baselines that score as high or higher (same rule)
+     "baselines": [{"baseline", "description", and the keys of a score}],
+     "map": [{"summary", "whiten", "rule", "moa", "map", "p", "p_corrected", "n_treatments"}],
+     "batch": [{"summary", "whiten", "by": "plate"|"batch", "score", "expected", "n_wells"}],
+     "confusion": [{"summary", "whiten", "rule", "true": [...], "predicted": [...], "counts": [[...], ...]}],
+     "whitening": [{"summary", "whiten", "group", "scope", "n_controls", "dimension", "regularisation"}],
+     "skipped": [{"summary", "whiten", "reason"}],
+     "verdicts": ["one sentence each, to be shown beside the numbers"],
+     "provenance": {...}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import ProfileError
+from cytovae.profiling.profiles import BATCH_SEPARATOR
+
+TIE = 1e-12
+"""Cosine similarities closer than this are equal."""
+
+N_BOOTSTRAP = 2_000
+N_PERMUTATIONS = 200
+N_NULL = 2_000
+
+_ROWS = 1_024
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which neighbours are held out.
+
+    Parameters
+    ----------
+    name : str
+        As in Table 1.
+    differ_by : tuple of str
+        Columns in none of which a treatment and its neighbour may agree.
+    """
+
+    name: str
+    differ_by: tuple[str, ...]
+
+
+NSC = Rule("NSC", (schema.COMPOUND,))
+"""Not the same compound."""
+NSCB = Rule("NSCB", (schema.COMPOUND, schema.BATCH))
+"""Not the same compound, nor any batch in common."""
+RULES = (NSC, NSCB)
+
+CALL_COLUMNS = (
+    schema.TREATMENT,
+    schema.COMPOUND,
+    schema.CONCENTRATION,
+    schema.MOA,
+    schema.BATCH,
+    "predicted",
+    "neighbour",
+    "cosine",
+    "own_neighbour",
+    "own_cosine",
+    "n_admissible",
+    "n_admissible_same",
+    "n_tied",
+    "scored",
+    "correct",
+    "reason",
+)
+
+
+class _Ranked:
+    """Treatments in the order of their names, with unit profiles and the masks of a rule."""
+
+    def __init__(self, treatments: pd.DataFrame, rule: Rule, control: str) -> None:
+        schema.require_columns(
+            treatments, [schema.TREATMENT, schema.COMPOUND, schema.MOA, *rule.differ_by], "the table of treatments"
+        )
+        schema.require_unique(treatments, schema.TREATMENT, "the table of treatments")
+        table = treatments[treatments[schema.COMPOUND] != control]
+        # By name: whatever the order of the rows, every sum below runs over the same numbers in the same order.
+        self.table = table.sort_values(schema.TREATMENT, ignore_index=True)
+        if len(self.table) < 2:
+            raise ProfileError(f"a benchmark needs at least two treatments beside {control!r}, not {len(self.table)}")
+        features = schema.feature_columns(treatments)
+        values = self.table[features].to_numpy(dtype=np.float64)  # (n, d)
+        if not np.isfinite(values).all():
+            bad = self.table.loc[~np.isfinite(values).all(axis=1), schema.TREATMENT].iloc[0]
+            raise ProfileError(f"the profile of {bad} holds values that are not finite; drop or impute them first")
+        norms = np.linalg.norm(values, axis=1)
+        self.zero = norms <= np.finfo(np.float64).tiny * 1e16
+        self.unit = np.where(self.zero[:, None], 0.0, values / np.where(self.zero, 1.0, norms)[:, None])
+        moa = self.table[schema.MOA].fillna(schema.UNKNOWN_MOA).astype(str)
+        self.moa = moa.to_numpy()
+        self.known = (moa != schema.UNKNOWN_MOA).to_numpy()
+        self.moa_codes = pd.factorize(moa, sort=True)[0]
+        self.members = [_membership(self.table[column]) for column in rule.differ_by]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def admissible(self, rows: slice) -> npt.NDArray[np.bool_]:
+        """(rows, n) bool: which treatments may be a neighbour of which, by metadata alone."""
+        ok = np.repeat(self.known[None, :], len(self.moa[rows]), axis=0)
+        for member in self.members:
+            ok &= (member[rows] @ member.T) == 0
+        ok[np.arange(len(ok)), np.arange(len(self))[rows]] = False
+        return ok
+
+    def cosines(self, rows: slice) -> npt.NDArray[np.float64]:
+        """(rows, n) cosine similarity; -inf to and from a profile of zeros."""
+        found = self.unit[rows] @ self.unit.T
+        found[:, self.zero] = -np.inf
+        found[self.zero[rows]] = -np.inf
+        return found
+
+    def blocks(self) -> list[slice]:
+        return [slice(start, min(start + _ROWS, len(self))) for start in range(0, len(self), _ROWS)]
+
+
+def _membership(column: pd.Series) -> npt.NDArray[np.float32]:
+    """(n, k) 0/1: which of the k distinct values each row has; a row may have several, joined by ``|``."""
+    split = [set(str(value).split(BATCH_SEPARATOR)) for value in column]
+    if column.name != schema.BATCH:
+        split = [{str(value)} for value in column]
+    codes = {value: k for k, value in enumerate(sorted(set().union(*split)))}
+    member = np.zeros((len(column), len(codes)), dtype=np.float32)
+    for row, values in enumerate(split):
+        member[row, [codes[v] for v in values]] = 1
+    return member
+
+
+def neighbours(treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO") -> pd.DataFrame:
+    """The call on every treatment: its nearest admissible neighbour and that one's mechanism.
+
+    Parameters
+    ----------
+    treatments : DataFrame
+        Treatment profiles; the rows of `control` are left out.
+    rule : Rule
+        `NSC`, `NSCB` or one's own.
+    control : str
+        Compound name of the controls.
+
+    Returns
+    -------
+    DataFrame
+        `CALL_COLUMNS`, one row per treatment, sorted by treatment.
+
+    Raises
+    ------
+    ProfileError
+        A profile is not finite, or fewer than two treatments are left.
+    TableError
+        A treatment stands twice, or a column is missing.
+    """
+    ranked = _Ranked(treatments, rule, control)
+    n = len(ranked)
+    names = ranked.table[schema.TREATMENT].to_numpy(dtype=object)
+    nearest, own = np.full(n, -1), np.full(n, -1)
+    cosine, own_cosine = np.full(n, np.nan), np.full(n, np.nan)
+    tied, total, same = np.zeros(n, dtype=int), np.zeros(n, dtype=int), np.zeros(n, dtype=int)
+    for rows in ranked.blocks():
+        here = np.arange(n)[rows]
+        ok = ranked.admissible(rows)
+        of_same = ok & (ranked.moa_codes[rows, None] == ranked.moa_codes[None, :])
+        similar = ranked.cosines(rows)
+        total[rows], same[rows] = ok.sum(axis=1), of_same.sum(axis=1)
+        tied[rows], nearest[rows], cosine[rows] = _first_of_the_nearest(similar, ok)
+        _, own[rows], own_cosine[rows] = _first_of_the_nearest(similar, of_same)
+        own[here[~ranked.known[rows]]] = -1
+    own_cosine[own < 0] = np.nan
+    scored = ranked.known & (same > 0)
+    called = nearest >= 0
+    correct = scored & called & (ranked.moa[nearest] == ranked.moa)
+    reason = np.select(
+        [~ranked.known, same == 0, ranked.zero, ~called],
+        [
+            "its mechanism is unknown",
+            f"no treatment of its mechanism is admissible under {rule.name}",
+            "its profile is all zeros: counted as wrong",
+            "every admissible profile is all zeros: counted as wrong",
+        ],
+        default="",
+    )
+    table = ranked.table[[schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA, schema.BATCH]].copy()
+    table[schema.MOA] = ranked.moa
+    return table.assign(
+        predicted=_named(ranked.moa, nearest),
+        neighbour=_named(names, nearest),
+        cosine=cosine,
+        own_neighbour=_named(names, own),
+        own_cosine=own_cosine,
+        n_admissible=total,
+        n_admissible_same=np.where(ranked.known, same, 0),
+        n_tied=tied,
+        scored=scored,
+        correct=correct,
+        reason=reason,
+    )[list(CALL_COLUMNS)]
+
+
+def _named(names: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> pd.Series:
+    """Names by row, None for row -1."""
+    return pd.Series([names[row] if row >= 0 else None for row in rows], dtype=object)
+
+
+def _first_of_the_nearest(
+    similar: npt.NDArray[np.float64], ok: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Per row: how many tie for nearest, the first of them (-1: none), and its similarity (nan: none)."""
+    masked = np.where(ok, similar, -np.inf)
+    best = masked.max(axis=1)
+    found = np.isfinite(best)
+    near = masked >= np.where(found, best - TIE, np.inf)[:, None]
+    first = np.where(found, near.argmax(axis=1), -1)
+    return np.where(found, near.sum(axis=1), 0), first, np.where(found, best, np.nan)
+
+
+def accuracy(calls: pd.DataFrame) -> float | None:
+    """The fraction of the scored treatments whose neighbour shares the mechanism; None where none is scored."""
+    n = int(calls["scored"].sum())
+    return float(calls["correct"].sum() / n) if n else None
+
+
+def chance(calls: pd.DataFrame) -> float | None:
+    """The expected accuracy of a neighbour drawn at random from the admissible ones; None where none is scored."""
+    scored = calls[calls["scored"]]
+    return float((scored["n_admissible_same"] / scored["n_admissible"]).mean()) if len(scored) else None
+
+
+def interval(
+    calls: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int = N_BOOTSTRAP, level: float = 0.95
+) -> tuple[float, float] | None:
+    """The bootstrap interval of the accuracy, compounds resampled with replacement and the calls kept.
+
+    Compounds, not treatments: the concentrations of a compound stand or fall together.
+
+    Returns
+    -------
+    tuple of (float, float) or None
+        None where fewer than two compounds are scored.
+    """
+    scored = calls[calls["scored"]]
+    by_compound = scored.groupby(schema.COMPOUND, sort=True)["correct"].agg(["sum", "size"])
+    k = len(by_compound)
+    if k < 2:
+        return None
+    drawn = rng.multinomial(k, np.full(k, 1 / k), size=n_bootstrap)  # (n_bootstrap, k)
+    right = drawn @ by_compound["sum"].to_numpy(dtype=float)
+    accuracies = right / (drawn @ by_compound["size"].to_numpy(dtype=float))
+    lo, hi = np.quantile(accuracies, [(1 - level) / 2, (1 + level) / 2])
+    return float(lo), float(hi)
+
+
+def permutation(
+    treatments: pd.DataFrame,
+    rule: Rule,
+    rng: np.random.Generator,
+    n_permutations: int = N_PERMUTATIONS,
+    control: str = "DMSO",
+) -> npt.NDArray[np.float64]:
+    """Accuracies with the mechanisms shuffled among compounds: what the embedding scores when there is nothing to find.
+
+    A compound keeps one mechanism over its concentrations, as in the truth; which treatments are scored is counted anew
+    for each shuffle.
+
+    Returns
+    -------
+    (n_permutations,) float64
+        nan where a shuffle leaves nothing to score.
+    """
+    ranked = _Ranked(treatments, rule, control)
+    n = len(ranked)
+    ok = np.concatenate([ranked.admissible(rows) for rows in ranked.blocks()])
+    nearest = np.concatenate([_first_of_the_nearest(ranked.cosines(rows), ok[rows])[1] for rows in ranked.blocks()])
+    weights = ok.astype(np.float32)
+    # A compound with several mechanisms is shuffled in as many parts.
+    units = pd.factorize(ranked.table[schema.COMPOUND].astype(str) + "\0" + pd.Series(ranked.moa))[0]
+    _, first = np.unique(units, return_index=True)
+    of_unit, known_unit = ranked.moa_codes[first], ranked.known[first]
+    out = np.empty(n_permutations)
+    for k in range(n_permutations):
+        shuffled = of_unit.copy()
+        shuffled[known_unit] = rng.permutation(of_unit[known_unit])
+        labels = shuffled[units]
+        one_hot = np.zeros((n, int(ranked.moa_codes.max()) + 1), dtype=np.float32)
+        one_hot[np.arange(n), labels] = 1
+        same = (weights @ one_hot)[np.arange(n), labels]
+        scored = ranked.known & (same > 0)
+        right = scored & (nearest >= 0) & (labels[nearest] == labels)
+        out[k] = right.sum() / scored.sum() if scored.any() else np.nan
+    return out
+
+
+def score(
+    treatments: pd.DataFrame,
+    rule: Rule,
+    rng: np.random.Generator,
+    control: str = "DMSO",
+    n_bootstrap: int = N_BOOTSTRAP,
+    n_permutations: int = N_PERMUTATIONS,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """One line of ``scores`` with its calls.
+
+    Returns
+    -------
+    tuple of (dict, DataFrame)
+        ``rule``, ``accuracy``, ``ci95``, ``n_correct``, ``n_scored``, ``n_treatments``, ``chance``, ``permutation``;
+        and the calls of `neighbours`.
+    """
+    calls = neighbours(treatments, rule, control)
+    right = accuracy(calls)
+    null = permutation(treatments, rule, rng, n_permutations, control) if n_permutations else np.empty(0)
+    null = null[np.isfinite(null)]
+    ci = interval(calls, rng, n_bootstrap)
+    line: dict[str, Any] = {
+        "rule": rule.name,
+        "accuracy": right,
+        "ci95": list(ci) if ci else None,
+        "n_correct": int(calls["correct"].sum()),
+        "n_scored": int(calls["scored"].sum()),
+        "n_treatments": len(calls),
+        "chance": chance(calls),
+        "permutation": None,
+    }
+    if len(null) and right is not None:
+        line["permutation"] = {
+            "mean": float(null.mean()),
+            "sd": float(null.std(ddof=1)) if len(null) > 1 else 0.0,
+            "p": float((1 + (null >= right).sum()) / (1 + len(null))),
+            "n": len(null),
+        }
+    return line, calls
+
+
+def confusion(calls: pd.DataFrame) -> pd.DataFrame:
+    """True mechanism (rows) by called mechanism (columns), in scored treatments.
+
+    Returns
+    -------
+    DataFrame
+        Counts; both axes sorted, the columns end with ``none`` where a scored treatment has no call.
+    """
+    scored = calls[calls["scored"]]
+    called = scored["predicted"].fillna("none")
+    moas = sorted(set(scored[schema.MOA]) | (set(called) - {"none"}))
+    columns = [*moas, "none"] if (called == "none").any() else moas
+    table = pd.crosstab(scored[schema.MOA], called).reindex(index=moas, columns=columns, fill_value=0)
+    return table.rename_axis(index="true", columns="predicted").astype(int)
+
+
+def average_precision(treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO") -> pd.DataFrame:
+    """The average precision of every treatment: are those of its mechanism at the head of the admissible ones?
+
+    The same figure as ``copairs.map.average_precision`` where every treatment lies in one batch; copairs compares
+    batches by equality, and a treatment measured in several shares one where the sets meet.
+
+    Returns
+    -------
+    DataFrame
+        Treatment, mechanism, ``average_precision`` (nan where there is nothing to find), ``n_pos_pairs``,
+        ``n_total_pairs``.
+    """
+    ranked = _Ranked(treatments, rule, control)
+    n = len(ranked)
+    precision = np.full(n, np.nan)
+    positives, totals = np.zeros(n, dtype=int), np.zeros(n, dtype=int)
+    for rows in ranked.blocks():
+        ok = ranked.admissible(rows)
+        similar = np.where(ok, ranked.cosines(rows), -np.inf)
+        similar[ok & ~np.isfinite(similar)] = -2.0  # zero profiles come last among the admissible
+        order = np.argsort(-similar, axis=1, kind="stable")
+        hit = ranked.moa_codes[order] == ranked.moa_codes[rows, None]
+        hit &= np.take_along_axis(ok, order, axis=1) & ranked.known[rows, None]
+        rank = np.arange(1, n + 1)
+        found = hit.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            precision[rows] = np.where(hit, np.cumsum(hit, axis=1) / rank, 0).sum(axis=1) / found
+        positives[rows], totals[rows] = found, ok.sum(axis=1)
+    return pd.DataFrame(
+        {
+            schema.TREATMENT: ranked.table[schema.TREATMENT],
+            schema.MOA: ranked.moa,
+            "average_precision": precision,
+            "n_pos_pairs": positives,
+            "n_total_pairs": totals,
+        }
+    )
+
+
+def mean_average_precision(
+    treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO", seed: int = 0, null_size: int = N_NULL
+) -> pd.DataFrame:
+    """The mean average precision of every mechanism, with p-values against random rankings (copairs' null).
+
+    Parameters
+    ----------
+    seed : int
+        Of the random rankings.
+    null_size : int
+        How many of them per (positives, candidates); the smallest p-value is 1 / (null_size + 1).
+
+    Returns
+    -------
+    DataFrame
+        ``moa``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg over mechanisms), ``n_treatments``; sorted by
+        ``moa``.
+    """
+    from scipy.stats import false_discovery_control
+
+    each = average_precision(treatments, rule, control)
+    each = each[each["n_pos_pairs"] > 0]
+    lines = []
+    for moa, group in each.groupby(schema.MOA, sort=True):
+        null = np.mean(
+            [
+                _random_average_precision(int(k), int(total), null_size, seed + row)
+                for row, (k, total) in enumerate(zip(group["n_pos_pairs"], group["n_total_pairs"], strict=True))
+            ],
+            axis=0,
+        )
+        found = float(group["average_precision"].mean())
+        lines.append((moa, found, float((1 + (null > found).sum()) / (1 + null_size)), len(group)))
+    table = pd.DataFrame(lines, columns=["moa", "map", "p", "n_treatments"])
+    table["p_corrected"] = false_discovery_control(table["p"]) if len(table) else []
+    return table[["moa", "map", "p", "p_corrected", "n_treatments"]]
+
+
+@functools.lru_cache(maxsize=1_024)
+def _random_average_precision(positives: int, total: int, null_size: int, seed: int) -> npt.NDArray[np.float64]:
+    """The null of copairs, called directly: its front door keeps a cache in the home folder that outlives the seed."""
+    from copairs.compute import random_ap
+
+    out: npt.NDArray[np.float64] = np.asarray(random_ap(null_size, positives, total, seed), dtype=np.float64)
+    return out
+
+
+def batch_score(wells: pd.DataFrame, control: str = "DMSO") -> list[dict[str, Any]]:
+    """Is it batch or biology? How often a control well's nearest control well is of its own plate, or its own batch.
+
+    Controls are all the same biology, so without batch effects the share is what chance gives (``expected``).
+
+    Parameters
+    ----------
+    wells : DataFrame
+        Well profiles, whitened or not.
+
+    Returns
+    -------
+    list of dict
+        ``by`` (plate, batch), ``score``, ``expected``, ``n_wells``; empty where there are fewer than two control wells.
+        A control well with a profile of zeros is left out.
+    """
+    controls = wells[wells[schema.COMPOUND] == control].sort_values([schema.PLATE, schema.WELL])
+    values = controls[schema.feature_columns(wells)].to_numpy(dtype=np.float64)
+    norms = np.linalg.norm(values, axis=1)
+    controls, values, norms = controls[norms > 0], values[norms > 0], norms[norms > 0]
+    n = len(controls)
+    if n < 2:
+        return []
+    unit = values / norms[:, None]
+    similar = unit @ unit.T
+    np.fill_diagonal(similar, -np.inf)
+    nearest = similar.argmax(axis=1)
+    lines = []
+    for by, column in (("plate", schema.PLATE), ("batch", schema.BATCH)):
+        codes = pd.factorize(controls[column])[0]
+        sizes = np.bincount(codes)[codes]
+        lines.append(
+            {
+                "by": by,
+                "score": float((codes[nearest] == codes).mean()),
+                "expected": float(((sizes - 1) / (n - 1)).mean()),
+                "n_wells": n,
+            }
+        )
+    return lines
+
+
+def table1(scores: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Scores in the layout of the paper's Table 1.
+
+    Parameters
+    ----------
+    scores : sequence of dict
+        Lines with ``bundle``, ``summary``, ``whiten``, ``rule`` and ``accuracy`` (0 to 1).
+
+    Returns
+    -------
+    DataFrame
+        One row per rule and bundle, one column per summary and whitening that occurs: accuracy in per cent, nan where
+        it was not computed.
+    """
+    columns = [
+        (s, w) for w in ("none", "plate", "batch") for s in ("mean", "mean+sd") if any(_is(x, s, w) for x in scores)
+    ]
+    columns.sort(key=lambda c: c[0] != "mean")
+    rules = [r.name for r in RULES if any(x["rule"] == r.name for x in scores)]
+    bundles = list(dict.fromkeys(x["bundle"] for x in scores))
+    rows = {}
+    for rule in rules:
+        for bundle in bundles:
+            values = []
+            for summary, whiten in columns:
+                found = [
+                    x["accuracy"]
+                    for x in scores
+                    if x["rule"] == rule and x["bundle"] == bundle and _is(x, summary, whiten)
+                ]
+                values.append(100 * found[0] if found and found[0] is not None else np.nan)
+            rows[rule, bundle] = values
+    index = pd.MultiIndex.from_tuples(list(rows), names=["rule", "bundle"])
+    return pd.DataFrame(list(rows.values()), index=index, columns=[column_title(s, w) for s, w in columns])
+
+
+def column_title(summary: str, whiten: str) -> str:
+    """The head of a column of Table 1.
+
+    Examples
+    --------
+    >>> column_title("mean", "none"), column_title("mean+sd", "plate")
+    ('Mean', 'Mean+S.D.+Whitened (plate)')
+    """
+    head = {"mean": "Mean", "mean+sd": "Mean+S.D."}[summary]
+    return head if whiten == "none" else f"{head}+Whitened ({whiten})"
+
+
+def _is(line: dict[str, Any], summary: str, whiten: str) -> bool:
+    return bool(line["summary"] == summary and line["whiten"] == whiten)

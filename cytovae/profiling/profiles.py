@@ -1,0 +1,387 @@
+"""Cells to wells to treatments.
+
+A well is the mean of its cells, or mean and standard deviation side by side; a treatment (a compound at one
+concentration) is the median of its wells (METHOD.md, Profiles). Tables are pycytominer's: ``Metadata_*`` columns,
+every other column a feature; ``z000`` is the mean of the first embedding dimension, ``z000_sd`` its s.d.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import ProfileError
+
+SUMMARIES = ("mean", "mean+sd")
+"""How the cells of a well become one profile."""
+
+BLOCK_CELLS = 16_384
+"""Cells read from the embeddings at once: 16 MB at 256 dimensions."""
+
+WELL_METADATA = (
+    schema.PLATE,
+    schema.WELL,
+    schema.BATCH,
+    schema.COMPOUND,
+    schema.CONCENTRATION,
+    schema.TREATMENT,
+    schema.MOA,
+    schema.N_CELLS,
+)
+TREATMENT_METADATA = (
+    schema.COMPOUND,
+    schema.CONCENTRATION,
+    schema.TREATMENT,
+    schema.MOA,
+    schema.BATCH,
+    schema.N_CELLS,
+    schema.N_WELLS,
+)
+
+BATCH_SEPARATOR = "|"
+"""Joins the batches of a treatment that was measured in several."""
+
+_OF_A_WELL = [schema.BATCH, schema.COMPOUND, schema.CONCENTRATION, schema.TREATMENT, schema.MOA]
+
+
+def feature_names(dimension: int, summary: str = "mean") -> list[str]:
+    """The feature columns of a profile.
+
+    Examples
+    --------
+    >>> feature_names(2, "mean+sd")
+    ['z000', 'z001', 'z000_sd', 'z001_sd']
+    """
+    _check_summary(summary)
+    means = [f"z{k:03d}" for k in range(dimension)]
+    return means if summary == "mean" else means + [f"{name}_sd" for name in means]
+
+
+def usable(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which cells count: those not flagged blank.
+
+    Returns
+    -------
+    (n,) bool
+    """
+    if schema.BLANK not in cells:
+        return np.ones(len(cells), dtype=bool)
+    return ~cells[schema.BLANK].fillna(False).to_numpy(dtype=bool)
+
+
+def wells(
+    cells: pd.DataFrame,
+    embeddings: npt.NDArray[np.floating[Any]],
+    summary: str = "mean",
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """One row per well: the summary of its cells.
+
+    The embeddings are read in blocks of rows, so a memory map of any length needs memory for one block and the wells
+    only. Cells flagged ``Metadata_Blank`` are left out; a well that has no other cells is left out with them.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per embedding, in its order; columns of ``schema.CELL_COLUMNS``.
+    embeddings : (n, d) float
+        May be a memory map.
+    summary : str
+        ``mean``, or ``mean+sd``: the mean and the standard deviation (divisor n, so that one cell has s.d. 0).
+    progress : callable, optional
+        Called with (done, total) cells.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by plate and well: `WELL_METADATA`, then the features as float32.
+
+    Raises
+    ------
+    ProfileError
+        Rows and cells do not match; no cell is usable; an embedding is not finite; the cells of one well disagree
+        about its compound, concentration, mechanism or batch.
+    """
+    _check_summary(summary)
+    if embeddings.ndim != 2 or len(cells) != len(embeddings):
+        raise ProfileError(
+            f"{len(cells)} cells do not describe embeddings of shape {embeddings.shape}; they must match"
+        )
+    schema.require_columns(cells, [schema.PLATE, schema.WELL, *_OF_A_WELL], "the table of cells")
+    keep = usable(cells)
+    if not keep.any():
+        raise ProfileError(f"none of {len(cells)} cells is usable (all are flagged blank); there is nothing to profile")
+    keys = cells.loc[keep, [schema.PLATE, schema.WELL]].astype(str)
+    grouped = keys.groupby([schema.PLATE, schema.WELL], sort=True)
+    well_of = np.full(len(cells), -1, dtype=np.int64)
+    well_of[keep] = grouped.ngroup().to_numpy()
+    counts = np.bincount(well_of[keep])
+    table = _metadata_of_wells(cells[keep], well_of[keep])
+    table[schema.N_CELLS] = counts
+
+    def total(transform: Callable[[npt.NDArray[np.float64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]) -> Any:
+        sums = np.zeros((len(counts), embeddings.shape[1]))
+        for start in range(0, len(embeddings), BLOCK_CELLS):
+            here = well_of[start : start + BLOCK_CELLS]
+            rows = np.flatnonzero(here >= 0)
+            rows = rows[np.argsort(here[rows], kind="stable")]
+            if len(rows):
+                block = np.asarray(embeddings[start : start + BLOCK_CELLS], dtype=np.float64)[rows]
+                codes, first = np.unique(here[rows], return_index=True)
+                sums[codes] += np.add.reduceat(transform(block, here[rows]), first, axis=0)
+            report(min(BLOCK_CELLS, len(embeddings) - start))
+        return sums
+
+    passes = 1 if summary == "mean" else 2
+    done = 0
+
+    def report(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress is not None:
+            progress(done // passes, len(embeddings))
+
+    means = total(lambda block, _: block) / counts[:, None]
+    parts = [means]
+    if summary == "mean+sd":
+        # A second pass over the data: E[x^2] - E[x]^2 cancels where the spread is small beside the mean.
+        squares = total(lambda block, codes: (block - means[codes]) ** 2)
+        parts.append(np.sqrt(squares / counts[:, None]))
+    features = np.concatenate(parts, axis=1)
+    if not np.isfinite(features).all():
+        bad = table.loc[~np.isfinite(features).all(axis=1), schema.WELL].iloc[0]
+        raise ProfileError(f"an embedding in well {bad!r} is not finite; run 'cytovae embed --overwrite'")
+    names = feature_names(embeddings.shape[1], summary)
+    return pd.concat([table, pd.DataFrame(features.astype(np.float32), columns=names)], axis=1)
+
+
+def _metadata_of_wells(cells: pd.DataFrame, well_of: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """One row per well code with what all its cells must agree on."""
+    described = cells[[schema.PLATE, schema.WELL, *_OF_A_WELL]].reset_index(drop=True)
+    described[[schema.PLATE, schema.WELL]] = described[[schema.PLATE, schema.WELL]].astype(str)
+    described[schema.MOA] = described[schema.MOA].fillna(schema.UNKNOWN_MOA)
+    distinct = described.assign(well=well_of).drop_duplicates()
+    twice = distinct[distinct["well"].duplicated()]
+    if len(twice):
+        plate, well = twice.iloc[0][[schema.PLATE, schema.WELL]]
+        seen = sorted(distinct.loc[distinct["well"] == twice["well"].iloc[0], schema.TREATMENT].astype(str))
+        raise ProfileError(
+            f"the cells of well {well} on plate {plate} disagree about what it holds ({', '.join(seen)}); "
+            "a well has one compound, concentration, mechanism and batch"
+        )
+    return distinct.sort_values("well").drop(columns="well").reset_index(drop=True)
+
+
+def treatments(wells: pd.DataFrame) -> pd.DataFrame:
+    """One row per treatment: the median of its wells, feature by feature.
+
+    Controls become a row like any other. A treatment on wells of several batches carries them all, joined by ``|``.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        Well profiles, whitened or not; ``Metadata_CellCount`` may be absent, as in published tables.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by treatment: `TREATMENT_METADATA`, then the features.
+
+    Raises
+    ------
+    ProfileError
+        The wells of one treatment disagree about its mechanism.
+    """
+    schema.require_columns(wells, [schema.BATCH, schema.COMPOUND, schema.CONCENTRATION, schema.TREATMENT], "the wells")
+    features = schema.feature_columns(wells)
+    described = wells[[schema.COMPOUND, schema.CONCENTRATION, schema.TREATMENT, schema.MOA]].copy()
+    described[schema.MOA] = described[schema.MOA].fillna(schema.UNKNOWN_MOA)
+    distinct = described.drop_duplicates()
+    twice = distinct.loc[distinct[schema.TREATMENT].duplicated(), schema.TREATMENT]
+    if len(twice):
+        seen = sorted(distinct.loc[distinct[schema.TREATMENT] == twice.iloc[0], schema.MOA].astype(str))
+        raise ProfileError(
+            f"the wells of {twice.iloc[0]} disagree about compound, concentration or mechanism ({', '.join(seen)}); "
+            "a treatment has one of each"
+        )
+    grouped = wells.groupby(schema.TREATMENT, sort=True)
+    table = distinct.set_index(schema.TREATMENT)
+    table[schema.BATCH] = grouped[schema.BATCH].agg(lambda s: BATCH_SEPARATOR.join(sorted({str(b) for b in s})))
+    table[schema.N_CELLS] = grouped[schema.N_CELLS].sum() if schema.N_CELLS in wells else 0
+    table[schema.N_WELLS] = grouped.size()
+    table = table.reset_index().sort_values(schema.TREATMENT, ignore_index=True)[list(TREATMENT_METADATA)]
+    values = wells[features].to_numpy()
+    names = wells[schema.TREATMENT].to_numpy()
+    order = np.argsort(names, kind="stable")
+    splits = np.flatnonzero(names[order][1:] != names[order][:-1]) + 1
+    medians = np.stack([np.median(values[rows], axis=0) for rows in np.split(order, splits)])
+    return pd.concat([table, pd.DataFrame(medians, columns=features)], axis=1)
+
+
+def standardise(wells: pd.DataFrame, control: str) -> tuple[pd.DataFrame, list[str]]:
+    """Wells in standard deviations of their plate's control wells: how published per-well profiles are read.
+
+    Features that hold a non-finite value anywhere, or have no spread among the controls of any one plate, are dropped;
+    the others are centred and scaled, plate by plate, by mean and s.d. of the plate's control wells.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        Well profiles of any kind.
+    control : str
+        Compound name of the control wells.
+
+    Returns
+    -------
+    tuple of (DataFrame, list of str)
+        The standardised wells, and the features that were dropped.
+
+    Raises
+    ------
+    ProfileError
+        A plate has no control wells, or no feature is left.
+    """
+    features = schema.feature_columns(wells)
+    values = wells[features].to_numpy(dtype=np.float64)
+    keep = np.isfinite(values).all(axis=0)
+    plates = wells[schema.PLATE].astype(str).to_numpy()
+    is_control = (wells[schema.COMPOUND] == control).to_numpy()
+    groups = [(plate, plates == plate) for plate in np.unique(plates)]
+    for plate, here in groups:
+        controls = values[here & is_control]
+        if len(controls) < 2:
+            raise ProfileError(
+                f"plate {plate} has {len(controls)} control wells ({control}); standardising a plate needs at least two"
+            )
+        # Equal extremes, not a zero s.d.: the s.d. of equal numbers need not be exactly zero.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # inf - inf, in features that are dropped anyway
+            keep &= np.ptp(controls, axis=0) > 0
+    if not keep.any():
+        raise ProfileError(
+            f"none of {len(features)} features is finite and has spread among the controls of every plate"
+        )
+    out = np.empty((len(wells), int(keep.sum())))
+    for _, here in groups:
+        controls = values[np.ix_(here & is_control, keep)]
+        out[here] = (values[np.ix_(here, keep)] - controls.mean(axis=0)) / controls.std(axis=0)
+    kept = [name for name, good in zip(features, keep, strict=True) if good]
+    dropped = [name for name, good in zip(features, keep, strict=True) if not good]
+    metadata = wells[[c for c in wells.columns if str(c).startswith("Metadata_")]].reset_index(drop=True)
+    return pd.concat([metadata, pd.DataFrame(out, columns=kept)], axis=1), dropped
+
+
+def join_published(
+    wells: pd.DataFrame, images: pd.DataFrame, mechanisms: pd.DataFrame, tolerance: float = 1e-3
+) -> pd.DataFrame:
+    """A published per-well table joined to the collection's image and mechanism tables.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        A plate and a well column (names that end in ``Plate`` and ``Well``, with or without ``Metadata_`` before
+        or a channel behind) and the features.
+    images : DataFrame
+        One row per field, with plate, well, ``...Compound`` and ``...Concentration`` (uM).
+    mechanisms : DataFrame
+        ``compound``, ``concentration`` (uM) and ``moa``.
+    tolerance : float
+        Largest relative difference at which two concentrations are one.
+
+    Returns
+    -------
+    DataFrame
+        `WELL_METADATA` without the cell count, then the features.
+
+    Raises
+    ------
+    ProfileError
+        A column is missing or ambiguous, a well is not in the image table, or one of its wells holds two treatments.
+    """
+    plate, well = _find(wells, "plate", "the profiles"), _find(wells, "well", "the profiles")
+    image = images[
+        [_find(images, word, "the image table") for word in ("plate", "well", "compound", "concentration")]
+    ].drop_duplicates()
+    image.columns = pd.Index([schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION])
+    image[[schema.PLATE, schema.WELL]] = image[[schema.PLATE, schema.WELL]].astype(str)
+    repeated = image.duplicated([schema.PLATE, schema.WELL])
+    if repeated.any():
+        first = image[repeated].iloc[0]
+        raise ProfileError(
+            f"the image table gives well {first[schema.WELL]} of plate {first[schema.PLATE]} more than one treatment"
+        )
+    keys = pd.DataFrame({schema.PLATE: wells[plate].astype(str), schema.WELL: wells[well].astype(str)})
+    if keys.duplicated().any():
+        first = keys[keys.duplicated()].iloc[0]
+        raise ProfileError(f"the profiles hold well {first[schema.WELL]} of plate {first[schema.PLATE]} twice")
+    table = keys.merge(image, on=[schema.PLATE, schema.WELL], how="left")
+    lost = table[schema.COMPOUND].isna()
+    if lost.any():
+        first = table[lost].iloc[0]
+        raise ProfileError(
+            f"{int(lost.sum())} of {len(table)} wells are not in the image table, the first "
+            f"{first[schema.PLATE]} {first[schema.WELL]}"
+        )
+    moa = mechanisms[[_find(mechanisms, word, "the mechanism table") for word in ("compound", "concentration", "moa")]]
+    table[schema.MOA] = [
+        _mechanism(moa.to_numpy(), compound, float(concentration), tolerance)
+        for compound, concentration in zip(table[schema.COMPOUND], table[schema.CONCENTRATION], strict=True)
+    ]
+    table[schema.BATCH] = table[schema.PLATE].map(schema.batch_of)
+    table[schema.TREATMENT] = [
+        schema.treatment_name(compound, concentration)
+        for compound, concentration in zip(table[schema.COMPOUND], table[schema.CONCENTRATION], strict=True)
+    ]
+    features = [
+        c
+        for c in wells.columns
+        if c not in (plate, well) and "Metadata_" not in str(c) and pd.api.types.is_numeric_dtype(wells[c])
+    ]
+    order = [c for c in WELL_METADATA if c in table]
+    return pd.concat([table[order], wells[features].reset_index(drop=True)], axis=1)
+
+
+def _mechanism(known: npt.NDArray[Any], compound: str, concentration: float, tolerance: float) -> str:
+    near = known[(known[:, 0] == compound) & np.isclose(known[:, 1].astype(float), concentration, rtol=tolerance)]
+    return str(near[0, 2]) if len(near) else schema.UNKNOWN_MOA
+
+
+def _find(table: pd.DataFrame, word: str, what: str) -> str:
+    """The one column whose name says `word`, as ``Image_Metadata_Plate_DAPI`` says plate."""
+    exact = [c for c in table.columns if str(c).lower() in (word, f"metadata_{word}", f"image_metadata_{word}")]
+    found = exact or [c for c in table.columns if f"metadata_{word}" in str(c).lower()]
+    if len(found) != 1:
+        some = ", ".join(map(str, list(found or table.columns)[:8]))
+        raise ProfileError(
+            f"{what} should have one column for the {word}, such as Metadata_{word.title()}; it has {some}"
+        )
+    return str(found[0])
+
+
+def _check_summary(summary: str) -> None:
+    if summary not in SUMMARIES:
+        raise ProfileError(f"a summary is one of {', '.join(SUMMARIES)}, not {summary!r}")
+
+
+def check_same_features(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """The features that all tables share, in order, so that several screens can be profiled as one.
+
+    Raises
+    ------
+    ProfileError
+        The tables differ in their features.
+    """
+    first = schema.feature_columns(tables[0])
+    for table in tables[1:]:
+        if schema.feature_columns(table) != first:
+            raise ProfileError(
+                f"profiles of {len(first)} and of {len(schema.feature_columns(table))} features cannot stand in one "
+                "table; they must come from the same model and summary"
+            )
+    return first
