@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import streamlit as st
 
 from app import loaders
+from cytovae import schema
 from cytovae.errors import CytovaeError
 from cytovae.screen import Screen
 
@@ -98,3 +99,40 @@ def choose_model(screen: Screen, *, embedded: bool = True) -> str:
         )
         st.stop()
     return name
+
+
+def treatment_labels(screen: Screen) -> dict[str, str]:
+    """Treatments but the controls, by mechanism, as a searchable list shows them."""
+    table = loaders.treatments(screen)
+    table = table[table[schema.COMPOUND] != screen.record.control]
+    names, moas, counts = table[schema.TREATMENT], table[schema.MOA], table[schema.N_CELLS]
+    return {
+        str(name): f"{name} µM · {moa} · {count:,} cell{'s' * (count != 1)}"
+        for name, moa, count in zip(names, moas, counts, strict=True)
+    }
+
+
+def choose_treatment(screen: Screen) -> str:
+    """A treatment other than the control; stops the page where there is none."""
+    labels = treatment_labels(screen)
+    if not labels:
+        st.info(
+            f"{screen.name} holds only {screen.record.control} cells, so there is nothing to compare them with. "
+            "Ingest treated wells too.",
+            icon=":material/info:",
+        )
+        st.stop()
+    name = st.selectbox(
+        "Treatment", list(labels), format_func=labels.get, key="treatment", bind="query-params", persist_state="session"
+    )
+    return name if name in labels else next(iter(labels))
+
+
+def choose_target(screen: Screen, model: str, treatment: str) -> str:
+    """How the target cell is chosen: ``mean``, ``subpopulation:K`` or a cell id."""
+    return st.selectbox("Target cell", ["mean"], key="target", accept_new_options=True)
+
+
+def choose_control(screen: Screen) -> str:
+    """How the control cell is chosen: ``plate``, ``screen`` or a cell id."""
+    return st.selectbox("Control cell", ["plate", "screen"], key="control", accept_new_options=True)

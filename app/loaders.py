@@ -194,8 +194,12 @@ def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np
     tuple of (DataFrame, (n, d) float32, (n,) int64)
         The cells in the order of the embeddings, the embeddings, and the cells' patch rows.
     """
-    folder = screen.embeddings_path(model)
-    return _embeddings(str(screen.path), model, _stamp(screen.cells_path, folder / "embeddings.npy"))
+    return _embeddings(str(screen.path), model, embeddings_stamp(screen, model))
+
+
+def embeddings_stamp(screen: Screen, model: str) -> tuple[int, ...]:
+    """What changes when the screen's cells or their embeddings do: a key for what is computed from them."""
+    return _stamp(screen.cells_path, screen.embeddings_path(model) / "embeddings.npy")
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -8,17 +8,22 @@ import streamlit as st
 
 from app import context, loaders
 
-PAGES = Path(__file__).parent / "pages"
+HERE = Path(__file__).parent / "pages"
+PAGES = (
+    ("explore.py", "Explore", ":material/conversion_path:"),
+    ("reconstructions.py", "Reconstructions", ":material/compare:"),
+    ("profiles.py", "Profiles", ":material/scatter_plot:"),
+    ("mechanisms.py", "Mechanisms", ":material/hub:"),
+    ("quiz.py", "Quiz", ":material/quiz:"),
+    ("screen.py", "Screen", ":material/grid_on:"),
+)
 
 st.set_page_config(page_title="cytovae", page_icon=":material/blur_on:", layout="wide")
 page = st.navigation(
     [
-        st.Page(PAGES / "explore.py", title="Explore", icon=":material/conversion_path:", default=True),
-        st.Page(PAGES / "reconstructions.py", title="Reconstructions", icon=":material/compare:"),
-        st.Page(PAGES / "profiles.py", title="Profiles", icon=":material/scatter_plot:"),
-        st.Page(PAGES / "mechanisms.py", title="Mechanisms", icon=":material/hub:"),
-        st.Page(PAGES / "quiz.py", title="Quiz", icon=":material/quiz:"),
-        st.Page(PAGES / "screen.py", title="Screen", icon=":material/grid_on:"),
+        st.Page(HERE / file, title=title, icon=icon, default=file == "explore.py")
+        for file, title, icon in PAGES
+        if (HERE / file).exists()
     ],
     position="top",
 )

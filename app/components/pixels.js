@@ -1,0 +1,162 @@
+// Shared by the components: unpacking, and pixels -> canvas. One view (look, channels, contrast) for the whole page.
+const VIEW = (window.cytovaeView ??= {
+  look: "rgb", on: [true, true, true, true, true, true], lo: 0, hi: 1, gamma: 1, smooth: false, split: false,
+});
+const LOOKS = {
+  rgb: { name: "RGB", colours: [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]] },
+  mgc: { name: "MGC", colours: [[1, 0, 1], [0, 1, 0], [0, 1, 1], [1, 1, 0], [1, 0.5, 0], [0.6, 0.6, 1]] },
+  grey: { name: "Grey", colours: null },
+};
+
+// u32 header length | JSON header | (n, H, W, C) uint16, little-endian; 65535 stands for header.top
+function unpack(data) {
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
+  const size = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)));
+  header.pixels = new Uint16Array(bytes.slice(4 + size).buffer);
+  return header;
+}
+
+function lookup(top) {
+  const lut = new Float32Array(1024);
+  const width = Math.max(VIEW.hi - VIEW.lo, 1e-3);
+  for (let i = 0; i < 1024; i++) {
+    const v = Math.min(1, Math.max(0, ((i / 1023) * top - VIEW.lo) / width));
+    lut[i] = 255 * Math.pow(v, VIEW.gamma);
+  }
+  return lut;
+}
+
+// Paint image `index` of an unpacked header; `only` shows one channel in grey.
+function paint(canvas, header, index, lut, only = null) {
+  const [, h, w, c] = header.shape;
+  if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+  canvas.classList.toggle("smooth", VIEW.smooth);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(w, h);
+  const out = image.data, from = index * h * w * c, { pixels } = header;
+  const colours = LOOKS[VIEW.look].colours;
+  const shown = only !== null ? [only] : [...Array(c).keys()].filter((k) => VIEW.on[k]);
+  const grey = only !== null || colours === null;
+  for (let p = 0, q = from, o = 0; p < h * w; p++, q += c, o += 4) {
+    let r = 0, g = 0, b = 0;
+    for (const k of shown) {
+      const v = lut[pixels[q + k] >> 6];
+      if (grey) { r += v; } else { const t = colours[k]; r += v * t[0]; g += v * t[1]; b += v * t[2]; }
+    }
+    if (grey) { r /= Math.max(shown.length, 1); g = r; b = r; }
+    out[o] = r; out[o + 1] = g; out[o + 2] = b; out[o + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+function css(k) {
+  const colours = LOOKS[VIEW.look].colours;
+  if (!colours) return "#b9c2c7";
+  return `rgb(${colours[k].map((v) => Math.round(255 * v)).join(",")})`;
+}
+
+// A round length that is about a quarter of the image: micrometres where the pixel size is known, else pixels.
+function scaleBar(header) {
+  const w = header.shape[2], unit = header.pixel_size_um;
+  const span = unit ? w * unit : w;
+  const nice = [1, 2, 5, 10, 20, 25, 50, 100, 200, 500].filter((v) => v <= span * 0.34).pop() ?? 1;
+  return { part: nice / span, label: `${nice} ${unit ? "µm" : "px"}` };
+}
+
+function element(tag, className = "", text = "") {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text) made.textContent = text;
+  return made;
+}
+
+// The bar of channel chips, looks, contrast and gamma; every component on the page follows it.
+function changed() { window.dispatchEvent(new CustomEvent("cytovae-view")); }
+
+function buildControls(box, header) {
+  box.replaceChildren();
+  const chips = element("div", "group chips");
+  header.channels.forEach((name, k) => {
+    const chip = element("button", "chip");
+    chip.type = "button"; chip.dataset.channel = k; chip.title = `${name}: key ${k + 1}`;
+    chip.append(element("i"), element("span", "", name), element("kbd", "", String(k + 1)));
+    chip.onclick = () => { VIEW.on[k] = !VIEW.on[k]; changed(); };
+    chips.append(chip);
+  });
+  const looks = element("div", "group looks");
+  looks.setAttribute("role", "group"); looks.setAttribute("aria-label", "Look");
+  for (const [key, look] of Object.entries(LOOKS)) {
+    const button = element("button", "", look.name);
+    button.type = "button"; button.dataset.look = key;
+    button.title = { rgb: "red, green, blue", mgc: "magenta, green, cyan: readable with red-green blindness", grey: "grey" }[key];
+    button.onclick = () => { VIEW.look = key; changed(); };
+    looks.append(button);
+  }
+  const contrast = element("div", "group contrast");
+  const number = (key, label, min, max, step) => {
+    const wrap = element("label", "", label);
+    const range = element("input"); range.type = "range";
+    Object.assign(range, { min, max, step }); range.dataset.view = key; range.setAttribute("aria-label", label || key);
+    const value = element("output");
+    range.oninput = () => {
+      VIEW[key] = Number(range.value);
+      if (VIEW.hi - VIEW.lo < 0.05) { if (key === "lo") VIEW.lo = VIEW.hi - 0.05; else VIEW.hi = VIEW.lo + 0.05; }
+      changed();
+    };
+    wrap.append(range, value);
+    contrast.append(wrap);
+  };
+  number("lo", "black", 0, 0.9, 0.01);
+  number("hi", "white", 0.1, 1.5, 0.01);
+  number("gamma", "gamma", 0.3, 2, 0.05);
+  const extras = element("div", "group extras");
+  for (const [key, label, title] of [["split", "Side by side", "each channel in grey beside the composite"],
+                                     ["smooth", "Smooth", "interpolate between pixels; off shows the pixels as they are"]]) {
+    if (key === "split" && !header.can_split) continue;
+    const button = element("button", "toggle", label);
+    button.type = "button"; button.dataset.toggle = key; button.title = title;
+    button.onclick = () => { VIEW[key] = !VIEW[key]; changed(); };
+    extras.append(button);
+  }
+  const reset = element("button", "toggle", "Reset");
+  reset.type = "button"; reset.title = "all channels, contrast 0 to 1, gamma 1";
+  reset.onclick = () => { VIEW.on.fill(true); Object.assign(VIEW, { lo: 0, hi: 1, gamma: 1 }); changed(); };
+  extras.append(reset);
+  box.append(chips, looks, contrast, extras);
+}
+
+function syncControls(box) {
+  box.querySelectorAll("[data-channel]").forEach((chip) => {
+    const k = Number(chip.dataset.channel);
+    chip.setAttribute("aria-pressed", VIEW.on[k]);
+    chip.style.setProperty("--c", css(k));
+  });
+  box.querySelectorAll("[data-look]").forEach((b) => b.setAttribute("aria-pressed", b.dataset.look === VIEW.look));
+  box.querySelectorAll("[data-toggle]").forEach((b) => b.setAttribute("aria-pressed", VIEW[b.dataset.toggle]));
+  box.querySelectorAll("[data-view]").forEach((range) => {
+    range.value = VIEW[range.dataset.view];
+    range.nextElementSibling.textContent = VIEW[range.dataset.view].toFixed(2);
+  });
+}
+
+// Keys are for the page, not for a field someone types into.
+function typing(event) {
+  const from = event.composedPath()[0];
+  return event.ctrlKey || event.metaKey || event.altKey || from?.isContentEditable ||
+    (from?.matches?.("input:not([type=range]), textarea, select, [role=combobox], [role=listbox] *") ?? false);
+}
+
+// Channel keys work once a page, however many components listen.
+if (!window.cytovaeKeys) {
+  window.cytovaeKeys = true;
+  document.addEventListener("keydown", (event) => {
+    if (typing(event) || !/^[1-6]$/.test(event.key)) return;
+    if (!window.cytovaePictures?.size) return;
+    const k = Number(event.key) - 1;
+    if (k >= Math.max(...[...window.cytovaePictures].map((c) => c()))) return;
+    VIEW.on[k] = !VIEW.on[k];
+    changed();
+  });
+}
+window.cytovaePictures ??= new Set();

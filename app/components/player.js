@@ -1,0 +1,246 @@
+const players = new WeakMap();
+
+class Player {
+  constructor(root) {
+    this.root = root;
+    this.at = 0;
+    this.timer = null;
+    this.$ = (selector) => root.querySelector(selector);
+    this.repaint = () => this.show();
+    this.keys = (event) => this.key(event);
+    this.count = () => this.header?.channels.length ?? 0;
+    window.addEventListener("cytovae-view", this.repaint);
+    document.addEventListener("keydown", this.keys);
+    window.cytovaePictures.add(this.count);
+    this.$(".play").onclick = () => this.toggle();
+  }
+
+  remove() {
+    this.stop();
+    window.removeEventListener("cytovae-view", this.repaint);
+    document.removeEventListener("keydown", this.keys);
+    window.cytovaePictures.delete(this.count);
+  }
+
+  load(data) {
+    const header = unpack(data);
+    if (this.header?.id === header.id) return;
+    this.stop();
+    this.header = header;
+    this.n = header.frames.length;
+    this.at = Math.min(header.start ?? 0, this.n - 1);
+    this.build();
+    buildControls(this.$(".controls"), header);
+    this.show();
+    this.root.dataset.ready = header.id;
+  }
+
+  build() {
+    const { header, n } = this, film = this.$(".film");
+    film.style.setProperty("--n", n);
+    film.replaceChildren();
+    this.thumbs = []; this.frames = [];
+    const put = (node, column, row) => { node.style.gridColumn = column; node.style.gridRow = row; film.append(node); return node; };
+    const picture = (index, role) => {
+      const canvas = element("canvas");
+      canvas.dataset.role = role; canvas.dataset.image = index;
+      this.thumbs.push([canvas, index]);
+      return canvas;
+    };
+    const label = (row, title, lines = []) => {
+      const box = put(element("div", "label"), 1, row);
+      box.append(element("b", "", title));
+      for (const [text, className] of lines) box.append(element("div", `muted ${className ?? ""}`, text));
+    };
+    // images 0: real control, 1..n: the path, n+1: real target, n+2..: nearest real cell of each frame
+    label(1, "Path", [["real, then decoded, then real"]]);
+    const end = (index, column, title) => {
+      const box = put(element("div", "cell"), column, 1);
+      box.append(picture(index, "end"));
+      put(element("div", "cell ends", title), column, 2);
+    };
+    end(0, 2, "real");
+    end(n + 1, n + 5, "real");
+    header.frames.forEach((frame, i) => {
+      const box = put(element("div", `cell frame${frame.off ? " off" : ""}`), i + 4, 1);
+      box.append(picture(i + 1, "frame"));
+      box.title = `${frame.n_features} of ${header.n_features} features set to the target's`;
+      box.onpointerdown = () => { this.stop(); this.go(i); this.dragging = true; };
+      box.onpointerenter = (event) => { if (this.dragging && event.buttons) this.go(i); };
+      this.frames.push(box);
+      put(element("div", "cell muted", i === 0 ? "decoded" : String(frame.n_features)), i + 4, 2);
+    });
+    label(2, "", [["features changed"]]);
+    window.addEventListener("pointerup", () => { this.dragging = false; });
+    this.slider = element("input", "scrub");
+    Object.assign(this.slider, { type: "range", min: 0, max: n - 1, step: 1 });
+    this.slider.setAttribute("aria-label", "Step of the path");
+    this.slider.oninput = () => { this.stop(); this.go(Number(this.slider.value)); };
+    put(element("div"), `4 / ${n + 4}`, 3).append(this.slider);
+    label(4, "Cosine to target", [["latent", "dash"], ["re-encoded", "dash two"]]);
+    put(this.curve(), `4 / ${n + 4}`, 4);
+    header.frames.forEach((frame, i) => {
+      const box = put(element("div", "cell"), i + 4, 5);
+      box.append(element("div", "", number(frame.cosine)), element("div", "muted", number(frame.cosine_reencoded)));
+    });
+    if (header.frames.some((f) => f.nearest)) {
+      label(6, "Nearest real cell", [["and its treatment"]]);
+      header.frames.forEach((frame, i) => {
+        if (!frame.nearest) return;
+        const box = put(element("div", "cell near"), i + 4, 6);
+        box.append(picture(frame.nearest.image, "near"));
+        const name = element("div", "name", frame.nearest.treatment);
+        name.title = `${frame.nearest.treatment}, ${frame.nearest.moa}\n${frame.nearest.cell_id}\ndistance ${number(frame.nearest.distance)}`;
+        box.append(name);
+        if (frame.off) { const tag = element("span", "tag", "off data"); tag.title = frame.why ?? ""; box.append(tag); }
+      });
+    }
+    this.big = [];
+  }
+
+  curve() {
+    const ns = "http://www.w3.org/2000/svg", { header, n } = this;
+    const svg = document.createElementNS(ns, "svg");
+    svg.setAttribute("class", "curve"); svg.setAttribute("viewBox", `0 0 ${n * 100} 74`); svg.setAttribute("preserveAspectRatio", "none");
+    const values = header.frames.flatMap((f) => [f.cosine, f.cosine_reencoded]).filter((v) => v !== null && v !== undefined);
+    const low = Math.min(0, ...values), y = (v) => 66 - (58 * (v - low)) / (1 - low || 1), x = (i) => i * 100 + 50;
+    const add = (tag, attributes) => {
+      const node = document.createElementNS(ns, tag);
+      for (const [k, v] of Object.entries(attributes)) node.setAttribute(k, v);
+      node.setAttribute("vector-effect", "non-scaling-stroke");
+      svg.append(node); return node;
+    };
+    header.frames.forEach((f, i) => { if (f.off) add("rect", { class: "hatch", x: i * 100, y: 2, width: 100, height: 70 }); });
+    for (const v of [0, 1]) add("line", { class: "grid", x1: 0, x2: n * 100, y1: y(v), y2: y(v) });
+    for (const [key, className] of [["cosine_reencoded", "again"], ["cosine", "latent"]]) {
+      const points = header.frames.map((f, i) => [x(i), f[key]]).filter(([, v]) => v !== null && v !== undefined);
+      if (points.length) add("polyline", { class: className, points: points.map(([px, v]) => `${px},${y(v)}`).join(" ") });
+    }
+    this.cursor = add("line", { class: "cursor", y1: 0, y2: 74 });
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", "Cosine similarity to the target along the path");
+    return svg;
+  }
+
+  stage() {
+    const { header, n } = this, c = header.channels.length;
+    const split = VIEW.split;
+    const want = split ? `split${c}` : "ends";
+    if (this.staged === want && this.stagedFor === header.id) return;
+    this.staged = want; this.stagedFor = header.id;
+    const stage = this.$(".stage");
+    stage.replaceChildren(); this.big = [];
+    stage.classList.toggle("split", split);
+    stage.style.setProperty("--panels", c + 1);
+    const figure = (image, only, title, text, className = "") => {
+      const box = element("figure", className), wrap = element("div", "picture"), canvas = element("canvas");
+      canvas.dataset.role = className || "end-large";
+      wrap.append(canvas);
+      const bar = scaleBar(header), line = element("div", "bar");
+      line.style.width = `${bar.part * 100}%`; line.append(element("span", "", bar.label));
+      wrap.append(line);
+      const caption = element("figcaption");
+      caption.append(element("b", "", title), element("span", "muted", text));
+      box.append(wrap, caption); stage.append(box);
+      this.big.push({ canvas, image, only, caption, wrap });
+      return wrap;
+    };
+    if (split) {
+      figure("now", null, "All channels", "", "now");
+      header.channels.forEach((name, k) => figure("now", k, name, "in grey"));
+    } else {
+      figure(0, null, header.control.title, header.control.text);
+      const wrap = figure("now", null, "", "", "now");
+      this.legend = element("div", "legend"); wrap.append(this.legend);
+      figure(n + 1, null, header.target.title, header.target.text);
+    }
+  }
+
+  show() {
+    if (!this.header) return;
+    const { header, n, at } = this, frame = header.frames[at], lut = lookup(header.top);
+    this.stage();
+    for (const { canvas, image, only, caption } of this.big) {
+      paint(canvas, header, image === "now" ? at + 1 : image, lut, only);
+      if (image === "now" && only === null) {
+        caption.firstChild.textContent = at === 0 ? "Decoded control" : at === n - 1 ? "Decoded target" : `Step ${at} of ${n - 1}`;
+        caption.lastChild.textContent =
+          `${frame.n_features} of ${header.n_features} features changed · cosine ${number(frame.cosine)} latent, ${number(frame.cosine_reencoded)} re-encoded`;
+      }
+    }
+    if (this.legend) {
+      this.legend.replaceChildren(...header.channels.map((name, k) => {
+        const word = element("span", "", name);
+        word.style.color = css(k); word.style.opacity = VIEW.on[k] ? 1 : 0.3;
+        return word;
+      }));
+    }
+    this.where();
+    for (const [canvas, index] of this.thumbs) paint(canvas, header, index, lut);
+    syncControls(this.$(".controls"));
+  }
+
+  where() {
+    const { header, n, at } = this, frame = header.frames[at];
+    this.slider.value = at;
+    this.frames.forEach((box, i) => box.classList.toggle("now", i === at));
+    this.cursor.setAttribute("x1", at * 100 + 50); this.cursor.setAttribute("x2", at * 100 + 50);
+    this.$(".where").textContent = `step ${at} / ${n - 1}`;
+    const verdict = this.$(".verdict");
+    verdict.className = `verdict ${frame.off ? "off" : "muted"}`;
+    verdict.textContent = frame.off ? (frame.why ?? "off the data") :
+      frame.nearest ? `nearest real cell: ${frame.nearest.treatment}` : "";
+    this.$(".play").textContent = this.timer ? "❚❚" : "▶";
+    this.$(".play").setAttribute("aria-label", this.timer ? "Pause" : "Play");
+    this.root.dataset.frame = at;
+  }
+
+  // a step repaints the large picture alone; the thumbnails do not change
+  go(i) {
+    this.at = Math.min(this.n - 1, Math.max(0, i));
+    const { header, at, n } = this, frame = header.frames[at], lut = lookup(header.top);
+    for (const { canvas, image, only, caption } of this.big) {
+      if (image !== "now") continue;
+      paint(canvas, header, at + 1, lut, only);
+      if (only === null) {
+        caption.firstChild.textContent = at === 0 ? "Decoded control" : at === n - 1 ? "Decoded target" : `Step ${at} of ${n - 1}`;
+        caption.lastChild.textContent =
+          `${frame.n_features} of ${header.n_features} features changed · cosine ${number(frame.cosine)} latent, ${number(frame.cosine_reencoded)} re-encoded`;
+      }
+    }
+    this.where();
+  }
+
+  key(event) {
+    if (typing(event) || !this.header || !this.root.isConnected) return;
+    const inside = event.composedPath().includes(this.root) || this.root.matches(":hover");
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step) { this.stop(); this.go(this.at + step); event.preventDefault(); }
+    else if (event.key === "Home" && inside) { this.go(0); event.preventDefault(); }
+    else if (event.key === "End" && inside) { this.go(this.n - 1); event.preventDefault(); }
+    else if (event.key === " " && inside) { this.toggle(); event.preventDefault(); }
+  }
+
+  toggle() { if (this.timer) { this.stop(); } else { this.play(); } this.where(); }
+  stop() { clearTimeout(this.timer); this.timer = null; if (this.header) this.$(".play").textContent = "▶"; }
+  play() {
+    if (this.at === this.n - 1) this.at = -1;
+    const tick = () => {
+      const last = this.at + 1 >= this.n - 1;
+      this.go(this.at + 1 >= this.n ? 0 : this.at + 1);
+      this.timer = setTimeout(tick, last ? 1100 : Math.max(90, 1800 / this.n));
+      if (!this.root.isConnected) this.stop();
+    };
+    this.timer = setTimeout(tick, 10);
+  }
+}
+
+function number(value) { return value === null || value === undefined ? "–" : Number(value).toFixed(2); }
+
+export default function (component) {
+  const root = component.parentElement.querySelector(".player");
+  if (!players.has(root)) players.set(root, new Player(root));
+  const player = players.get(root);
+  if (component.data) player.load(component.data);
+  return () => { player.remove(); players.delete(root); };
+}
