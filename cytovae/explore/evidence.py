@@ -1,0 +1,268 @@
+"""How far a path can be believed: real cells near it, support, gap closed, and how long a path is that means nothing.
+
+A decoder draws something plausible at any point. What is on the data, and what is a story, has to be shown beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import SelectionError
+from cytovae.explore.paths import Path
+
+BLOCK_CELLS = 16384
+OFF_DATA_PERCENTILE = 95.0
+"""A step farther from every real cell than this percentile of real cells are from each other is off the data."""
+QUANTILES = (np.arange(64) + 0.5) / 64
+"""Where the one-dimensional quantile functions of `gap_closed` are compared."""
+
+
+class Ground:
+    """The real cells of a screen as one model sees them, searched exactly; made once, then shared.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        ``cell_id`` and ``Metadata_Treatment``, one row per embedded cell.
+    embeddings : (n, d) float32
+        In the same order.
+    rng : numpy Generator
+        Draws the cells whose distance to their nearest neighbour says how far apart real cells are.
+    n_sampled : int
+        How many of them at most.
+
+    Raises
+    ------
+    SelectionError
+        Fewer than three cells, or embeddings that are not finite.
+    """
+
+    def __init__(
+        self, cells: pd.DataFrame, embeddings: npt.NDArray[np.float32], rng: np.random.Generator, n_sampled: int = 512
+    ) -> None:
+        if len(cells) != len(embeddings) or len(cells) < 3:
+            raise SelectionError(
+                f"evidence needs at least 3 embedded cells, not {len(cells)} cells and {len(embeddings)} embeddings"
+            )
+        self.embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+        self.cell_ids = cells[schema.CELL_ID].astype(str).to_numpy()
+        self.treatments = cells[schema.TREATMENT].astype(str).to_numpy()
+        # about the mean, so that |a|^2 + |b|^2 - 2ab loses as few digits as it can
+        self._mean = self.embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._centred = self.embeddings - self._mean
+        self._squared = np.einsum("nd,nd->n", self._centred, self._centred)
+        if not np.isfinite(self._squared).all():
+            raise SelectionError("some embeddings are not finite; run 'cytovae embed --overwrite'")
+        rows = rng.choice(len(cells), size=min(n_sampled, len(cells)), replace=False)
+        _, apart = self.nearest(self.embeddings[rows], 1, exclude=rows[:, None])
+        self.real_to_real = np.sort(apart[:, 0])
+        """(s,) float64: distances of sampled real cells to their nearest other real cell, sorted."""
+
+    def __len__(self) -> int:
+        return len(self.cell_ids)
+
+    def nearest(
+        self, z: npt.NDArray, m: int = 1, exclude: npt.ArrayLike | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The m nearest real cells of each point by Euclidean distance: exact, block by block.
+
+        Parameters
+        ----------
+        z : (k, d)
+        m : int
+            How many.
+        exclude : (e,) or (k, e) int, optional
+            Rows that do not count: the path's own ends, or a sampled cell itself.
+
+        Returns
+        -------
+        tuple of ((k, m) int64, (k, m) float64)
+            Rows, nearest first, and distances.
+        """
+        z = np.atleast_2d(np.asarray(z, dtype=np.float32))
+        k, n = len(z), len(self)
+        out = np.empty((k, 0), np.int64) if exclude is None else np.atleast_2d(np.asarray(exclude, dtype=np.int64))
+        out = np.broadcast_to(out, (k, out.shape[1]))
+        m = min(m, n - out.shape[1])
+        keep = min(m + 4, n)  # a few to spare: float32 may swap near ties, the exact distance decides below
+        query = z - self._mean
+        best_d2 = np.empty((k, 0), np.float32)
+        best_row = np.empty((k, 0), np.int64)
+        for start in range(0, n, BLOCK_CELLS):
+            block = self._centred[start : start + BLOCK_CELLS]
+            d2 = query @ block.T  # (k, b)
+            d2 *= -2.0
+            d2 += self._squared[start : start + BLOCK_CELLS]
+            for column in range(out.shape[1]):
+                here = np.flatnonzero((out[:, column] >= start) & (out[:, column] < start + len(block)))
+                d2[here, out[here, column] - start] = np.inf
+            few = min(keep, d2.shape[1])
+            rows = _smallest(d2, few)
+            best_d2 = np.concatenate([best_d2, np.take_along_axis(d2, rows, axis=1)], axis=1)
+            best_row = np.concatenate([best_row, rows + start], axis=1)
+        rows = np.take_along_axis(best_row, _smallest(best_d2, keep), axis=1)
+        exact = np.linalg.norm(self.embeddings[rows].astype(np.float64) - z[:, None, :].astype(np.float64), axis=2)
+        exact[(rows[:, :, None] == out[:, None, :]).any(axis=2)] = np.inf
+        order = np.argsort(exact, axis=1, kind="stable")[:, :m]
+        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(exact, order, axis=1)
+
+    def percentile(self, distance: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Where distances lie among real-to-real ones, 0 to 100: the share of those that are no larger."""
+        rank = np.searchsorted(self.real_to_real, np.asarray(distance, dtype=np.float64), side="right")
+        return np.asarray(100.0 * rank / len(self.real_to_real))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What stands beside each of the k steps of a path.
+
+    Parameters
+    ----------
+    nearest_rows : (k, m) int64
+        The nearest real cells other than the path's own ends, as rows of the embeddings, nearest first.
+    nearest_ids, nearest_treatments : (k, m) str
+    nearest_distances : (k, m) float64
+        Euclidean, in latent space.
+    support_percentile : (k,) float64
+        The distance to the nearest cell as a percentile of the distances of real cells to their own nearest
+        neighbours, 0 (in the thick of the data) to 100.
+    off_data : (k,) bool
+        Farther out than `OFF_DATA_PERCENTILE` percent of the real cells.
+    gap_closed : (k,) float64 or None
+        See `gap_closed`; None where the populations were not given.
+    length_percentile : float or None
+        The path's length as a percentile of control-to-control lengths; None where those were not given.
+    """
+
+    nearest_rows: npt.NDArray[np.int64]
+    nearest_ids: npt.NDArray[Any]
+    nearest_treatments: npt.NDArray[Any]
+    nearest_distances: npt.NDArray[np.float64]
+    support_percentile: npt.NDArray[np.float64]
+    off_data: npt.NDArray[np.bool_]
+    gap_closed: npt.NDArray[np.float64] | None = None
+    length_percentile: float | None = None
+
+    @property
+    def summary(self) -> str:
+        """One sentence on the support."""
+        off = np.flatnonzero(self.off_data)
+        if not len(off):
+            return "every step is as near to a real cell as real cells are to each other"
+        return (
+            f"{len(off)} of {len(self.off_data)} steps are off the data (farther from any real cell than "
+            f"{OFF_DATA_PERCENTILE:g} % of real cells are from each other): step {', '.join(map(str, off))}"
+        )
+
+
+def assess(
+    path: Path,
+    ground: Ground,
+    start: npt.NDArray | None = None,
+    target: npt.NDArray | None = None,
+    null_lengths: npt.NDArray | None = None,
+    m: int = 1,
+    exclude: npt.ArrayLike | None = None,
+) -> Evidence:
+    """The evidence for a path.
+
+    Parameters
+    ----------
+    path : Path
+    ground : Ground
+    start, target : (n, d), (n', d), optional
+        Embeddings of the populations it leads from and to (the controls of the plate; the treatment's cells), for
+        the gap closed.
+    null_lengths : (q,), optional
+        Lengths of control-to-control paths, see `null_lengths`.
+    m : int
+        How many nearest cells.
+    exclude : (e,) int, optional
+        Rows of the embeddings that do not count as near; by default the path's two ends, found by their ids.
+    """
+    if exclude is None:
+        exclude = np.flatnonzero((ground.cell_ids == path.control_id) | (ground.cell_ids == path.target_id))
+    rows, distances = ground.nearest(path.z, m, exclude=np.asarray(exclude, dtype=np.int64))
+    support = ground.percentile(distances[:, 0])
+    return Evidence(
+        nearest_rows=rows,
+        nearest_ids=ground.cell_ids[rows],
+        nearest_treatments=ground.treatments[rows],
+        nearest_distances=distances,
+        support_percentile=support,
+        off_data=support > OFF_DATA_PERCENTILE,
+        gap_closed=gap_closed(path.z, start, target) if start is not None and target is not None else None,
+        length_percentile=None
+        if null_lengths is None or not len(null_lengths)
+        else float(100.0 * np.mean(np.asarray(null_lengths) <= path.length)),
+    )
+
+
+def wasserstein(a: npt.NDArray, b: npt.NDArray) -> float:
+    """The distance of two populations, feature by feature: fast, and zero only if all marginals agree.
+
+    The square root of the sum over features of the squared 2-Wasserstein distance of the feature's two distributions,
+    each taken at 64 mid-quantiles: the sliced Wasserstein distance along the axes, a lower bound of the full one.
+
+    Parameters
+    ----------
+    a, b : (n, d), (n', d)
+    """
+    return float(np.sqrt(((_quantiles(a) - _quantiles(b)) ** 2).mean(axis=0).sum()))
+
+
+def gap_closed(z: npt.NDArray, start: npt.NDArray, target: npt.NDArray) -> npt.NDArray[np.float64]:
+    """How much of the difference between two populations each step of a path explains.
+
+    ``1 - W(start + (z_k - z_0), target) / W(start, target)``: the shift that the path has made by step k is given to
+    every cell of the start population. 0 at the start; 1 if the populations then agree; below 0 if the path leads away
+    from the target population, as towards an untypical cell. W is `wasserstein`. A path of one pair of cells cannot
+    undo a difference in spread, so 1 is not to be expected.
+
+    Parameters
+    ----------
+    z : (k, d)
+        The path.
+    start, target : (n, d), (n', d)
+
+    Returns
+    -------
+    (k,) float64
+        Not-a-number throughout where the two populations do not differ.
+    """
+    from_q, to_q = _quantiles(start), _quantiles(target)  # (q, d)
+    gap = float(np.sqrt(((from_q - to_q) ** 2).mean(axis=0).sum()))
+    if gap == 0:
+        return np.full(len(z), np.nan)
+    # shifting a population shifts its quantiles: mean((D + s)^2) = mean(D^2) + 2 s mean(D) + s^2 per feature
+    shift = np.asarray(z, dtype=np.float64) - np.asarray(z[0], dtype=np.float64)  # (k, d)
+    apart = from_q - to_q
+    squared = (apart**2).mean(axis=0).sum() + (2 * shift * apart.mean(axis=0) + shift**2).sum(axis=1)
+    return np.asarray(1.0 - np.sqrt(np.maximum(squared, 0.0)) / gap)
+
+
+def null_lengths(embeddings: npt.NDArray, starts: npt.ArrayLike, ends: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Lengths of null paths, for the rows that `cytovae.explore.targets.null_pairs` gives."""
+    a, b = (np.asarray(embeddings[np.asarray(rows)], dtype=np.float64) for rows in (starts, ends))
+    return np.asarray(np.linalg.norm(a - b, axis=1))
+
+
+def _quantiles(population: npt.NDArray) -> npt.NDArray[np.float64]:
+    ordered = np.sort(np.asarray(population, dtype=np.float64), axis=0)
+    at = QUANTILES * len(ordered) - 0.5
+    low = np.clip(np.floor(at).astype(int), 0, len(ordered) - 1)
+    high = np.minimum(low + 1, len(ordered) - 1)
+    weight = np.clip(at - low, 0.0, 1.0)[:, None]
+    return np.asarray((1 - weight) * ordered[low] + weight * ordered[high])
+
+
+def _smallest(values: npt.NDArray, few: int) -> npt.NDArray[np.int64]:
+    if few >= values.shape[1]:
+        return np.tile(np.arange(values.shape[1]), (len(values), 1))
+    return np.asarray(np.argpartition(values, few - 1, axis=1)[:, :few])

@@ -1,0 +1,107 @@
+"""Two-dimensional maps of profiles, wells and cells, and where new points fall on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cytovae.errors import ConfigError, SelectionError
+
+METHODS = ("pca", "umap")
+
+
+def compute(features: npt.NDArray, method: str = "umap", seed: int = 0) -> npt.NDArray[np.float64]:
+    """A place in the plane for every row.
+
+    Parameters
+    ----------
+    features : (n, d)
+        Embeddings or profiles.
+    method : str
+        ``pca``: the two leading principal components, signs fixed so that the largest loading is positive.
+        ``umap``: UMAP with cosine distance, started from the principal components.
+    seed : int
+        Of UMAP's randomness.
+
+    Returns
+    -------
+    (n, 2) float64
+
+    Raises
+    ------
+    ConfigError
+        Unknown method.
+    SelectionError
+        Fewer than two rows, or features that are not finite.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"unknown map method {method!r}; choose {' or '.join(METHODS)}")
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or len(x) < 2:
+        raise SelectionError(f"a map needs at least 2 rows of features, not an array of shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise SelectionError("the features of a map must be finite; make the embeddings or profiles again")
+    plane = _pca(x)
+    if method == "pca" or len(x) < 5:  # UMAP needs a neighbourhood
+        return plane
+    return _umap(x, plane, seed)
+
+
+def place(new: npt.NDArray, features: npt.NDArray, xy: npt.NDArray, n_neighbors: int = 10) -> npt.NDArray[np.float64]:
+    """Where new points fall on a map that exists: between their nearest neighbours, nearer ones counting more.
+
+    Parameters
+    ----------
+    new : (k, d)
+        The steps of a path, or new cells.
+    features : (n, d)
+        What the map was made of.
+    xy : (n, 2)
+        The map.
+    n_neighbors : int
+        How many of the nearest (Euclidean) take part, weighted by 1 / distance; a point of the map itself falls on
+        its own place.
+
+    Returns
+    -------
+    (k, 2) float64
+    """
+    new, features = np.asarray(new, dtype=np.float32), np.asarray(features, dtype=np.float32)
+    few = min(n_neighbors, len(features))
+    squared = np.einsum("nd,nd->n", features, features)
+    d2 = squared[None, :] - 2.0 * new @ features.T  # order is all that counts here
+    near = np.argpartition(d2, few - 1, axis=1)[:, :few]
+    apart = np.linalg.norm(features[near].astype(np.float64) - new[:, None].astype(np.float64), axis=2)
+    weight = 1.0 / np.maximum(apart, 1e-6 * max(float(apart.max()), 1e-12))
+    same = apart == 0
+    weight = np.where(same.any(axis=1, keepdims=True), same.astype(np.float64), weight)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return np.asarray((weight[:, :, None] * np.asarray(xy, dtype=np.float64)[near]).sum(axis=1))
+
+
+def _pca(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    x = x - x.mean(axis=0)
+    _, vectors = np.linalg.eigh(x.T @ x)
+    axes = vectors[:, ::-1][:, :2]  # (d, 2), largest first
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    plane = x @ axes
+    return plane if plane.shape[1] == 2 else np.column_stack([plane, np.zeros(len(x))])
+
+
+def _umap(x: npt.NDArray[np.float64], plane: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numba and umap remark on threads and on their own deprecations
+        import umap
+
+        start = 10.0 * plane / max(float(np.abs(plane).max()), 1e-12)
+        fit = umap.UMAP(
+            n_neighbors=min(15, len(x) - 1),
+            min_dist=0.1,
+            metric="cosine",
+            init=start.astype(np.float32),
+            random_state=seed,
+            n_jobs=1,
+        )
+        return np.asarray(fit.fit_transform(x.astype(np.float32)), dtype=np.float64)

@@ -1,0 +1,494 @@
+"""Pixels made visible: composites, strips, animations and tables of a path, as bytes and plain values.
+
+Nothing here writes a file. Contrast limits are explicit numbers shared by all images that are compared; a scale bar is
+in um only where the pixel size is known, else in px.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae.errors import ConfigError
+from cytovae.explore.evidence import OFF_DATA_PERCENTILE, Evidence
+from cytovae.explore.paths import Path
+
+Limits = npt.NDArray[np.float64]
+"""(C, 2): per channel the values shown as black and as full colour."""
+
+LOOKS = ("rgb", "mgc", "grey")
+COLOURS = {
+    "rgb": ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1)),
+    "mgc": ((1, 0, 1), (0, 1, 0), (0, 1, 1), (1, 1, 0), (1, 0.5, 0), (0.5, 0.5, 1)),
+}
+"""Red-green-blue; and magenta-green-cyan, which more readers can tell apart. Further channels get further colours."""
+
+PROVENANCE = "Metadata_Provenance"
+_INK, _PAPER, _WARN = (32, 32, 32), (255, 255, 255), (176, 48, 0)
+
+
+def shared_limits(images: npt.NDArray, low: float = 0.5, high: float = 99.8) -> Limits:
+    """Contrast limits for a set of images: two percentiles of each channel over all of them.
+
+    Parameters
+    ----------
+    images : (..., C)
+    low, high : float
+        Percentiles.
+
+    Returns
+    -------
+    (C, 2) float64
+        A channel without contrast gets limits one apart, so it shows black.
+    """
+    flat = np.asarray(images, dtype=np.float64).reshape(-1, np.shape(images)[-1])
+    limits = np.percentile(flat, [low, high], axis=0).T
+    flatline = limits[:, 1] - limits[:, 0] < 1e-9
+    limits[flatline, 1] = limits[flatline, 0] + 1.0
+    return np.asarray(limits)
+
+
+def composite(
+    images: npt.NDArray,
+    limits: npt.ArrayLike,
+    look: str = "rgb",
+    gamma: float = 1.0,
+    shown: Sequence[int] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Channels laid over each other in colour.
+
+    Parameters
+    ----------
+    images : (..., H, W, C)
+    limits : (C, 2)
+        See `shared_limits`.
+    look : str
+        ``rgb``, ``mgc`` (magenta, green, cyan) or ``grey`` (the mean of the channels shown).
+    gamma : float
+        The scaled value is raised to this power: below 1 brightens the dark parts.
+    shown : sequence of int, optional
+        Channels to show; all by default.
+
+    Returns
+    -------
+    (..., H, W, 3) uint8
+
+    Raises
+    ------
+    ConfigError
+        Unknown look, gamma or limits that cannot be, no such channel, or more channels than there are colours.
+    """
+    images, limits = np.asarray(images), np.asarray(limits, dtype=np.float64)
+    n = images.shape[-1]
+    shown = list(range(n)) if shown is None else list(shown)
+    if look not in LOOKS:
+        raise ConfigError(f"unknown look {look!r}; choose {', '.join(LOOKS)}")
+    if not 0.05 <= gamma <= 20:
+        raise ConfigError(f"gamma lies between 0.05 and 20, not {gamma:g}")
+    if limits.shape != (n, 2) or not (limits[:, 1] > limits[:, 0]).all():
+        raise ConfigError(f"contrast limits are a (black, full) pair with black < full for each of {n} channels")
+    if any(not 0 <= c < n for c in shown):
+        raise ConfigError(f"there are channels 0 to {n - 1}, not {shown}")
+    if look != "grey" and shown and max(shown) >= len(COLOURS[look]):
+        raise ConfigError(f"the look {look!r} has colours for {len(COLOURS[look])} channels; show fewer, or use 'grey'")
+    scaled = (images[..., shown] - limits[shown, 0]) / (limits[shown, 1] - limits[shown, 0])
+    scaled = np.clip(scaled, 0.0, 1.0) ** gamma
+    if look == "grey":
+        mean = scaled.mean(axis=-1, keepdims=True) if shown else np.zeros((*images.shape[:-1], 1))
+        out = np.repeat(mean, 3, axis=-1)
+    else:
+        out = scaled @ np.array([COLOURS[look][c] for c in shown], dtype=np.float64).reshape(len(shown), 3)
+    return np.asarray(np.rint(np.clip(out, 0.0, 1.0) * 255), dtype=np.uint8)
+
+
+def scale_bar(pixel_size_um: float | None, width_px: int) -> tuple[float, str]:
+    """A round scale bar of at most 40 % of an image's width.
+
+    Returns
+    -------
+    tuple of (float, str)
+        Length in px, and its label: in um if the pixel size is known, else in px, never a guess.
+
+    Examples
+    --------
+    >>> scale_bar(0.5, 68), scale_bar(None, 68)
+    ((20.0, '10 µm'), (20.0, '20 px'))
+    """
+    room = 0.4 * width_px * (pixel_size_um or 1.0)
+    power = 10.0 ** np.floor(np.log10(room))
+    size = next(s * power for s in (5.0, 2.0, 1.0) if s * power <= room)
+    return float(size / (pixel_size_um or 1.0)), f"{size:g} {'µm' if pixel_size_um else 'px'}"
+
+
+@dataclass(frozen=True)
+class StripRow:
+    """One row of a strip.
+
+    Parameters
+    ----------
+    label : str
+    images : (k, H, W, C)
+    captions : sequence of str
+        Length k, under each image; a newline starts another line.
+    warn : sequence of bool
+        Length k or empty: captions to be set in the colour of a warning.
+    """
+
+    label: str
+    images: npt.NDArray
+    captions: Sequence[str] = ()
+    warn: Sequence[bool] = ()
+
+
+def path_rows(
+    path: Path, evidence: Evidence | None = None, nearest_images: npt.NDArray | None = None
+) -> list[StripRow]:
+    """The rows that show a path: its decoded steps with cosines; the nearest real cells where given.
+
+    Parameters
+    ----------
+    path : Path
+    evidence : Evidence, optional
+    nearest_images : (k, H, W, C), optional
+        The real patches of ``evidence.nearest_rows[:, 0]``, normalised.
+    """
+    captions = []
+    for step in range(path.steps):
+        name = path.labels[step] if path.labels else f"{path.n_features[step]} features"
+        captions.append(f"{path.cosine[step]:.2f} ({path.cosine_reencoded[step]:.2f})\n{name}")
+    rows = [StripRow("decoded\ncosine (re-encoded)", path.frames, captions)]
+    if evidence is not None and nearest_images is not None:
+        under = [
+            f"{treatment}\n{'off data, ' if off else ''}p{percentile:.0f}"
+            for treatment, off, percentile in zip(
+                evidence.nearest_treatments[:, 0], evidence.off_data, evidence.support_percentile, strict=True
+            )
+        ]
+        rows.append(StripRow("nearest real cell\nsupport percentile", nearest_images, under, list(evidence.off_data)))
+    return rows
+
+
+def strip(
+    rows: Sequence[StripRow],
+    channels: Sequence[str],
+    limits: npt.ArrayLike,
+    look: str = "rgb",
+    gamma: float = 1.0,
+    pixel_size_um: float | None = None,
+    title: str = "",
+    zoom: int = 2,
+    form: str = "png",
+    record: dict[str, Any] | None = None,
+) -> bytes:
+    """A figure: one image per step, rows under each other, captions, channel legend and scale bar.
+
+    Parameters
+    ----------
+    rows : sequence of StripRow
+        See `path_rows`. With the look ``grey`` each row is drawn once per channel.
+    channels : sequence of str
+    limits : (C, 2)
+        The same for every image of the figure.
+    zoom : int
+        Screen pixels per image pixel.
+    form : str
+        ``png`` or ``svg``; the SVG keeps text as text.
+    record : dict, optional
+        Provenance, written into the file.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ConfigError
+        Unknown form or look, or no rows.
+    """
+    if form not in ("png", "svg"):
+        raise ConfigError(f"a strip is png or svg, not {form!r}")
+    if not rows:
+        raise ConfigError("a strip needs at least one row of images")
+    drawing = _Drawing()
+    height, width = rows[0].images.shape[1:3]
+    step_w, step_h, left, gap = width * zoom, height * zoom, 8, 4
+    label_w = 128
+    y = 8.0
+    if title:
+        drawing.text(left, y, title, 15)
+        y += 24
+    x_legend = left + drawing.text(left, y, "channels:", 12) + 8
+    for c, name in enumerate(channels):
+        colour = (96, 96, 96) if look == "grey" else tuple(int(255 * v * 0.8) for v in COLOURS[look][c])
+        lo, hi = np.asarray(limits)[c]
+        x_legend += drawing.text(x_legend, y, f"{name} {lo:.2f}-{hi:.2f}", 12, colour) + 14
+    drawing.text(x_legend, y, f"gamma {gamma:g}", 12)
+    y += 22
+    bar_px, bar_label = scale_bar(pixel_size_um, width)
+    shown = [(c,) for c in range(len(channels))] if look == "grey" else [tuple(range(len(channels)))]
+    first = True
+    for row in rows:
+        for number, which in enumerate(shown):
+            label = f"{row.label}\n{channels[which[0]]}" if look == "grey" else row.label
+            for line, text in enumerate(label.split("\n")):
+                drawing.text(left, y + 4 + 15 * line, text, 12)
+            pixels = composite(row.images, limits, look, gamma, which)
+            for step, image in enumerate(pixels):
+                x = left + label_w + step * (step_w + gap)
+                drawing.image(x, y, step_w, step_h, image)
+                if first:
+                    bar_y = y + step_h - 8
+                    drawing.box(x + 6, bar_y, bar_px * zoom, 3, (255, 255, 255))
+                    drawing.text(x + 6, bar_y - 15, bar_label, 11, (255, 255, 255))
+                    first = False
+            y += step_h + gap
+            if number == len(shown) - 1 and len(row.captions):
+                lines = max(c.count("\n") + 1 for c in row.captions)
+                for step, caption in enumerate(row.captions):
+                    centre = left + label_w + step * (step_w + gap) + step_w / 2
+                    ink = _WARN if len(row.warn) and row.warn[step] else _INK
+                    for line, text in enumerate(caption.split("\n")):
+                        drawing.text(centre, y + 14 * line, _short(text, step_w // 6), 11, ink, centred=True)
+                y += 14 * lines + 8
+    drawing.width = max(drawing.width, left + label_w + len(rows[0].images) * (step_w + gap) + left)
+    drawing.height = y + 6
+    return drawing.png(record) if form == "png" else drawing.svg(record)
+
+
+def gif(
+    path: Path,
+    channels: Sequence[str],
+    limits: npt.ArrayLike,
+    look: str = "rgb",
+    gamma: float = 1.0,
+    pixel_size_um: float | None = None,
+    zoom: int = 4,
+    step_ms: int = 250,
+    record: dict[str, Any] | None = None,
+) -> bytes:
+    """An animation of a path, there and back, endless, with the step and its cosine under the image.
+
+    Parameters
+    ----------
+    step_ms : int
+        How long a step stays (ms); the ends stay four times as long.
+    record : dict, optional
+        Provenance, written as the file's comment.
+    """
+    from PIL import Image
+
+    bar_px, bar_label = scale_bar(pixel_size_um, path.frames.shape[2])
+    pictures = []
+    for step, pixels in enumerate(composite(path.frames, limits, look, gamma)):
+        drawing = _Drawing()
+        height, width = pixels.shape[0] * zoom, pixels.shape[1] * zoom
+        drawing.image(0, 0, width, height, pixels)
+        drawing.box(8, height - 10, bar_px * zoom, 3, (255, 255, 255))
+        drawing.text(8, height - 26, bar_label, 12, (255, 255, 255))
+        drawing.text(8, height + 4, f"step {step} of {path.steps - 1}   cosine {path.cosine[step]:.2f}", 13)
+        x = 8.0
+        for c, name in enumerate(channels):
+            colour = (96, 96, 96) if look == "grey" else tuple(int(255 * v * 0.8) for v in COLOURS[look][c])
+            x += drawing.text(x, height + 22, name, 12, colour) + 10
+        drawing.width, drawing.height = max(width, int(x)), height + 42
+        pictures.append(drawing.raster())
+    round_trip = list(range(path.steps)) + list(range(path.steps - 2, 0, -1))
+    durations = [step_ms * (4 if s in (0, path.steps - 1) else 1) for s in round_trip]
+    frames = [pictures[s].convert("P", palette=Image.Palette.ADAPTIVE, colors=256) for s in round_trip]
+    out = io.BytesIO()
+    frames[0].save(
+        out,
+        format="GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations,
+        loop=0,
+        comment=json.dumps(record or {}).encode(),
+    )
+    return out.getvalue()
+
+
+def table(path: Path, evidence: Evidence | None = None, morphology: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A path as a table, one row per step; the numbers under the pictures.
+
+    Parameters
+    ----------
+    morphology : DataFrame, optional
+        One row per step, see `cytovae.explore.morphology.measure`.
+    """
+    out = pd.DataFrame(
+        {
+            "step": np.arange(path.steps),
+            "n_features": path.n_features,
+            "distance_share": path.distance_share,
+            "cosine": path.cosine,
+            "cosine_reencoded": path.cosine_reencoded,
+        }
+    )
+    if path.labels:
+        out.insert(1, "label", list(path.labels))
+    if evidence is not None:
+        out["nearest_cell"] = evidence.nearest_ids[:, 0]
+        out["nearest_treatment"] = evidence.nearest_treatments[:, 0]
+        out["nearest_distance"] = evidence.nearest_distances[:, 0]
+        out["support_percentile"] = evidence.support_percentile
+        out["off_data"] = evidence.off_data
+        if evidence.gap_closed is not None:
+            out["gap_closed"] = evidence.gap_closed
+    if morphology is not None:
+        out = pd.concat([out, morphology.reset_index(drop=True)], axis=1)
+    return out
+
+
+def document(
+    path: Path, record: dict[str, Any], evidence: Evidence | None = None, morphology: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """A path as a JSON document, with its provenance; not-a-number becomes null."""
+    steps = json.loads(table(path, evidence, morphology).to_json(orient="records", double_precision=10))
+    change = path.z[-1].astype(np.float64) - path.z[0].astype(np.float64)
+    return {
+        "control": path.control_id,
+        "target": path.target_id,
+        "mode": path.mode,
+        "spacing": path.spacing,
+        "length": path.length,
+        "length_percentile_of_null": None if evidence is None else evidence.length_percentile,
+        "off_data_percentile": OFF_DATA_PERCENTILE,
+        "steps": steps,
+        "features": [{"feature": int(f), "change": float(change[f])} for f in path.order],
+        "provenance": record,
+    }
+
+
+def csv(steps: pd.DataFrame, record: dict[str, Any]) -> bytes:
+    """A table as CSV, UTF-8, with the provenance as JSON in a last column, the same in every row."""
+    return steps.assign(**{PROVENANCE: json.dumps(record, sort_keys=True)}).to_csv(index=False).encode()
+
+
+def provenance_in(content: bytes, suffix: str) -> dict[str, Any]:
+    """The provenance inside a file made here, or an empty dict where there is none.
+
+    Parameters
+    ----------
+    content : bytes
+    suffix : str
+        ``.png``, ``.gif``, ``.svg``, ``.csv`` or ``.json``.
+    """
+    from PIL import Image
+
+    try:
+        if suffix in (".png", ".gif"):
+            with Image.open(io.BytesIO(content)) as image:
+                found = image.info.get("cytovae" if suffix == ".png" else "comment", "{}")
+        elif suffix == ".svg":
+            found = html.unescape(content.decode().partition("<metadata>")[2].partition("</metadata>")[0])
+        elif suffix == ".csv":
+            found = pd.read_csv(io.BytesIO(content), nrows=1)[PROVENANCE].iloc[0]
+        else:
+            found = json.dumps(json.loads(content)["provenance"])
+        record = json.loads(found)
+    except (ValueError, KeyError, IndexError, TypeError, OSError):  # whatever else the file is, it is not ours
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _short(text: str, n: int) -> str:
+    return text if len(text) <= max(n, 8) else text[: max(n, 8) - 1] + "…"
+
+
+class _Drawing:
+    """Images, boxes and lines of text at places (px), drawn as PNG or as SVG."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[str, tuple[Any, ...]]] = []
+        self.width = 0.0
+        self.height = 0.0
+
+    def image(self, x: float, y: float, width: int, height: int, pixels: npt.NDArray[np.uint8]) -> None:
+        self.items.append(("image", (x, y, width, height, pixels)))
+
+    def box(self, x: float, y: float, width: float, height: float, colour: tuple[int, ...]) -> None:
+        self.items.append(("box", (x, y, width, height, colour)))
+
+    def text(
+        self, x: float, y: float, text: str, size: int, colour: tuple[int, ...] = _INK, centred: bool = False
+    ) -> float:
+        """Add a line of text whose top is at `y`; returns its width."""
+        width = _font(size).getlength(text)
+        x = x - width / 2 if centred else x
+        self.items.append(("text", (x, y, text, size, colour)))
+        self.width = max(self.width, x + width + 8)
+        return float(width)
+
+    def raster(self) -> Any:
+        from PIL import Image, ImageDraw
+
+        canvas = Image.new("RGB", (round(self.width), round(self.height)), _PAPER)
+        draw = ImageDraw.Draw(canvas)
+        for kind, what in self.items:
+            if kind == "image":
+                x, y, width, height, pixels = what
+                canvas.paste(
+                    Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST), (round(x), round(y))
+                )
+            elif kind == "box":
+                x, y, width, height, colour = what
+                draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+            else:
+                x, y, text, size, colour = what
+                draw.text((x, y), text, font=_font(size), fill=colour)
+        return canvas
+
+    def png(self, record: dict[str, Any] | None) -> bytes:
+        from PIL import PngImagePlugin
+
+        info = PngImagePlugin.PngInfo()
+        info.add_text("cytovae", json.dumps(record or {}))
+        out = io.BytesIO()
+        self.raster().save(out, format="PNG", pnginfo=info, optimize=True)
+        return out.getvalue()
+
+    def svg(self, record: dict[str, Any] | None) -> bytes:
+        from PIL import Image
+
+        w, h = round(self.width), round(self.height)
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}">',
+            f"<metadata>{html.escape(json.dumps(record or {}))}</metadata>",
+            f'<rect width="{w}" height="{h}" fill="#fff"/>',
+        ]
+        for kind, what in self.items:
+            if kind == "image":
+                x, y, width, height, pixels = what
+                out = io.BytesIO()
+                Image.fromarray(pixels).save(out, format="PNG")
+                data = base64.b64encode(out.getvalue()).decode()
+                parts.append(
+                    f'<image x="{x:g}" y="{y:g}" width="{width}" height="{height}" preserveAspectRatio="none" '
+                    f'style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>'
+                )
+            elif kind == "box":
+                x, y, width, height, colour = what
+                parts.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="rgb{colour}"/>')
+            else:
+                x, y, text, size, colour = what
+                parts.append(
+                    f'<text x="{x:.1f}" y="{y + 0.85 * size:.1f}" font-family="Helvetica, Arial, sans-serif" '
+                    f'font-size="{size}" fill="rgb{colour}">{html.escape(text)}</text>'
+                )
+        return ("\n".join([*parts, "</svg>"]) + "\n").encode()
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)

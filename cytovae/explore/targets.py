@@ -1,0 +1,477 @@
+"""Which cell stands for a control, a treatment, a subpopulation or a selection.
+
+Every function takes the table of embedded cells (``schema.CELL_COLUMNS``) and the embeddings in the same order, and
+answers in row numbers of that order: row i of the table is row i of the embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import SelectionError, did_you_mean
+
+Rows = npt.NDArray[np.int64]
+Embeddings = npt.NDArray[np.float32]
+
+MAX_GROUPS = 4
+"""No more subpopulations than this are looked for."""
+MIN_GROUP_CELLS = 3
+"""A subpopulation has at least this many cells."""
+CLUSTERED_CELLS = 2000
+"""More cells than this and the groups are found on a random sample of so many, then every cell is assigned."""
+MEDOID_CANDIDATES = 2000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A cell that was chosen, and how.
+
+    Parameters
+    ----------
+    row : int
+        In the order of the embeddings.
+    cell_id : str
+    how : str
+        In words, for captions and provenance.
+    n_cells : int
+        Of how many it was chosen.
+    """
+
+    row: int
+    cell_id: str
+    how: str
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class Subpopulation:
+    """One group of a treatment's cells.
+
+    Parameters
+    ----------
+    number : int
+        From 1, the largest group first.
+    rows : (n,) int64
+        Its cells.
+    share : float
+        Of the treatment's cells, 0 to 1.
+    exemplar : Choice
+        Its cell closest to its mean.
+    """
+
+    number: int
+    rows: Rows
+    share: float
+    exemplar: Choice
+
+
+@dataclass(frozen=True)
+class Subpopulations:
+    """A treatment's cells in groups.
+
+    Parameters
+    ----------
+    groups : tuple of Subpopulation
+        Largest first; one alone where the cells do not fall apart.
+    separation : float
+        Mean silhouette of the grouping, -1 to 1; 0 for one group.
+    separation_by_chance : float
+        The 95th percentile of the same on unimodal (normal) data of the same covariance: `separation` had to exceed it.
+    n_clustered : int
+        Cells that the groups were found on; the others were assigned to the nearest group mean.
+    """
+
+    groups: tuple[Subpopulation, ...]
+    separation: float
+    separation_by_chance: float
+    n_clustered: int
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One concentration of a compound.
+
+    Parameters
+    ----------
+    treatment : str
+    concentration : float
+        In uM.
+    rows : (n,) int64
+    """
+
+    treatment: str
+    concentration: float
+    rows: Rows
+
+
+def row_of(cells: pd.DataFrame, cell_id: str) -> int:
+    """The row of a cell.
+
+    Raises
+    ------
+    SelectionError
+        There is no such cell among the embedded ones; near ids are suggested.
+    """
+    rows = np.flatnonzero((cells[schema.CELL_ID] == cell_id).to_numpy())
+    if not len(rows):
+        known = cells[schema.CELL_ID].astype(str)
+        # difflib over a hundred thousand ids takes seconds: only ids that begin alike are looked at
+        alike = known[known.str.lower().str.startswith(cell_id[:3].lower())].head(2000)
+        raise SelectionError(
+            f"there is no cell {cell_id!r} among the {len(cells)} embedded cells{did_you_mean(cell_id, alike)}"
+        )
+    return int(rows[0])
+
+
+def rows_of(cells: pd.DataFrame, treatment: str, at_least: int = 1) -> Rows:
+    """The rows of a treatment's cells.
+
+    Parameters
+    ----------
+    treatment : str
+        ``compound@concentration`` (uM).
+    at_least : int
+        How many cells are needed.
+
+    Raises
+    ------
+    SelectionError
+        The text is no treatment, there is no such treatment (near names and other doses are suggested), or it has too
+        few cells.
+    """
+    compound, concentration = schema.parse_treatment(treatment)
+    name = schema.treatment_name(compound, concentration)
+    rows = np.flatnonzero((cells[schema.TREATMENT] == name).to_numpy()).astype(np.int64)
+    if not len(rows):
+        doses = sorted(cells.loc[cells[schema.COMPOUND] == compound, schema.CONCENTRATION].dropna().unique())
+        if doses:
+            there = ", ".join(schema.treatment_name(compound, d) for d in doses)
+            raise SelectionError(f"no cell was treated with {name!r}; of this compound there is {there}")
+        raise SelectionError(
+            f"no cell was treated with {name!r}{did_you_mean(name, cells[schema.TREATMENT].dropna().unique())}"
+        )
+    if len(rows) < at_least:
+        raise SelectionError(
+            f"treatment {name!r} has {len(rows)} cell{'s' * (len(rows) != 1)} ({cells[schema.CELL_ID].iloc[rows[0]]}), "
+            f"this needs at least {at_least}; name the cell itself as the target instead"
+        )
+    return rows
+
+
+def controls(cells: pd.DataFrame, control: str, plate: str | None = None, batch: str | None = None) -> Rows:
+    """The rows of control cells, of one plate or batch where asked.
+
+    Raises
+    ------
+    SelectionError
+        The screen has no control cells there.
+    """
+    here = (cells[schema.COMPOUND] == control).to_numpy()
+    where = "the screen"
+    if plate is not None:
+        here, where = here & (cells[schema.PLATE] == plate).to_numpy(), f"plate {plate!r}"
+    if batch is not None:
+        here, where = here & (cells[schema.BATCH] == batch).to_numpy(), f"batch {batch!r}"
+    rows = np.flatnonzero(here).astype(np.int64)
+    if not len(rows):
+        raise SelectionError(f"{where} has no cells of the control {control!r}; name a control cell by its id")
+    return rows
+
+
+def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = 5) -> tuple[Rows, str]:
+    """The control cells to compare a cell with: of its plate, else of its batch, else of the screen.
+
+    Parameters
+    ----------
+    row : int
+        The cell.
+    at_least : int
+        A plate or batch with fewer controls is passed over.
+
+    Returns
+    -------
+    tuple of ((n,) int64, str)
+        Rows, and where they are from in words.
+    """
+    for column, word in ((schema.PLATE, "plate"), (schema.BATCH, "batch")):
+        value = cells[column].iloc[row]
+        rows = np.flatnonzero(((cells[schema.COMPOUND] == control) & (cells[column] == value)).to_numpy())
+        rows = rows[rows != row].astype(np.int64)
+        if len(rows) >= at_least:
+            return rows, f"of {word} {value}"
+    return controls(cells, control), "of the screen"
+
+
+def closest_to_mean(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
+    """The row closest (Euclidean) to the mean of the given rows: the paper's choice of target.
+
+    Raises
+    ------
+    SelectionError
+        No rows are given.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if not len(rows):
+        raise SelectionError("no cells are selected; select at least one")
+    z = np.asarray(embeddings[rows], dtype=np.float64)
+    return int(rows[np.argmin(((z - z.mean(axis=0)) ** 2).sum(axis=1))])
+
+
+def medoid(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
+    """The row with the smallest summed Euclidean distance to the other given rows, for a lassoed set.
+
+    Of more than `MEDOID_CANDIDATES` rows only so many, those nearest to the mean, are candidates; their
+    distances to all rows count.
+
+    Raises
+    ------
+    SelectionError
+        No rows are given.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if not len(rows):
+        raise SelectionError("no cells are selected; select at least one")
+    z = np.asarray(embeddings[rows], dtype=np.float32)
+    z = z - z.mean(axis=0)
+    squared = np.einsum("nd,nd->n", z, z)
+    candidates = np.sort(np.argsort(squared, kind="stable")[:MEDOID_CANDIDATES])
+    summed = np.zeros(len(candidates))
+    for start in range(0, len(z), 4096):
+        block = slice(start, start + 4096)
+        d2 = squared[candidates, None] + squared[None, block] - 2.0 * z[candidates] @ z[block].T
+        summed += np.sqrt(np.maximum(d2, 0.0)).sum(axis=1)
+    return int(rows[candidates[np.argmin(summed)]])
+
+
+def treated(cells: pd.DataFrame, embeddings: Embeddings, treatment: str) -> Choice:
+    """The cell that stands for a treatment: the real one closest to the mean of its cells.
+
+    Raises
+    ------
+    SelectionError
+        Unknown treatment, or one of a single cell, which has no mean to be close to.
+    """
+    rows = rows_of(cells, treatment, at_least=2)
+    return _choice(cells, closest_to_mean(embeddings, rows), f"closest to the mean of {treatment}", len(rows))
+
+
+def typical_control(cells: pd.DataFrame, embeddings: Embeddings, control: str, like: int | None = None) -> Choice:
+    """The control cell closest to the mean of its peers.
+
+    Parameters
+    ----------
+    control : str
+        Compound name of the control (``ScreenRecord.control``).
+    like : int, optional
+        A row: only controls of its plate (else of its batch, see `controls_near`) are taken. Without it, all.
+    """
+    rows, where = (controls(cells, control), "of the screen") if like is None else controls_near(cells, control, like)
+    return _choice(
+        cells, closest_to_mean(embeddings, rows), f"closest to the mean of the {control} cells {where}", len(rows)
+    )
+
+
+def random_control(cells: pd.DataFrame, control: str, rng: np.random.Generator, like: int | None = None) -> Choice:
+    """A control cell drawn at random, from the plate (else batch) of row `like` where given."""
+    rows, where = (controls(cells, control), "of the screen") if like is None else controls_near(cells, control, like)
+    return _choice(cells, int(rng.choice(rows)), f"drawn at random from the {control} cells {where}", len(rows))
+
+
+def by_hand(cells: pd.DataFrame, cell_id: str) -> Choice:
+    """A cell named by its id.
+
+    Raises
+    ------
+    SelectionError
+        There is no such cell.
+    """
+    return _choice(cells, row_of(cells, cell_id), "chosen by hand", 1)
+
+
+def of_selection(cells: pd.DataFrame, embeddings: Embeddings, rows: npt.ArrayLike) -> Choice:
+    """The medoid of a lassoed set."""
+    rows = np.asarray(rows, dtype=np.int64)
+    return _choice(cells, medoid(embeddings, rows), f"the medoid of {len(rows)} selected cells", len(rows))
+
+
+def subpopulations(
+    cells: pd.DataFrame, embeddings: Embeddings, treatment: str, rng: np.random.Generator
+) -> Subpopulations:
+    """The groups that a treatment's cells fall into, each with an exemplar and its share.
+
+    K-means (2 to `MAX_GROUPS` groups) on the leading principal components (90 % of the variance, at most 10); the
+    number with the best mean silhouette is kept if it exceeds the 95th percentile of the same search on 20 normal
+    samples of the same covariance. Else the cells are one group: clustering always finds clusters.
+
+    Raises
+    ------
+    SelectionError
+        Unknown treatment, or one of a single cell.
+    """
+    rows = rows_of(cells, treatment, at_least=2)
+    z = np.asarray(embeddings[rows], dtype=np.float64)
+    labels, separation, chance, n_clustered = _group(z, rng)
+    order = sorted(np.unique(labels), key=lambda g: -int((labels == g).sum()))
+    groups = []
+    for number, label in enumerate(order, start=1):
+        mine = rows[labels == label]
+        how = f"closest to the mean of subpopulation {number} of {len(order)} of {treatment}"
+        exemplar = _choice(cells, closest_to_mean(embeddings, mine), how, len(mine))
+        groups.append(Subpopulation(number, mine, len(mine) / len(rows), exemplar))
+    return Subpopulations(tuple(groups), separation, chance, n_clustered)
+
+
+def dose_series(cells: pd.DataFrame, compound: str) -> list[Dose]:
+    """The concentrations of a compound, lowest first.
+
+    Raises
+    ------
+    SelectionError
+        There is no such compound; near names are suggested.
+    """
+    mine = cells[(cells[schema.COMPOUND] == compound).to_numpy()]
+    if mine.empty:
+        raise SelectionError(
+            f"no cell was treated with {compound!r}{did_you_mean(compound, cells[schema.COMPOUND].dropna().unique())}"
+        )
+    return [
+        Dose(
+            schema.treatment_name(compound, c),
+            float(c),
+            np.flatnonzero(
+                ((cells[schema.COMPOUND] == compound) & (cells[schema.CONCENTRATION] == c)).to_numpy()
+            ).astype(np.int64),
+        )
+        for c in sorted(mine[schema.CONCENTRATION].dropna().unique())
+    ]
+
+
+def pairs(cells: pd.DataFrame, treatment: str, control: str, n: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Control cells paired with treated cells of the same plate (else batch), drawn at random.
+
+    No treated cell is used again before all have been used.
+
+    Parameters
+    ----------
+    n : int
+        How many pairs.
+
+    Returns
+    -------
+    tuple of two (n,) int64
+        Rows of the controls, and of the treated cells.
+
+    Raises
+    ------
+    SelectionError
+        Unknown treatment, one of a single cell, or no controls.
+    """
+    rows = rows_of(cells, treatment, at_least=2)
+    rounds = -(-n // len(rows))
+    ends = np.concatenate([rng.permutation(rows) for _ in range(rounds)])[:n]
+    return _partners(cells, control, ends, rng), ends
+
+
+def null_pairs(
+    cells: pd.DataFrame, control: str, n: int, rng: np.random.Generator, plate: str | None = None
+) -> tuple[Rows, Rows]:
+    """Pairs of control cells from different wells: what a path between them changes, means nothing.
+
+    The two are of one plate where it has two control wells, else of one batch, else of the screen.
+
+    Parameters
+    ----------
+    n : int
+        How many pairs.
+    plate : str, optional
+        Start from controls of this plate where it has any.
+
+    Returns
+    -------
+    tuple of two (n,) int64
+
+    Raises
+    ------
+    SelectionError
+        All control cells come from one well.
+    """
+    rows = controls(cells, control)
+    well = (cells[schema.PLATE].astype(str) + "/" + cells[schema.WELL].astype(str)).to_numpy()[rows]
+    if len(np.unique(well)) < 2:
+        raise SelectionError(
+            f"all {len(rows)} cells of the control {control!r} come from one well; null paths need two control wells"
+        )
+    plates, batches = (cells[c].to_numpy()[rows] for c in (schema.PLATE, schema.BATCH))
+    pool = np.flatnonzero(plates == plate) if plate is not None else np.arange(len(rows))
+    starts = rng.choice(pool if len(pool) else np.arange(len(rows)), size=n)
+    ends = np.empty(n, dtype=np.int64)
+    for i, start in enumerate(starts):
+        other = well != well[start]
+        for near in (other & (plates == plates[start]), other & (batches == batches[start]), other):
+            if near.any():
+                ends[i] = rng.choice(np.flatnonzero(near))
+                break
+    return rows[starts], rows[ends]
+
+
+def _choice(cells: pd.DataFrame, row: int, how: str, n_cells: int) -> Choice:
+    return Choice(row, str(cells[schema.CELL_ID].iloc[row]), how, n_cells)
+
+
+def _partners(cells: pd.DataFrame, control: str, ends: Rows, rng: np.random.Generator) -> Rows:
+    pools: dict[object, Rows] = {}
+    starts = np.empty(len(ends), dtype=np.int64)
+    for i, row in enumerate(ends):
+        plate = cells[schema.PLATE].iloc[row]
+        if plate not in pools:
+            pools[plate] = controls_near(cells, control, int(row), at_least=1)[0]
+        starts[i] = rng.choice(pools[plate])
+    return starts
+
+
+def _components(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    z = z - z.mean(axis=0)
+    u, s, _ = np.linalg.svd(z, full_matrices=False)
+    power = np.cumsum(s**2)
+    if power[-1] <= 0:
+        return np.zeros((len(z), 1))
+    keep = min(10, int(np.searchsorted(power, 0.9 * power[-1])) + 1)
+    return np.asarray(u[:, :keep] * s[:keep])
+
+
+def _best_grouping(x: npt.NDArray[np.float64], seed: int) -> tuple[float, npt.NDArray[np.float64]]:
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    best, means = 0.0, x.mean(axis=0, keepdims=True)
+    for k in range(2, min(MAX_GROUPS, len(x) // MIN_GROUP_CELLS) + 1):
+        fit = KMeans(k, n_init=3, random_state=seed).fit(x)
+        if np.bincount(fit.labels_, minlength=k).min() < MIN_GROUP_CELLS:
+            continue
+        score = float(silhouette_score(x, fit.labels_))
+        if score > best:
+            best, means = score, fit.cluster_centers_
+    return best, means
+
+
+def _group(z: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[Rows, float, float, int]:
+    x = _components(z)
+    one = np.zeros(len(x), dtype=np.int64)
+    if len(x) < 2 * MIN_GROUP_CELLS or not x.any():
+        return one, 0.0, 0.0, len(x)
+    n = min(len(x), CLUSTERED_CELLS)
+    sample = x[np.sort(rng.choice(len(x), n, replace=False))]
+    seed = int(rng.integers(2**31))
+    separation, means = _best_grouping(sample, seed)
+    spread = sample.std(axis=0)  # principal components are uncorrelated
+    null = [_best_grouping(rng.normal(0.0, spread, size=sample.shape), seed)[0] for _ in range(20)]
+    chance = float(np.quantile(null, 0.95))
+    if separation <= chance:
+        return one, 0.0, chance, n
+    everyone = ((x[:, None, :] - means[None]) ** 2).sum(axis=2).argmin(axis=1)
+    return everyone.astype(np.int64), separation, chance, n
