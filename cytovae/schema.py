@@ -29,6 +29,7 @@ CENTER_X = "Metadata_CenterX_px"
 FIELD = "Metadata_Field"
 BLANK = "Metadata_Blank"
 N_CELLS = "Metadata_CellCount"
+N_BORDER = "Metadata_BorderCount"
 N_WELLS = "Metadata_WellCount"
 
 STATUS = "status"
@@ -69,6 +70,7 @@ FIELD_COLUMNS = (
     CODE,
     REASON,
     N_CELLS,
+    N_BORDER,
 )
 """Columns of ``fields.parquet`` beside one ``path_<channel>`` column per channel."""
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,24 @@ def write_table(path: Path, table: pd.DataFrame, record: dict[str, Any]) -> None
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: json.dumps(record).encode()})
     with whole_file(path) as beside:
         pq.write_table(arrow, beside)
+
+
+def write_table_blocks(path: Path, types: pa.Schema, blocks: Iterable[pd.DataFrame], record: dict[str, Any]) -> None:
+    """Write a table as parquet block by block, whole, with its provenance; memory holds one block.
+
+    Parameters
+    ----------
+    types : pyarrow.Schema
+        Columns and their types; further columns of a block are left out.
+    blocks : iterable of DataFrame
+        One row group each.
+    record : dict
+        From `provenance`.
+    """
+    types = types.with_metadata({_KEY: json.dumps(record).encode()})
+    with whole_file(path) as beside, pq.ParquetWriter(beside, types) as writer:
+        for block in blocks:
+            writer.write_table(pa.Table.from_pandas(block[types.names], schema=types, preserve_index=False))
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -1,1 +1,94 @@
-"""Verbs."""
+"""Verbs that bring data in, say what is there, and hand it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cytovae.cli import console
+
+if TYPE_CHECKING:
+    from cytovae.ingest.assembly import Outcome
+
+ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="The screen folder to make.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make it again, replacing all that was computed from it.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one per core.")]
+Name = Annotated[str | None, typer.Option("--name", help="What to call the screen; by default its folder's name.")]
+Source = Annotated[str, typer.Option("--source", help="Where the images come from.")]
+Licence = Annotated[str, typer.Option("--licence", help="Under what licence they are.")]
+PixelSize = Annotated[float | None, typer.Option("--pixel-size-um", help="Edge of a pixel (um), if known.")]
+Control = Annotated[str, typer.Option("--control", help="Compound name of untreated cells.")]
+BitDepth = Annotated[int, typer.Option("--bit-depth", help="Bits per pixel of the files: 16 or 8.")]
+Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
+
+
+@console.ingest_app.command("bbbc021")
+def ingest_bbbc021(
+    raw: Annotated[Path, typer.Argument(metavar="RAW_DIR", help="Folder with the collection's image folders.")],
+    screen: ScreenPath,
+    image_table: Annotated[Path | None, typer.Option(help="The collection's image table.")] = None,
+    moa_table: Annotated[Path | None, typer.Option(help="The collection's table of mechanisms.")] = None,
+    name: Name = None,
+    source: Source = "BBBC021v1",
+    licence: Licence = "CC BY-NC-SA 3.0",
+    pixel_size_um: PixelSize = None,
+    control: Control = "DMSO",
+    nucleus_px: Diameter = 34.0,
+    bit_depth: BitDepth = 16,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fields of the BBBC021 collection (or of its layout) -> nuclei -> patches."""
+    from cytovae.config import ScreenRecord
+    from cytovae.ingest import assembly, layouts
+    from cytovae.ingest.nuclei import NucleiOptions
+
+    layout = layouts.bbbc021(raw, image_table, moa_table)
+    record = ScreenRecord(
+        name=name or screen.stem,
+        channels=layout.channels,
+        pixel_size_um=pixel_size_um,
+        control=control,
+        source=source,
+        licence=licence,
+    )
+    options = assembly.IngestOptions(bit_depth=bit_depth, nuclei=NucleiOptions(diameter_px=nucleus_px))
+    with console.progress("fields") as progress:
+        outcome = assembly.ingest_fields(
+            layout, raw, screen, record, options, workers=_workers(workers), overwrite=overwrite, progress=progress
+        )
+    _report(outcome, as_json)
+
+
+def _workers(asked: int | None) -> int:
+    import os
+
+    return asked or len(os.sched_getaffinity(0))
+
+
+def _report(outcome: Outcome, as_json: bool) -> None:
+    """What an ingest made, what it left out and why."""
+    document: dict[str, Any] = {
+        "screen": str(outcome.screen.path),
+        "already": outcome.already,
+        "cells": outcome.n_cells,
+        "blank_cells": outcome.n_blank,
+        "border_cells_left_out": outcome.n_border,
+        "fields": outcome.fields,
+        "codes": outcome.codes,
+    }
+    lines = [
+        f"{outcome.screen.path}: finished before, nothing done (--overwrite redoes it)" if outcome.already else "",
+        f"{outcome.screen.path}: {outcome.n_cells} cells",
+        f"{outcome.n_blank} blank (no nucleus to be seen; kept, but out of training and profiles)"
+        if outcome.n_blank
+        else "",
+        f"{outcome.n_border} cells left out whose patch would leave the field" if outcome.n_border else "",
+        *(f"{count} {code}" for code, count in outcome.codes.items()),
+        f"'cytovae info {outcome.screen.path}' names every one with its reason" if outcome.codes else "",
+    ]
+    console.emit(document, as_json, "\n".join(line for line in lines if line))

@@ -6,6 +6,9 @@ are in the order of ``cells.parquet``.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cytovae.errors import ScreenError
-from cytovae.screen import whole_file
 
 Patches = npt.NDArray[np.uint16]
 
@@ -23,6 +25,61 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.npy"
 
 
+class PartWriter:
+    """One part, written a few patches at a time; the file appears whole when the block ends, and not if it is empty.
+
+    Parameters
+    ----------
+    folder : Path
+        The screen's ``patches`` folder.
+    number : int
+        Of the part.
+    """
+
+    _HEADER = 128  # bytes; what numpy writes for such arrays, and what is left free until the count is known
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.path = part_path(folder, number)
+        self.count = 0
+        self._shape: tuple[int, ...] | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> PartWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._handle = self._stack.enter_context(self._beside.open("wb"))
+        self._handle.write(bytes(self._HEADER))
+        return self
+
+    def append(self, patches: Patches) -> None:
+        """Add patches (n, H, W, C) uint16."""
+        if patches.dtype != np.uint16 or patches.ndim != 4:
+            raise ScreenError(f"a part holds (n, H, W, C) uint16, not {patches.shape} {patches.dtype}")
+        if self._shape not in (None, patches.shape[1:]):
+            raise ScreenError(f"patches of {patches.shape[1:]} do not fit into a part of {self._shape}")
+        self._shape = patches.shape[1:]
+        self._handle.write(np.ascontiguousarray(patches).data)
+        self.count += len(patches)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None and self.count:
+                header = io.BytesIO()
+                shape = (self.count, *(self._shape or ()))
+                np.lib.format.write_array_header_1_0(
+                    header, {"descr": np.dtype(np.uint16).newbyteorder("<").str, "fortran_order": False, "shape": shape}
+                )
+                if header.tell() != self._HEADER:
+                    raise ScreenError(f"patches of {shape} need a header of {header.tell()} bytes")
+                self._handle.seek(0)
+                self._handle.write(header.getvalue())
+                self._stack.close()
+                os.replace(self._beside, self.path)
+        finally:
+            self._stack.close()
+            self._beside.unlink(missing_ok=True)
+
+
 def write_part(folder: Path, number: int, patches: Patches) -> Path:
     """Write one part, whole.
 
@@ -30,12 +87,35 @@ def write_part(folder: Path, number: int, patches: Patches) -> Path:
     ----------
     patches : (n, H, W, C) uint16
     """
-    if patches.dtype != np.uint16 or patches.ndim != 4:
-        raise ScreenError(f"a part holds (n, H, W, C) uint16, not {patches.shape} {patches.dtype}")
-    path = part_path(folder, number)
-    with whole_file(path) as beside, beside.open("wb") as handle:
-        np.save(handle, np.ascontiguousarray(patches))
-    return path
+    with PartWriter(folder, number) as part:
+        part.append(patches)
+    return part.path
+
+
+def cut(
+    field: npt.NDArray[np.uint16], centres: npt.NDArray[np.floating], size_px: int
+) -> tuple[Patches, npt.NDArray[np.bool_]]:
+    """Patches around centres. A patch that would leave the field is not cut.
+
+    Parameters
+    ----------
+    field : (H, W, C) uint16
+    centres : (n, 2) float
+        y, x (px).
+    size_px : int
+        Edge of a patch; the centre falls on its pixel ``size_px // 2``.
+
+    Returns
+    -------
+    tuple of ((m, size_px, size_px, C) uint16, (n,) bool)
+        The patches, and which of the centres they belong to.
+    """
+    first = np.rint(centres).astype(np.int64) - size_px // 2
+    inside = (first >= 0).all(axis=1) & (first + size_px <= field.shape[:2]).all(axis=1)
+    out = np.empty((int(inside.sum()), size_px, size_px, field.shape[2]), dtype=np.uint16)
+    for patch, (y, x) in zip(out, first[inside], strict=True):
+        patch[:] = field[y : y + size_px, x : x + size_px]
+    return out, inside
 
 
 class PatchStore:
