@@ -14,7 +14,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import SelectionError
-from cytovae.explore.paths import Path
+from cytovae.explore.paths import Path, cosine_similarity
 
 BLOCK_CELLS = 16384
 OFF_DATA_PERCENTILE = 95.0
@@ -138,6 +138,8 @@ class Evidence:
         See `gap_closed`; None where the populations were not given.
     length_percentile : float or None
         The path's length as a percentile of control-to-control lengths; None where those were not given.
+    typicality : float or None
+        See `typicality`; None where the populations were not given.
     """
 
     nearest_rows: npt.NDArray[np.int64]
@@ -148,6 +150,7 @@ class Evidence:
     off_data: npt.NDArray[np.bool_]
     gap_closed: npt.NDArray[np.float64] | None = None
     length_percentile: float | None = None
+    typicality: float | None = None
 
     @property
     def summary(self) -> str:
@@ -178,7 +181,7 @@ def assess(
     ground : Ground
     start, target : (n, d), (n', d), optional
         Embeddings of the populations it leads from and to (the controls of the plate; the treatment's cells), for
-        the gap closed.
+        the gap closed and the typicality.
     null_lengths : (q,), optional
         Lengths of control-to-control paths, see `null_lengths`.
     m : int
@@ -197,7 +200,8 @@ def assess(
         nearest_distances=distances,
         support_percentile=support,
         off_data=support > OFF_DATA_PERCENTILE,
-        gap_closed=gap_closed(path.z, start, target) if start is not None and target is not None else None,
+        gap_closed=None if start is None or target is None else gap_closed(path.z, start, target),
+        typicality=None if start is None or target is None else typicality(path, start, target),
         length_percentile=None
         if null_lengths is None or not len(null_lengths)
         else float(100.0 * np.mean(np.asarray(null_lengths) <= path.length)),
@@ -218,12 +222,15 @@ def wasserstein(a: npt.NDArray, b: npt.NDArray) -> float:
 
 
 def gap_closed(z: npt.NDArray, start: npt.NDArray, target: npt.NDArray) -> npt.NDArray[np.float64]:
-    """How much of the difference between two populations each step of a path explains.
+    """How much of the difference between two populations lies in what a path has moved so far.
 
-    ``1 - W(start + (z_k - z_0), target) / W(start, target)``: the shift that the path has made by step k is given to
-    every cell of the start population. 0 at the start; 1 if the populations then agree; below 0 if the path leads away
-    from the target population, as towards an untypical cell. W is `wasserstein`. A path of one pair of cells cannot
-    undo a difference in spread, so 1 is not to be expected.
+    ``1 - W(step population, target) / W(start, target)`` with W as in `wasserstein`. The step population is the start
+    population carried as far as the path has come, by feature: where the path has a feature at a fraction p of its
+    way, every cell of the start population has gone p of its way to the target's distribution of that feature, along
+    the optimal map; its distance left is ``|1 - p|`` times the whole (displacement interpolation).
+
+    So it is 0 at the start and 1 at the end. A path whose first features are peculiar to the two cells, and not to the
+    treatment, closes the gap late.
 
     Parameters
     ----------
@@ -236,15 +243,52 @@ def gap_closed(z: npt.NDArray, start: npt.NDArray, target: npt.NDArray) -> npt.N
     (k,) float64
         Not-a-number throughout where the two populations do not differ.
     """
-    from_q, to_q = _quantiles(start), _quantiles(target)  # (q, d)
-    gap = float(np.sqrt(((from_q - to_q) ** 2).mean(axis=0).sum()))
-    if gap == 0:
+    apart = ((_quantiles(start) - _quantiles(target)) ** 2).mean(axis=0)  # (d,) squared, by feature
+    if not apart.sum() > 0:
         return np.full(len(z), np.nan)
-    # shifting a population shifts its quantiles: mean((D + s)^2) = mean(D^2) + 2 s mean(D) + s^2 per feature
-    shift = np.asarray(z, dtype=np.float64) - np.asarray(z[0], dtype=np.float64)  # (k, d)
-    apart = from_q - to_q
-    squared = (apart**2).mean(axis=0).sum() + (2 * shift * apart.mean(axis=0) + shift**2).sum(axis=1)
-    return np.asarray(1.0 - np.sqrt(np.maximum(squared, 0.0)) / gap)
+    z = np.asarray(z, dtype=np.float64)
+    way, moved = z[-1] - z[0], z[-1] != z[0]
+    done = np.divide(z - z[0], way, out=np.zeros_like(z), where=moved)
+    done[-1] = 1.0
+    return np.asarray(1.0 - np.sqrt(((1.0 - done) ** 2 * apart).sum(axis=1) / apart.sum()))
+
+
+def population_gap_closed(z: npt.NDArray, target: npt.NDArray) -> npt.NDArray[np.float64]:
+    """The same for the paths of many cells: the step population is those cells, as they stand at each step.
+
+    Parameters
+    ----------
+    z : (n, k, d)
+        Of a `cytovae.explore.paths.PopulationPath`: its points, or the embeddings of its frames (then it is what the
+        images show that counts).
+    target : (n', d)
+        The treatment's cells.
+
+    Returns
+    -------
+    (k,) float64
+        ``1 - W(z[:, k], target) / W(z[:, 0], target)``; n cells are a sample, so an end at the targets themselves stays
+        somewhat below 1.
+    """
+    left = np.array([wasserstein(z[:, step], target) for step in range(z.shape[1])])
+    return np.asarray(1.0 - left / left[0]) if left[0] > 0 else np.full(len(left), np.nan)
+
+
+def typicality(path: Path, start: npt.NDArray, target: npt.NDArray) -> float:
+    """Whether the two cells differ as their populations do: cosine of the path's direction and that between the means.
+
+    Parameters
+    ----------
+    start, target : (n, d), (n', d)
+
+    Returns
+    -------
+    float
+        1: the same direction; 0: what this pair shows is about these two cells, not about the treatment.
+    """
+    way = path.z[-1].astype(np.float64) - path.z[0].astype(np.float64)
+    means = np.asarray(target, np.float64).mean(axis=0) - np.asarray(start, np.float64).mean(axis=0)
+    return float(cosine_similarity(way, means))
 
 
 def null_lengths(embeddings: npt.NDArray, starts: npt.ArrayLike, ends: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -7,11 +7,13 @@ in um only where the pixel size is known, else in px.
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ def shared_limits(images: npt.NDArray, low: float = 0.5, high: float = 99.8) -> 
         A channel without contrast gets limits one apart, so it shows black.
     """
     flat = np.asarray(images, dtype=np.float64).reshape(-1, np.shape(images)[-1])
-    limits = np.percentile(flat, [low, high], axis=0).T
+    limits = np.maximum(np.percentile(flat, [low, high], axis=0).T, 0.0)  # a decoder may give less than nothing
     flatline = limits[:, 1] - limits[:, 0] < 1e-9
     limits[flatline, 1] = limits[flatline, 0] + 1.0
     return np.asarray(limits)
@@ -247,8 +249,7 @@ def strip(
                 drawing.image(x, y, step_w, step_h, image)
                 if first:
                     bar_y = y + step_h - 8
-                    drawing.box(x + 6, bar_y, bar_px * zoom, 3, (255, 255, 255))
-                    drawing.text(x + 6, bar_y - 15, bar_label, 11, (255, 255, 255))
+                    drawing.scale_bar(x + 6, bar_y, bar_px * zoom, bar_label)
                     first = False
             y += step_h + gap
             if number == len(shown) - 1 and len(row.captions):
@@ -292,8 +293,7 @@ def gif(
         drawing = _Drawing()
         height, width = pixels.shape[0] * zoom, pixels.shape[1] * zoom
         drawing.image(0, 0, width, height, pixels)
-        drawing.box(8, height - 10, bar_px * zoom, 3, (255, 255, 255))
-        drawing.text(8, height - 26, bar_label, 12, (255, 255, 255))
+        drawing.scale_bar(8, height - 10, bar_px * zoom, bar_label)
         drawing.text(8, height + 4, f"step {step} of {path.steps - 1}   cosine {path.cosine[step]:.2f}", 13)
         x = 8.0
         for c, name in enumerate(channels):
@@ -362,6 +362,7 @@ def document(
         "spacing": path.spacing,
         "length": path.length,
         "length_percentile_of_null": None if evidence is None else evidence.length_percentile,
+        "typicality": None if evidence is None else evidence.typicality,
         "off_data_percentile": OFF_DATA_PERCENTILE,
         "steps": steps,
         "features": [{"feature": int(f), "change": float(change[f])} for f in path.order],
@@ -429,6 +430,13 @@ class _Drawing:
         self.width = max(self.width, x + width + 8)
         return float(width)
 
+    def scale_bar(self, x: float, y: float, length: float, label: str) -> None:
+        """White on a black plate, so that it can be read on any image."""
+        plate = max(length, _font(11).getlength(label)) + 6
+        self.box(x - 3, y - 16, plate, 22, (0, 0, 0))
+        self.text(x, y - 14, label, 11, (255, 255, 255))
+        self.box(x, y, length, 3, (255, 255, 255))
+
     def raster(self) -> Any:
         from PIL import Image, ImageDraw
 
@@ -482,13 +490,15 @@ class _Drawing:
             else:
                 x, y, text, size, colour = what
                 parts.append(
-                    f'<text x="{x:.1f}" y="{y + 0.85 * size:.1f}" font-family="Helvetica, Arial, sans-serif" '
+                    f'<text x="{x:.1f}" y="{y + 0.85 * size:.1f}" font-family="DejaVu Sans, Verdana, sans-serif" '
                     f'font-size="{size}" fill="rgb{colour}">{html.escape(text)}</text>'
                 )
         return ("\n".join([*parts, "</svg>"]) + "\n").encode()
 
 
+@functools.lru_cache(maxsize=16)
 def _font(size: int) -> Any:
+    import matplotlib
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    return ImageFont.truetype(str(FilePath(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

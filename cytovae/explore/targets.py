@@ -282,6 +282,45 @@ def random_control(cells: pd.DataFrame, control: str, rng: np.random.Generator, 
     return _choice(cells, int(rng.choice(rows)), f"drawn at random from the {control} cells {where}", len(rows))
 
 
+def chosen(cells: pd.DataFrame, embeddings: Embeddings, treatment: str, how: str, rng: np.random.Generator) -> Choice:
+    """The target that a word names.
+
+    Parameters
+    ----------
+    treatment : str
+    how : str
+        ``mean``, ``subpopulation:K`` with K from 1, ``random``, or the id of one of the treatment's cells.
+    rng : numpy Generator
+        For ``subpopulation`` and ``random``.
+
+    Raises
+    ------
+    SelectionError
+        No such cell, treatment or subpopulation; or the cell had another treatment.
+    """
+    if how == "mean":
+        return treated(cells, embeddings, treatment)
+    if how == "random":
+        rows = rows_of(cells, treatment)
+        return _choice(cells, int(rng.choice(rows)), f"drawn at random from {treatment}", len(rows))
+    if how.startswith("subpopulation:"):
+        groups = subpopulations(cells, embeddings, treatment, rng).groups
+        wanted = how.partition(":")[2]
+        for group in groups:
+            if str(group.number) == wanted:
+                return group.exemplar
+        shares = ", ".join(f"{g.number} ({g.share:.0%})" for g in groups)
+        raise SelectionError(f"{treatment} has no subpopulation {wanted!r}; there is {shares}")
+    choice = by_hand(cells, how)
+    rows = rows_of(cells, treatment)
+    if choice.row not in rows:
+        raise SelectionError(
+            f"cell {how!r} was treated with {cells[schema.TREATMENT].iloc[choice.row]!r}, not {treatment!r}; "
+            "name a cell of the treatment"
+        )
+    return choice
+
+
 def by_hand(cells: pd.DataFrame, cell_id: str) -> Choice:
     """A cell named by its id.
 
@@ -401,13 +440,14 @@ def null_pairs(
         All control cells come from one well.
     """
     rows = controls(cells, control)
-    well = (cells[schema.PLATE].astype(str) + "/" + cells[schema.WELL].astype(str)).to_numpy()[rows]
+    mine = cells.iloc[rows]
+    well = mine.groupby([schema.PLATE, schema.WELL], sort=False, dropna=False).ngroup().to_numpy()
     if len(np.unique(well)) < 2:
         raise SelectionError(
             f"all {len(rows)} cells of the control {control!r} come from one well; null paths need two control wells"
         )
-    plates, batches = (cells[c].to_numpy()[rows] for c in (schema.PLATE, schema.BATCH))
-    pool = np.flatnonzero(plates == plate) if plate is not None else np.arange(len(rows))
+    plates, batches = (pd.factorize(mine[c])[0] for c in (schema.PLATE, schema.BATCH))
+    pool = np.flatnonzero((mine[schema.PLATE] == plate).to_numpy()) if plate is not None else np.arange(len(rows))
     starts = rng.choice(pool if len(pool) else np.arange(len(rows)), size=n)
     ends = np.empty(n, dtype=np.int64)
     for i, start in enumerate(starts):
