@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -47,6 +48,78 @@ and start the app with `--models models`. The folder looked into is `{folder}`.
 """
 
 
+def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
+    """What a widget is to start with: its own last value, else the link's, else the default; never one that is not there.
+
+    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view.
+
+    Parameters
+    ----------
+    key : str
+        Of the widget and of the address's parameter.
+    options : sequence of str
+        What can be chosen.
+    default : str
+        Where neither is usable.
+    free : bool
+        Take values that are not among the options, such as cell ids; the loaders refuse those that are not there.
+    """
+    for value in (st.session_state.get(key), st.query_params.get(key)):
+        if value is not None and (free or value in options):
+            break
+    else:
+        value = default
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+    return str(value)
+
+
+def publish(key: str, value: str, default: str) -> str:
+    """Put a choice into the page's address; the default leaves it."""
+    if value != default:
+        if st.query_params.get(key) != value:
+            st.query_params[key] = value
+    elif key in st.query_params:
+        del st.query_params[key]
+    return value
+
+
+def choose(
+    label: str,
+    key: str,
+    options: Sequence[str],
+    *,
+    words: Mapping[str, str] | None = None,
+    free: bool = False,
+    **more: Any,
+) -> str:
+    """A select box whose value stands in the address and outlives a change of page.
+
+    Parameters
+    ----------
+    options : sequence of str
+        The first is the default.
+    words : mapping of str to str, optional
+        How options are shown.
+    free : bool
+        Anything may be typed.
+    **more
+        For ``st.selectbox``.
+    """
+    value = linked(key, options, options[0], free=free)
+    options = [*options, *([value] if value not in options else [])]
+    answer = st.selectbox(
+        label,
+        options,
+        format_func=lambda option: (words or {}).get(option, option),
+        key=key,
+        accept_new_options=free,
+        persist_state="session",
+        **more,
+    )
+    return publish(key, answer or options[0], options[0])
+
+
 @contextlib.contextmanager
 def page_errors() -> Iterator[None]:
     """Show whatever goes wrong inside as one sentence; the log keeps the rest."""
@@ -71,8 +144,7 @@ def choose_screen() -> Screen:
     if not found:
         st.markdown(NO_SCREEN)
         st.stop()
-    name = st.selectbox("Screen", list(found), key="screen", bind="query-params", persist_state="session")
-    screen = found[name if name in found else next(iter(found))]
+    screen = found[choose("Screen", "screen", list(found))]
     if not len(loaders.cells(screen)):
         st.info(
             f"{screen.name} has no cells: every field was refused, or it was made from an empty table. "
@@ -89,8 +161,7 @@ def choose_model(screen: Screen, *, embedded: bool = True) -> str:
     if not names:
         st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
         st.stop()
-    name = st.selectbox("Model", names, key="model", bind="query-params", persist_state="session")
-    name = name if name in names else names[0]
+    name = choose("Model", "model", names)
     if embedded and name not in screen.models():
         st.info(
             f"{screen.name} has not been embedded with {name}. Run `cytovae embed {screen.path} "
@@ -122,17 +193,33 @@ def choose_treatment(screen: Screen) -> str:
             icon=":material/info:",
         )
         st.stop()
-    name = st.selectbox(
-        "Treatment", list(labels), format_func=labels.get, key="treatment", bind="query-params", persist_state="session"
+    return choose(
+        "Treatment", "treatment", list(labels), words=labels, on_change=lambda: st.session_state.update(target="mean")
     )
-    return name if name in labels else next(iter(labels))
 
 
-def choose_target(screen: Screen, model: str, treatment: str) -> str:
+def choose_target() -> str:
     """How the target cell is chosen: ``mean``, ``subpopulation:K`` or a cell id."""
-    return st.selectbox("Target cell", ["mean"], key="target", accept_new_options=True)
+    words = {"mean": "closest to the treatment's mean"}
+    how = "pick one under Cells, or type a cell id"
+    return choose("Target cell", "target", list(words), words=words, free=True, help=how)
 
 
-def choose_control(screen: Screen) -> str:
+def choose_control() -> str:
     """How the control cell is chosen: ``plate``, ``screen`` or a cell id."""
-    return st.selectbox("Control cell", ["plate", "screen"], key="control", accept_new_options=True)
+    words = {"plate": "typical, same plate as the target", "screen": "typical of all controls"}
+    how = "pick one under Cells, or type a cell id"
+    return choose("Control cell", "control", list(words), words=words, free=True, help=how)
+
+
+def header(title: str, *, model: bool = True, embedded: bool = True) -> tuple[Screen, str]:
+    """The head of a page: its title, the screen and, where asked for, the model."""
+    words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
+    words.title(title)
+    with left:
+        screen = choose_screen()
+    if not model:
+        return screen, ""
+    with right:
+        name = choose_model(screen, embedded=embedded)
+    return screen, name

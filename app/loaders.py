@@ -17,6 +17,7 @@ import streamlit as st
 
 from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
+from cytovae.explore.generator import normalise
 from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 
@@ -121,6 +122,16 @@ def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
             f"{screen.path} has {len(cells(screen))} cells but {len(store)} patches; run 'cytovae ingest --overwrite'"
         )
     return store.read(rows)
+
+
+def normalised(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Patches as a model sees them: each channel of each cell divided by its own maximum.
+
+    Returns
+    -------
+    (len(rows), H, W, C) float32, range [0, 1]
+    """
+    return normalise(patches(screen, rows))
 
 
 def models_dir() -> Path:

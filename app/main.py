@@ -18,7 +18,7 @@ PAGES = (
     ("screen.py", "Screen", ":material/grid_on:"),
 )
 
-st.set_page_config(page_title="cytovae", page_icon=":material/blur_on:", layout="wide")
+st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
 page = st.navigation(
     [
         st.Page(HERE / file, title=title, icon=icon, default=file == "explore.py")

@@ -1,0 +1,7 @@
+"""reconstructions."""
+
+from __future__ import annotations
+
+from app import context
+
+screen, _ = context.header("reconstructions", model=False)

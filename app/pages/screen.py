@@ -1,0 +1,7 @@
+"""screen."""
+
+from __future__ import annotations
+
+from app import context
+
+screen, _ = context.header("screen", model=False)
