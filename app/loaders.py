@@ -22,12 +22,15 @@ from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
+    from cytovae.quiz.answers import Store
     from cytovae.learn.bundle import Bundle
 
 SCREENS = "CYTOVAE_SCREENS"
 """Environment variable: folders of screens, joined by ``os.pathsep``."""
 MODELS = "CYTOVAE_MODELS"
 """Environment variable: the folder of model bundles."""
+QUIZ_DB = "CYTOVAE_QUIZ_DB"
+"""Environment variable: SQLAlchemy URL of the quiz's database; a SQLite file in the user's data folder where not set."""
 
 
 def _stamp(*paths: Path) -> tuple[int, ...]:
@@ -236,3 +239,23 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _quiz_store(url: str) -> Store:
+    from cytovae.quiz import answers
+
+    return answers.Store(url)
+
+
+def quiz_store() -> Store:
+    """The quiz's database.
+
+    Raises
+    ------
+    QuizError
+        It cannot be opened.
+    """
+    from cytovae.quiz import answers
+
+    return _quiz_store(os.environ.get(QUIZ_DB) or answers.default_url())
