@@ -1,1 +1,52 @@
-"""Verbs."""
+"""The verb that makes a simulated screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytovae.cli import console
+
+
+@console.app.command("phantom")
+def make_phantom(
+    raw_dir: Annotated[Path, typer.Argument(help="New or empty folder for fields and tables.")],
+    treatments: Annotated[int, typer.Option(help="Compounds at a concentration, without DMSO.")] = 48,
+    wells: Annotated[int, typer.Option(help="Wells of each treatment.")] = 2,
+    cells: Annotated[int, typer.Option(help="Cells of an untreated well on average.")] = 40,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    weeks: Annotated[int, typer.Option(help="Experimental batches.")] = 3,
+    controls: Annotated[int, typer.Option(help="DMSO wells on every plate.")] = 6,
+    sites: Annotated[int, typer.Option(help="Fields of a well.")] = 1,
+    width: Annotated[int, typer.Option(help="Width of a field in px; the collection's is 1280.")] = 640,
+    height: Annotated[int, typer.Option(help="Height of a field in px; the collection's is 1024.")] = 512,
+    processes: Annotated[int | None, typer.Option(help="How many draw at once; all cores by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo a phantom screen that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON document.")] = False,
+) -> None:
+    """Make a simulated raw screen with known phenotypes, in BBBC021's own layout."""
+    from cytovae.ingest import phantom
+
+    options = phantom.PhantomOptions(
+        treatments=treatments,
+        wells=wells,
+        cells=cells,
+        seed=seed,
+        weeks=weeks,
+        controls=controls,
+        sites=sites,
+        width_px=width,
+        height_px=height,
+    )
+    with console.progress("drawing fields") as progress:
+        made = phantom.write(raw_dir, options, processes, progress, overwrite)
+    if made["already_there"]:
+        console.say(f"{raw_dir} is already whole; --overwrite redoes it")
+    console.emit(
+        made,
+        as_json,
+        f"{raw_dir}: {made['cells']} cells in {made['fields']} fields of {made['wells']} wells, {made['plates']} plates, "
+        f"{made['weeks']} weeks; {made['treatments']} treatments of {made['mechanisms']} mechanisms and DMSO (simulated)",
+    )
