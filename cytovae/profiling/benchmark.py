@@ -25,6 +25,7 @@ scored), ``reason`` (why not scored or not called, else "").
 ::
 
     {"model": "<name>",
+     "seed",
      "screen": {"name", "control", "n_cells", "n_blank", "n_wells", "n_treatments", "n_mechanisms",
                 "median_cells_per_treatment"},
      "scores": [{"bundle", "summary", "whiten", "rule",
@@ -33,15 +34,19 @@ scored), ``reason`` (why not scored or not called, else "").
                  "n_correct", "n_scored", "n_treatments",
                  "chance",                   a random admissible neighbour's expected accuracy
                  "permutation": {"mean", "sd", "p", "n"},   mechanisms shuffled among compounds
-                 "not_above": ["<baseline>", ...]}],        baselines that score as high or higher (same rule)
-     "baselines": [{"baseline", "description", and the keys of a score}],
-     "map": [{"summary", "whiten", "rule", "moa", "map", "p", "p_corrected", "n_treatments"}],
-     "batch": [{"summary", "whiten", "by": "plate"|"batch", "score", "expected", "n_wells"}],
-     "confusion": [{"summary", "whiten", "rule", "true": [...], "predicted": [...], "counts": [[...], ...]}],
-     "whitening": [{"summary", "whiten", "group", "scope", "n_controls", "dimension", "regularisation"}],
-     "skipped": [{"summary", "whiten", "reason"}],
+                 "not_above": ["<baseline>", ...]}],        baselines that score as high or higher under the same rule
+     "baselines": [{"baseline", "description", "dimension", and the keys of a score but "not_above"}],
+     "map": [{"bundle", "summary", "whiten", "rule", "moa", "map", "p", "p_corrected", "n_treatments"}],
+     "batch": [{"bundle", "summary", "whiten", "by": "plate"|"batch", "score", "expected", "n_wells"}],
+     "confusion": [{"bundle", "summary", "whiten", "rule", "true": [...], "predicted": [...], "counts": [[...], ...]}],
+     "whitening": [{"bundle", "summary", "whiten", "group", "scope", "learned_from", "n_controls", "dimension",
+                    "regularisation"}],
+     "skipped": [{"bundle", "summary", "whiten", "reason"}],
      "verdicts": ["one sentence each, to be shown beside the numbers"],
      "provenance": {...}}
+
+The chance line of ``baselines`` has the plain summary and whitening and no permutation; the cell count and the simple
+measurements have the plain ones only; the pixel PCA has every column that the model has.
 """
 
 from __future__ import annotations
@@ -518,6 +523,127 @@ def batch_score(wells: pd.DataFrame, control: str = "DMSO") -> list[dict[str, An
             }
         )
     return lines
+
+
+def evaluate(
+    wells: pd.DataFrame,
+    treatments: pd.DataFrame,
+    rng: np.random.Generator,
+    *,
+    bundle: str,
+    summary: str,
+    whiten: str,
+    control: str = "DMSO",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything that is said about one column of Table 1.
+
+    Returns
+    -------
+    dict
+        ``scores``, ``map``, ``batch``, ``confusion``: lists of lines as in ``scores.json``; ``calls``: a DataFrame.
+    """
+    column = {"bundle": bundle, "summary": summary, "whiten": whiten}
+    out: dict[str, Any] = {"scores": [], "map": [], "batch": [], "confusion": []}
+    calls = []
+    for rule in RULES:
+        line, called = score(treatments, rule, rng, control)
+        out["scores"].append({**column, **line})
+        ranked = mean_average_precision(treatments, rule, control, seed)
+        out["map"] += [{**column, "rule": rule.name, **row} for row in ranked.to_dict("records")]
+        counts = confusion(called)
+        out["confusion"].append(
+            {
+                **column,
+                "rule": rule.name,
+                "true": list(counts.index),
+                "predicted": list(counts.columns),
+                "counts": counts.to_numpy().tolist(),
+            }
+        )
+        called = called.assign(**column, rule=rule.name)
+        calls.append(called[["bundle", "summary", "whiten", "rule", *CALL_COLUMNS]])
+    out["batch"] = [{**column, **line} for line in batch_score(wells, control)]
+    out["calls"] = pd.concat(calls, ignore_index=True)
+    return out
+
+
+def compare(
+    scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scores beside the baselines: which of them a model is not above.
+
+    A baseline that was made in the same column (summary and whitening) is compared in that column, else its plain one.
+
+    Returns
+    -------
+    tuple of (list of dict, list of str)
+        The scores with ``not_above``; one sentence per bundle and rule.
+    """
+    names = list(dict.fromkeys(line["baseline"] for line in baselines))
+    out = []
+    for line in scores:
+        not_above = []
+        for name in names:
+            of_name = [b for b in baselines if b["baseline"] == name and b["rule"] == line["rule"]]
+            same = [b for b in of_name if _is(b, line["summary"], line["whiten"])] or of_name[:1]
+            if same and _value(line) <= _value(same[0]):
+                not_above.append(name)
+        out.append({**line, "not_above": not_above})
+    sentences = []
+    for bundle, rule in dict.fromkeys((line["bundle"], line["rule"]) for line in out):
+        here = [line for line in out if line["bundle"] == bundle and line["rule"] == rule]
+        counts = {name: sum(name in line["not_above"] for line in here) for name in names}
+        if not here[0]["n_scored"]:
+            sentences.append(f"{bundle} under {rule}: no treatment can be scored")
+        elif any(counts.values()):
+            said = ", ".join(f"{name} in {k} of {len(here)}" for name, k in counts.items() if k)
+            sentences.append(f"{bundle} under {rule} does not beat {said} columns")
+        else:
+            sentences.append(f"{bundle} under {rule} beats every baseline in every column")
+    return out, sentences
+
+
+def over_seeds(scores: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Several trainings as one: mean and standard deviation (divisor n - 1) of their accuracies, as in Table 1.
+
+    Parameters
+    ----------
+    scores : sequence of dict
+        Lines of ``scores`` of bundles that differ in their seed only.
+    name : str
+        What to call them together.
+
+    Returns
+    -------
+    list of dict
+        ``bundle``, ``summary``, ``whiten``, ``rule``, ``accuracy_mean``, ``accuracy_sd`` (None for a single one),
+        ``n_seeds``, ``n_scored``; only columns that every bundle has.
+    """
+    bundles = {line["bundle"] for line in scores}
+    lines = []
+    for summary, whiten, rule in dict.fromkeys((x["summary"], x["whiten"], x["rule"]) for x in scores):
+        here = [x for x in scores if _is(x, summary, whiten) and x["rule"] == rule and x["accuracy"] is not None]
+        if {x["bundle"] for x in here} != bundles:
+            continue
+        values = np.array([x["accuracy"] for x in here])
+        lines.append(
+            {
+                "bundle": name,
+                "summary": summary,
+                "whiten": whiten,
+                "rule": rule,
+                "accuracy_mean": float(values.mean()),
+                "accuracy_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+                "n_seeds": len(values),
+                "n_scored": here[0]["n_scored"],
+            }
+        )
+    return lines
+
+
+def _value(line: dict[str, Any]) -> float:
+    return -1.0 if line["accuracy"] is None else float(line["accuracy"])
 
 
 def table1(scores: Sequence[dict[str, Any]]) -> pd.DataFrame:

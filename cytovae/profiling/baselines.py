@@ -1,0 +1,190 @@
+"""What a learned embedding must beat: pixels, simple measurements, and the mere number of cells.
+
+All of it is handed in and out as arrays and tables. A baseline is aggregated, whitened and scored by the same functions
+as a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import ProfileError
+from cytovae.profiling.profiles import WELL_METADATA, usable
+
+PIXELS = "pixel PCA"
+MEASUREMENTS = "simple measurements"
+CELL_COUNT = "cell count"
+CHANCE = "chance"
+
+DESCRIPTIONS = {
+    PIXELS: "principal components of the normalised pixels, as many as the model has dimensions",
+    MEASUREMENTS: "intensity and shape measurements of each patch, in s.d. of the screen's control wells",
+    CELL_COUNT: "cells per field alone; the neighbour is the treatment nearest in log count",
+    CHANCE: "a neighbour drawn at random from the admissible ones",
+}
+
+FIT_CELLS = 2_000
+"""Cells whose principal axes are taken; the axes lie in their span, so this bounds the dimension too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelPCA:
+    """Principal axes of normalised patches.
+
+    Parameters
+    ----------
+    center : (H * W * C,) float32
+    axes : (H * W * C, d) float32
+        Orthonormal, largest variance first.
+    """
+
+    center: npt.NDArray[np.float32]
+    axes: npt.NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, patches: npt.NDArray[Any], dimension: int) -> PixelPCA:
+        """Learn the axes from patches.
+
+        Parameters
+        ----------
+        patches : (n, H, W, C) uint16 or float
+            A random sample of the screen; more than `dimension` of them.
+        dimension : int
+            How many axes; fewer where the patches span fewer.
+        """
+        pixels = _normalised(patches)
+        if len(pixels) < 2:
+            raise ProfileError(f"principal axes need at least two patches, not {len(pixels)}")
+        center: npt.NDArray[np.float32] = pixels.mean(axis=0, dtype=np.float32)
+        pixels -= center
+        # By the (n, n) products: n is far below the number of pixels.
+        values, vectors = np.linalg.eigh((pixels @ pixels.T).astype(np.float64))
+        order = np.argsort(values)[::-1][: min(dimension, len(pixels) - 1)]
+        order = order[values[order] > values.max() * 1e-6]
+        axes = pixels.T @ (vectors[:, order] / np.sqrt(values[order])).astype(np.float32)
+        return cls(center, np.ascontiguousarray(axes))
+
+    def encode(self, patches: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Patches on the axes: (n, H, W, C) -> (n, d) float32."""
+        out: npt.NDArray[np.float32] = (_normalised(patches) - self.center) @ self.axes
+        return out
+
+
+def _normalised(patches: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(n, H * W * C) float32; each channel of each patch by its own maximum, a blank channel 0."""
+    values = patches.astype(np.float32)
+    peak = values.max(axis=(1, 2), keepdims=True)
+    values /= np.where(peak > 0, peak, 1)
+    return values.reshape(len(values), -1)
+
+
+def measure(patches: npt.NDArray[np.uint16], channels: tuple[str, ...]) -> pd.DataFrame:
+    """A stated set of simple measurements of each patch, in raw intensities.
+
+    For each channel: mean, s.d., 5th, 50th and 95th percentile, maximum, and mean within the central nucleus. For each
+    two channels: the correlation of their pixels. Of the nucleus (pixels of the first channel above half of its
+    background-to-maximum range): area (px), eccentricity of its second moments, and share of the patch's intensity.
+
+    Parameters
+    ----------
+    patches : (n, H, W, C) uint16
+        The first channel shows the nuclei.
+    channels : tuple of str
+        Their names, for the columns.
+
+    Returns
+    -------
+    DataFrame
+        n rows, float64, finite: a constant patch has s.d., correlation and eccentricity 0.
+    """
+    n, height, width, depth = patches.shape
+    pixels = patches.reshape(n, -1, depth).astype(np.float32)  # (n, H*W, C)
+    low, middle, high = np.percentile(pixels, [5, 50, 95], axis=1)  # (n, C)
+    peak = pixels.max(axis=1)
+    mean, sd = pixels.mean(axis=1, dtype=np.float64), pixels.std(axis=1, dtype=np.float64)
+    nucleus = pixels[:, :, 0] > (low[:, 0] + 0.5 * (peak[:, 0] - low[:, 0]))[:, None]  # (n, H*W)
+    area = nucleus.sum(axis=1)
+    inside = np.maximum(area, 1)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for k, name in enumerate(channels):
+        columns |= {
+            f"{name}_mean": mean[:, k],
+            f"{name}_sd": sd[:, k],
+            f"{name}_p05": low[:, k],
+            f"{name}_p50": middle[:, k],
+            f"{name}_p95": high[:, k],
+            f"{name}_max": peak[:, k],
+            f"{name}_nucleus_mean": np.where(nucleus, pixels[:, :, k], 0).sum(axis=1, dtype=np.float64) / inside,
+        }
+    centered = pixels - mean[:, None, :].astype(np.float32)
+    for a in range(depth):
+        for b in range(a + 1, depth):
+            product = np.einsum("np,np->n", centered[:, :, a], centered[:, :, b], dtype=np.float64)
+            norm = sd[:, a] * sd[:, b] * height * width
+            columns[f"{channels[a]}_{channels[b]}_correlation"] = np.where(
+                norm > 0, product / np.where(norm > 0, norm, 1), 0
+            )
+    y, x = (axis.ravel().astype(np.float64) for axis in np.mgrid[:height, :width])
+    weight = nucleus / inside[:, None]
+    my, mx = weight @ y, weight @ x
+    yy, xx, xy = weight @ (y * y) - my**2, weight @ (x * x) - mx**2, weight @ (x * y) - mx * my
+    root = np.sqrt(np.maximum((yy - xx) ** 2 + 4 * xy**2, 0))
+    major, minor = (yy + xx + root) / 2, np.maximum((yy + xx - root) / 2, 0)
+    columns["nucleus_area_px"] = area.astype(np.float64)
+    columns["nucleus_eccentricity"] = np.sqrt(np.where(major > 1e-9, 1 - minor / np.where(major > 1e-9, major, 1), 0))
+    share = np.where(nucleus, pixels[:, :, 0], 0).sum(axis=1, dtype=np.float64)
+    columns["nucleus_intensity_share"] = share / np.maximum(pixels[:, :, 0].sum(axis=1, dtype=np.float64), 1)
+    return pd.DataFrame(columns).astype(np.float64)
+
+
+def in_control_units(wells: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Features of different units made comparable: z-scores over all control wells of the screen together.
+
+    No plate is corrected for, so that a baseline is as exposed to batches as an embedding is. A feature that is
+    constant among the controls is dropped.
+
+    Raises
+    ------
+    ProfileError
+        Fewer than two control wells.
+    """
+    features = schema.feature_columns(wells)
+    values = wells[features].to_numpy(dtype=np.float64)
+    controls = values[(wells[schema.COMPOUND] == control).to_numpy()]
+    if len(controls) < 2:
+        raise ProfileError(f"the screen has {len(controls)} control wells ({control}); z-scores need at least two")
+    keep = np.ptp(controls, axis=0) > 0
+    scaled = (values[:, keep] - controls[:, keep].mean(axis=0)) / controls[:, keep].std(axis=0)
+    metadata = wells[[c for c in wells.columns if c not in set(features)]].reset_index(drop=True)
+    names = [name for name, good in zip(features, keep, strict=True) if good]
+    return pd.concat([metadata, pd.DataFrame(scaled, columns=names)], axis=1)
+
+
+def cell_count(cells: pd.DataFrame, wells: pd.DataFrame) -> pd.DataFrame:
+    """Well profiles that hold nothing but the number of cells per field.
+
+    The log of the mean count becomes an angle between 0 and 90 degrees, its cosine and sine the two features: so the
+    neighbour by cosine similarity is the one nearest in log count. (Of a single feature the cosine sees the sign only.)
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per cell, with its field.
+    wells : DataFrame
+        Well profiles, for their metadata.
+    """
+    counted = cells[usable(cells)]
+    fields = counted.groupby([schema.PLATE, schema.WELL])[schema.FIELD].nunique()
+    keys = pd.MultiIndex.from_frame(wells[[schema.PLATE, schema.WELL]])
+    per_field = wells[schema.N_CELLS].to_numpy(dtype=float) / fields.reindex(keys).to_numpy(dtype=float)
+    log = np.log(per_field)
+    span = np.ptp(log)
+    angle = (log - log.min()) / (span if span > 0 else 1) * np.pi / 2
+    table = wells[list(WELL_METADATA)].reset_index(drop=True)
+    return table.assign(count_cos=np.cos(angle), count_sin=np.sin(angle))
