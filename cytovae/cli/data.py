@@ -64,6 +64,47 @@ def ingest_bbbc021(
     _report(outcome, as_json)
 
 
+@console.ingest_app.command("crops")
+def ingest_crops(
+    screen: ScreenPath,
+    images: Annotated[
+        Path, typer.Option(help="An npz or npy array (n, H, W, C), or a folder of npy, tif or png files.")
+    ],
+    table: Annotated[Path, typer.Option(help="CSV, one row per cell.")],
+    channels: Annotated[str, typer.Option(help="Channels in the order the images hold them: DNA,Tubulin,Actin.")],
+    batch_column: Annotated[
+        str | None, typer.Option(help="Column that tells the batch; else WeekN of the plate.")
+    ] = None,
+    name: Name = None,
+    source: Source = "",
+    licence: Licence = "",
+    pixel_size_um: PixelSize = None,
+    patch_size_px: Annotated[int, typer.Option(help="Edge of a crop (px).")] = 68,
+    control: Control = "DMSO",
+    bit_depth: BitDepth = 16,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Pre-cut cells -> a screen."""
+    from cytovae.config import ScreenRecord
+    from cytovae.ingest import assembly, layouts
+
+    layout = layouts.crops(images, table, [c.strip() for c in channels.split(",")], batch_column)
+    record = ScreenRecord(
+        name=name or screen.stem,
+        channels=layout.channels,
+        pixel_size_um=pixel_size_um,
+        patch_size_px=patch_size_px,
+        control=control,
+        source=source,
+        licence=licence,
+    )
+    options = assembly.IngestOptions(bit_depth=bit_depth)
+    with console.progress("crops") as progress:
+        outcome = assembly.ingest_crops(layout, screen, record, options, overwrite=overwrite, progress=progress)
+    _report(outcome, as_json)
+
+
 def _workers(asked: int | None) -> int:
     import os
 

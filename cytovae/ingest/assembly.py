@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +28,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError
 from cytovae.ingest import images, layouts, nuclei, patches
-from cytovae.screen import Screen, digest_file, provenance, read_provenance, read_table, write_json, write_table_blocks
+from cytovae.screen import Screen, provenance, read_provenance, write_json, write_table_blocks
 
 Progress = Callable[[int, int], None]
 
@@ -155,6 +154,106 @@ def ingest_fields(
     return describe(Screen.open(path))
 
 
+def ingest_crops(
+    layout: layouts.CropLayout,
+    path: Path,
+    record: ScreenRecord,
+    options: IngestOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """A screen from pre-cut cells, in the order of their table.
+
+    Parameters
+    ----------
+    layout : CropLayout
+    path, record, options, overwrite
+        As for `ingest_fields`.
+    progress : callable, optional
+        Called with crops done and crops in all.
+
+    Raises
+    ------
+    IngestError
+        No crop is usable, another screen is in the way, or another ingest is at work on it.
+    """
+    options = options or IngestOptions()
+    path = Path(path)
+    usable = layout.cells.index[layout.cells[schema.STATUS] == layouts.OK]
+    if not len(usable):
+        raise IngestError(f"no crop of {layout.images} is usable: {_reasons(layout.cells)}")
+    config = {"record": to_dict(record), "options": to_dict(options)}
+    groups = [usable[i : i + _CROPS_PER_PART] for i in range(0, len(usable), _CROPS_PER_PART)]
+    with _work_folder(path, config, layout.inputs, overwrite) as work:
+        if work is None:
+            return describe(Screen.open(path), already=True)
+        done = 0
+        for number, rows in enumerate(groups):
+            if not _result_path(work, number).exists():
+                _make_crop_part(layout, record, options, work, number, rows)
+            done += len(rows)
+            if progress:
+                progress(done, len(usable))
+        cells = layout.cells.copy()
+        cells[schema.BLANK] = False
+        for number in range(len(groups)):
+            result = json.loads(_result_path(work, number).read_text())
+            cells.loc[result["blank"], schema.BLANK] = True
+            for row, code, reason in result["refused"]:
+                cells.loc[row, [schema.STATUS, schema.CODE, schema.REASON]] = (layouts.REFUSED, code, reason)
+        kept = cells[cells[schema.STATUS] == layouts.OK]
+        if kept.empty:
+            shutil.rmtree(work)
+            raise IngestError(f"no crop of {layout.images} is usable: {_reasons(cells)}")
+        made = provenance("ingest", config=config, inputs=layout.inputs)
+        _finish(work, path, record, _fields_of_crops(cells, layout), layout.channels, [kept], made)
+    return describe(Screen.open(path))
+
+
+def _make_crop_part(
+    layout: layouts.CropLayout,
+    record: ScreenRecord,
+    options: IngestOptions,
+    work: Path,
+    number: int,
+    rows: pd.Index,
+) -> None:
+    """Read the crops of one part, write its patches and what became of them."""
+    refused: list[tuple[int, str, str]] = []
+    blank: list[int] = []
+    sources = list(layout.cells.loc[rows, layouts.SOURCE])
+    crops = images.read_crops(
+        layout.images, sources, len(layout.channels), record.patch_size_px, bit_depth=options.bit_depth
+    )
+    with patches.PartWriter(work / "screen" / "patches", number) as part:
+        for row, crop in zip(rows, crops, strict=True):
+            if isinstance(crop, ImageError):
+                refused.append((int(row), crop.code, str(crop)))
+                continue
+            patch = crop[None, :, :, list(layout.take)]
+            part.append(patch)
+            if images.is_blank(patch)[0]:
+                blank.append(int(row))
+    write_json(_result_path(work, number), {"refused": refused, "blank": blank})
+
+
+def _fields_of_crops(cells: pd.DataFrame, layout: layouts.CropLayout) -> pd.DataFrame:
+    """One row per field with usable crops, and one per refused crop."""
+    usable = cells[cells[schema.STATUS] == layouts.OK]
+    fields = usable.drop_duplicates(schema.FIELD).copy()
+    fields[schema.N_CELLS] = fields[schema.FIELD].map(usable[schema.FIELD].value_counts())
+    for channel in layout.channels:
+        fields[layouts.path_column(channel)] = layout.images.name
+    refused = cells[cells[schema.STATUS] != layouts.OK].copy()
+    refused[schema.N_CELLS] = 0
+    for channel in layout.channels:
+        refused[layouts.path_column(channel)] = layout.images.name + "/" + refused[layouts.SOURCE]
+    both = pd.concat([fields, refused], ignore_index=True)
+    both[schema.N_BORDER] = 0
+    return both
+
+
 def _reasons(fields: pd.DataFrame) -> str:
     """Why fields were refused: how many by code, and the first reason of each."""
     bad = fields[fields[schema.STATUS] != layouts.OK]
@@ -176,9 +275,7 @@ def _fingerprint(layout: layouts.Layout, raw: Path) -> str:
 
 
 @contextlib.contextmanager
-def _work_folder(
-    path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool
-) -> Iterator[Path | None]:
+def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> Iterator[Path | None]:
     """The folder to work in, locked; None where the screen is already what is asked for.
 
     Raises
@@ -246,14 +343,12 @@ def _task(
     options: IngestOptions,
     work: Path,
     number: int,
-    rows: Sequence[int],
+    rows: pd.Index,
 ) -> _Task:
+    columns = [layouts.path_column(c) for c in layout.channels]
     fields = tuple(
-        {
-            "row": int(row),
-            "paths": {c: raw / layout.fields.at[row, layouts.path_column(c)] for c in layout.channels},
-        }
-        for row in rows
+        {"row": int(row), "paths": {c: raw / name for c, name in zip(layout.channels, names, strict=True)}}
+        for row, names in zip(rows, layout.fields.loc[rows, columns].itertuples(index=False), strict=True)
     )
     return _Task(work, number, fields, record.patch_size_px, options)
 
@@ -387,8 +482,8 @@ def _finish(
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
-        os.replace(path, old)
-    os.replace(screen.path, path)
+        path.replace(old)
+    screen.path.replace(path)
     shutil.rmtree(work)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cytovae.errors import ImageError
+from cytovae.errors import ImageError, IngestError
 
 Image = npt.NDArray[np.uint16]
 
@@ -62,8 +63,7 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, frames: Mappin
     Raises
     ------
     ImageError
-        As `read_plane`; and ``size-mismatch`` where the channels differ in size, ``empty-field`` where the field has no
-        contrast in any channel.
+        As `read_plane`; and ``size-mismatch`` where the channels differ in size.
     """
     for path in paths.values():
         if not path.is_file():
@@ -79,26 +79,90 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, frames: Mappin
     return np.stack(planes, axis=-1)
 
 
-def read_crop(path: Path, channels: int, size_px: int, *, bit_depth: int = 16) -> Image:
-    """One pre-cut cell with all its channels.
+def read_crops(
+    source: Path, names: Sequence[str], channels: int, size_px: int, *, bit_depth: int = 16
+) -> Iterator[Image | ImageError]:
+    """Pre-cut cells one after the other; of one that cannot be used the error, so that the rest goes on.
 
     Parameters
     ----------
-    path : Path
-        npy, TIFF or PNG of (H, W, C), or (C, H, W) where that can be told from the shape.
+    source : Path
+        A folder of npy, TIFF or PNG files of (H, W, C), or (C, H, W) where that can be told from the shape; or an npz
+        or npy array of (n, H, W, C). An array is read as a stream, never whole.
+    names : sequence of str
+        File names in the folder, or places in the array.
     channels, size_px : int
         How many channels and which edge are expected.
+    bit_depth : int
+        As for `read_plane`.
 
-    Returns
-    -------
-    (H, W, C) uint16
+    Yields
+    ------
+    (H, W, C) uint16, or ImageError
+    """
+    raw: Iterable[tuple[str, npt.NDArray[Any] | ImageError]]
+    if source.is_dir():
+        raw = ((str(source / name), _read_or_error(source / name)) for name in names)
+    else:
+        raw = _from_array(source, [int(name) for name in names])
+    for label, pixels in raw:
+        try:
+            yield pixels if isinstance(pixels, ImageError) else as_crop(pixels, label, channels, size_px, bit_depth)
+        except ImageError as broken:
+            yield broken
+
+
+def _read_or_error(path: Path) -> npt.NDArray[Any] | ImageError:
+    try:
+        return _read(path, None)
+    except ImageError as broken:
+        return broken
+
+
+def _from_array(source: Path, places: Sequence[int]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Crops of an array, each with its label; a compressed array is passed through once where places ascend."""
+    if source.suffix.lower() == ".npy":
+        array = np.load(source, mmap_mode="r", allow_pickle=False)
+        for place in places:
+            yield f"{source}[{place}]", np.array(array[place])
+        return
+    with zipfile.ZipFile(source) as archive, archive.open(array_member(archive)) as handle:
+        shape, fortran, dtype = read_head(handle)
+        if fortran:
+            raise ImageError("unreadable-file", f"{source} holds its array in Fortran order; save it in C order")
+        start, size = handle.tell(), int(np.prod(shape[1:])) * dtype.itemsize
+        for place in places:
+            handle.seek(start + place * size)
+            yield f"{source}[{place}]", np.frombuffer(handle.read(size), dtype=dtype).reshape(shape[1:])
+
+
+def array_member(archive: zipfile.ZipFile) -> str:
+    """The array of crops in an npz file: ``images``, else the only one of four axes.
 
     Raises
     ------
-    ImageError
-        As `read_plane`.
+    IngestError
+        There is none, or more than one.
     """
-    return as_crop(_read(path, None), path, channels, size_px, bit_depth)
+    heads = {}
+    for info in archive.infolist():
+        with archive.open(info) as handle:
+            heads[info.filename] = read_head(handle)[0]
+    arrays = [n for n, shape in heads.items() if len(shape) == 4 and (n == "images.npy" or "images.npy" not in heads)]
+    if len(arrays) != 1:
+        held = ", ".join(f"{n.removesuffix('.npy')} {s}" for n, s in heads.items()) or "nothing"
+        raise IngestError(
+            f"{archive.filename} must hold one array of crops (n, H, W, C), best called 'images'; it holds {held}"
+        )
+    return arrays[0]
+
+
+def read_head(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is in Fortran order, and type, from the head of a npy stream."""
+    version = np.lib.format.read_magic(handle)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(handle)
+    return shape, fortran, dtype
 
 
 def as_crop(pixels: npt.NDArray[Any], source: object, channels: int, size_px: int, bit_depth: int) -> Image:
@@ -168,9 +232,8 @@ def _read_tiff(path: Path, frame: int | None) -> npt.NDArray[Any]:
         for page in pages:
             ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
             if not ends or max(ends) > size or min(page.databytecounts) == 0:
-                raise ImageError(
-                    "unreadable-file", f"{path} is truncated: it has {size} bytes and should have {max(ends, default=0)}"
-                )
+                said = f"{path} is truncated: it has {size} bytes and should have {max(ends, default=0)}"
+                raise ImageError("unreadable-file", said)
         return np.asarray(tiff.asarray() if frame is None else pages[0].asarray())
 
 

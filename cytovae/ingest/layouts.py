@@ -7,7 +7,9 @@ other names follow in the order declared.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, IngestError, TableError
+from cytovae.ingest.images import SUFFIXES, array_member, read_head
 from cytovae.screen import digest_file
 
 STORED_ORDER = ("DNA", "Tubulin", "Actin")
@@ -132,7 +135,7 @@ def bbbc021(
         fields[path_column(channel)] = table[folder].astype(str) + "/" + table[file].astype(str)
     sites = table[names["DNA"][1]].astype(str).str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
     fields[schema.SITE] = pd.to_numeric(sites).fillna(0).astype(np.int64)
-    fields = _complete(fields, order)
+    fields = _complete(fields)
     _join_moa(fields, _moa_table(moa_table), str(moa_table.name))
     fields = _check_files(fields, order, raw)
     return Layout(fields, order, {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)})
@@ -161,34 +164,38 @@ def _moa_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _complete(fields: pd.DataFrame, channels: Sequence[str]) -> pd.DataFrame:
-    """Derived columns, the fixed order of columns and rows, and everything not yet in doubt."""
-    fields[schema.PLATE] = fields[schema.PLATE].astype(str)
-    fields[schema.WELL] = fields[schema.WELL].astype(str)
-    if schema.REPLICATE not in fields:
-        fields[schema.REPLICATE] = 0
-    fields[schema.REPLICATE] = pd.to_numeric(fields[schema.REPLICATE], errors="coerce").fillna(0).astype(np.int64)
-    if schema.BATCH not in fields:
-        fields[schema.BATCH] = fields[schema.PLATE].map(schema.batch_of)
-    fields[schema.COMPOUND] = fields[schema.COMPOUND].astype(str)
-    fields[schema.CONCENTRATION] = pd.to_numeric(fields[schema.CONCENTRATION], errors="coerce").astype(np.float64)
-    if schema.MOA not in fields:
-        fields[schema.MOA] = schema.UNKNOWN_MOA
-    fields[schema.MOA] = fields[schema.MOA].fillna(schema.UNKNOWN_MOA).astype(str)
-    fields[schema.FIELD] = [
-        field_name(p, w, s)
-        for p, w, s in zip(fields[schema.PLATE], fields[schema.WELL], fields[schema.SITE], strict=True)
-    ]
-    fields[schema.STATUS], fields[schema.CODE], fields[schema.REASON] = OK, "", ""
-    bad = ~np.isfinite(fields[schema.CONCENTRATION])
-    note(fields, bad, REFUSED, "bad-concentration", "the table gives no number as its concentration")
-    fields[schema.TREATMENT] = [
-        schema.treatment_name(c, x) for c, x in zip(fields[schema.COMPOUND], fields[schema.CONCENTRATION], strict=True)
-    ]
+def _complete(fields: pd.DataFrame) -> pd.DataFrame:
+    """Fields with derived columns, sorted, and everything not yet in doubt."""
+    fields = _metadata(fields)
     fields = fields.sort_values([schema.PLATE, schema.WELL, schema.SITE], kind="stable", ignore_index=True)
     twice = fields.duplicated(schema.FIELD)
     note(fields, twice, REFUSED, "duplicate-field", "an earlier row of the table is the same field")
     return fields
+
+
+def _metadata(table: pd.DataFrame) -> pd.DataFrame:
+    """Fields or cells with the types of the vocabulary, what follows from their plate, and status ok."""
+    for column in (schema.PLATE, schema.WELL, schema.COMPOUND):
+        table[column] = table[column].astype(str)
+    if schema.REPLICATE not in table:
+        table[schema.REPLICATE] = 0
+    table[schema.REPLICATE] = pd.to_numeric(table[schema.REPLICATE], errors="coerce").fillna(0).astype(np.int64)
+    batch = table[schema.PLATE].map(schema.batch_of)
+    table[schema.BATCH] = table[schema.BATCH].fillna(batch).astype(str) if schema.BATCH in table else batch
+    table[schema.CONCENTRATION] = pd.to_numeric(table[schema.CONCENTRATION], errors="coerce").astype(np.float64)
+    if schema.MOA not in table:
+        table[schema.MOA] = schema.UNKNOWN_MOA
+    table[schema.MOA] = table[schema.MOA].fillna(schema.UNKNOWN_MOA).astype(str)
+    table[schema.FIELD] = [
+        field_name(p, w, s) for p, w, s in table[[schema.PLATE, schema.WELL, schema.SITE]].itertuples(index=False)
+    ]
+    table[schema.TREATMENT] = [
+        schema.treatment_name(c, x) for c, x in table[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
+    ]
+    table[schema.STATUS], table[schema.CODE], table[schema.REASON] = OK, "", ""
+    bad = ~np.isfinite(table[schema.CONCENTRATION])
+    note(table, bad, REFUSED, "bad-concentration", "the table gives no number as its concentration")
+    return table
 
 
 def note(fields: pd.DataFrame, rows: pd.Series, status: str, code: str, reason: str | pd.Series) -> None:
@@ -206,7 +213,7 @@ def note(fields: pd.DataFrame, rows: pd.Series, status: str, code: str, reason: 
 def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
     """Mechanisms by compound and concentration; concentrations within the tolerance are the table's."""
     pairs = fields[[schema.COMPOUND, schema.CONCENTRATION]].drop_duplicates()
-    by_compound = {c: rows for c, rows in moa.groupby("compound")}
+    by_compound = dict(list(moa.groupby("compound")))
     for compound, concentration in pairs.itertuples(index=False):
         here = (fields[schema.COMPOUND] == compound) & (fields[schema.CONCENTRATION] == concentration)
         rows = by_compound.get(compound)
@@ -232,9 +239,8 @@ def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd
         p.relative_to(raw).as_posix() for p in raw.rglob("*") if p.suffix.lower() in (".tif", ".tiff") and p.is_file()
     }
     found = pd.DataFrame({c: fields[path_column(c)].isin(there) for c in channels})
-    note(
-        fields, ~found.any(axis=1), ABSENT, "row-without-image", "the table names this field, but none of its files exist"
-    )
+    said = "the table names this field, but none of its files exist"
+    note(fields, ~found.any(axis=1), ABSENT, "row-without-image", said)
     missing = pd.Series("", index=fields.index)
     for channel in channels:
         lost = ~found[channel]
@@ -242,13 +248,219 @@ def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd
     note(fields, ~found.all(axis=1), REFUSED, "missing-file", missing.str.removesuffix("; "))
     named = {p for c in channels for p in fields[path_column(c)]}
     orphans = sorted(there - named)
-    if orphans:
-        extra = pd.DataFrame({schema.FIELD: orphans, path_column(channels[0]): orphans})
-        extra[schema.PLATE] = [Path(p).parent.name for p in orphans]
-        extra[schema.BATCH] = extra[schema.PLATE].map(schema.batch_of)
-        extra[schema.STATUS], extra[schema.CODE] = REFUSED, "image-without-row"
-        extra[schema.REASON] = [f"no row of the table names {p}" for p in orphans]
-        for column in fields.columns.difference(extra.columns):
-            extra[column] = "" if fields[column].dtype == object else (np.nan if column == schema.CONCENTRATION else 0)
-        fields = pd.concat([fields, extra.astype(fields.dtypes[extra.columns].to_dict())], ignore_index=True)
-    return fields
+    if not orphans:
+        return fields
+    extra = pd.DataFrame({schema.FIELD: orphans, path_column(channels[0]): orphans})
+    extra[schema.PLATE] = [Path(p).parent.name for p in orphans]
+    extra[schema.BATCH] = extra[schema.PLATE].map(schema.batch_of)
+    extra[schema.STATUS], extra[schema.CODE] = REFUSED, "image-without-row"
+    extra[schema.REASON] = [f"no row of the table names {p}" for p in orphans]
+    return _appended(fields, extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class CropLayout:
+    """Pre-cut cells.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per row of the table, in its order, and after them one per image that no row names: the metadata of
+        ``schema.CELL_COLUMNS``, status, code and reason, and ``source``: the file's name, or the crop's place in the
+        array.
+    channels : tuple of str
+        In stored order.
+    take : tuple of int
+        For each stored channel its place in the files.
+    images : Path
+        The array (npz, npy) or the folder.
+    inputs : dict of str to str
+        Name -> digest of what was read.
+    """
+
+    cells: pd.DataFrame
+    channels: tuple[str, ...]
+    take: tuple[int, ...]
+    images: Path
+    inputs: dict[str, str]
+
+
+SOURCE = "source"
+
+_CROP_COLUMNS = {
+    schema.CELL_ID: ("cell_id", "Metadata_CellID"),
+    schema.PLATE: ("plate", "Metadata_Plate"),
+    schema.WELL: ("well", "Metadata_Well"),
+    schema.SITE: ("site", "Metadata_Site"),
+    schema.REPLICATE: ("replicate", "Metadata_Replicate"),
+    schema.BATCH: ("batch", "Metadata_Batch"),
+    schema.COMPOUND: ("compound", "Metadata_Compound"),
+    schema.CONCENTRATION: ("concentration_uM", "concentration", "Metadata_Concentration"),
+    schema.MOA: ("moa", "Metadata_MoA"),
+    schema.OBJECT: ("Metadata_ObjectNumber",),
+    schema.CENTER_Y: ("Metadata_CenterY_px",),
+    schema.CENTER_X: ("Metadata_CenterX_px",),
+    SOURCE: ("file", "FileName", "Metadata_FileName"),
+}
+_CROP_REQUIRED = (schema.CELL_ID, schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION)
+
+
+def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str | None = None) -> CropLayout:
+    """Pre-cut cells: an array ``(n, H, W, C)`` in an npz or npy file, or a folder of one npy, TIFF or PNG per cell.
+
+    An npz file may name its crops in an array ``cell_id``; otherwise an array's crops are taken in the order of the
+    table, which must be as long. A folder's files are named by the table's column ``file``, or are
+    ``<cell_id>.{npy,tif,tiff,png}``.
+
+    Parameters
+    ----------
+    source : Path
+        The file or folder.
+    table : Path
+        CSV with one row per cell: cell_id, plate, well, compound, concentration_uM (uM), and optionally site,
+        replicate, batch, moa, file; or the same as ``Metadata_*``.
+    channels : sequence of str
+        The channels in the order in which the images hold them.
+    batch_column : str, optional
+        Column that tells the experimental batch; without it `schema.batch_of` the plate.
+
+    Raises
+    ------
+    TableError, IngestError
+        The table lacks columns, or array and table cannot be brought together.
+    """
+    order = stored_order(channels)
+    given = _read_csv(table)
+    columns = dict(_CROP_COLUMNS)
+    if batch_column:
+        schema.require_columns(given, [batch_column], str(table))
+        columns[schema.BATCH] = (batch_column,)
+    cells = pd.DataFrame(index=given.index)
+    for name, accepted in columns.items():
+        there = [c for c in accepted if c in given.columns]
+        if there:
+            cells[name] = given[there[0]]
+        elif name in _CROP_REQUIRED:
+            have = ", ".join(map(str, given.columns[:12]))
+            raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {have}")
+    incomplete = cells[list(_CROP_REQUIRED[:-1])].isna().any(axis=1)
+    cells = _complete_crops(cells)
+    note(cells, incomplete, REFUSED, "incomplete-row", "cell_id, plate, well or compound is not given")
+    twice = cells.duplicated(schema.CELL_ID) & ~incomplete
+    note(cells, twice, REFUSED, "duplicate-cell-id", "an earlier row has the same cell_id " + cells[schema.CELL_ID])
+    unknown = cells[schema.MOA] == schema.UNKNOWN_MOA
+    note(cells, unknown, OK, "unknown-moa", "the table gives no mechanism for " + cells[schema.TREATMENT])
+    if source.is_dir():
+        cells, digest = _crop_files(cells, source)
+    elif source.is_file():
+        cells, digest = _crop_array(cells, source)
+    else:
+        raise IngestError(f"{source} does not exist; give an npz or npy file, or a folder of npy, tif or png files")
+    take = tuple(list(channels).index(c) for c in order)
+    return CropLayout(cells, order, take, source, {table.name: digest_file(table), "images": digest})
+
+
+def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
+    """As `_complete`, for a table of cells."""
+    cells[schema.CELL_ID] = cells[schema.CELL_ID].astype(str)
+    site = pd.to_numeric(cells[schema.SITE], errors="coerce") if schema.SITE in cells else pd.Series(1, cells.index)
+    cells[schema.SITE] = site.fillna(0).astype(np.int64)
+    cells = _metadata(cells)
+    for column, empty in ((schema.OBJECT, 0), (schema.CENTER_Y, np.nan), (schema.CENTER_X, np.nan)):
+        values = pd.to_numeric(cells[column], errors="coerce") if column in cells else pd.Series(empty, cells.index)
+        cells[column] = values.fillna(0).astype(np.int64) if column == schema.OBJECT else values.astype(np.float64)
+    return cells
+
+
+def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
+    """Each cell's file in a folder; what is missing and what no row names."""
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES}
+    if SOURCE in cells:
+        cells[SOURCE] = cells[SOURCE].astype(str)
+    else:
+        by_stem = {Path(name).with_suffix("").as_posix(): name for name in sorted(files)}
+        cells[SOURCE] = [by_stem.get(c, c) for c in cells[schema.CELL_ID]]
+    lost = ~cells[SOURCE].isin(files.keys())
+    note(cells, lost, REFUSED, "row-without-image", f"{folder} holds no file for cell " + cells[schema.CELL_ID])
+    orphans = sorted(set(files) - set(cells[SOURCE]))
+    digest = hashlib.sha256("".join(f"{n}\t{files[n].stat().st_size}\n" for n in sorted(files)).encode()).hexdigest()
+    return _with_orphans(cells, orphans, [f"no row of the table names {name}" for name in orphans]), digest
+
+
+def _crop_array(cells: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, str]:
+    """Each cell's place in an array."""
+    array = open_array(source)
+    if array.ids is None:
+        if array.length != len(cells):
+            raise IngestError(
+                f"{source} holds {array.length} crops and the table {len(cells)} rows, so their order cannot be "
+                "trusted; make them equal, or name the crops in an array 'cell_id' inside the npz file"
+            )
+        cells[SOURCE] = np.arange(len(cells)).astype(str)
+        return cells, array.digest
+    place = {c: i for i, c in reversed(list(enumerate(array.ids)))}
+    cells[SOURCE] = [str(place.get(c, "")) for c in cells[schema.CELL_ID]]
+    note(cells, cells[SOURCE] == "", REFUSED, "row-without-image", f"{source} names no cell " + cells[schema.CELL_ID])
+    named = set(cells[SOURCE])
+    orphans = [str(i) for i in range(array.length) if str(i) not in named]
+    reasons = [f"no row of the table names crop {i} ({array.ids[int(i)]}) of {source}" for i in orphans]
+    return _with_orphans(cells, orphans, reasons), array.digest
+
+
+def _with_orphans(cells: pd.DataFrame, sources: Sequence[str], reasons: Sequence[str]) -> pd.DataFrame:
+    """The table with a refused row for every image that no row names."""
+    if not sources:
+        return cells
+    extra = pd.DataFrame({SOURCE: sources, schema.FIELD: sources, schema.REASON: reasons})
+    extra[schema.STATUS], extra[schema.CODE] = REFUSED, "image-without-row"
+    return _appended(cells, extra)
+
+
+def _appended(table: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
+    """More rows at the end of a table; what they do not say is empty, 0 or NaN as the column's type has it."""
+    for column in table.columns.difference(extra.columns):
+        kind = table[column].dtype.kind
+        extra[column] = {"i": 0, "f": np.nan, "b": False}.get(kind, "")
+    return pd.concat([table, extra.astype(table.dtypes.to_dict())[list(table.columns)]], ignore_index=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class CropArray:
+    """An array of crops in a file: how many, what they are called if that is said, and a digest of the file."""
+
+    length: int
+    ids: list[str] | None
+    digest: str
+
+
+def open_array(path: Path) -> CropArray:
+    """The head of an array of crops in an npz or npy file; no pixels are read.
+
+    Raises
+    ------
+    IngestError
+        The file is neither, is damaged, or holds no array of four axes.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            _check_axes(path, shape)
+            return CropArray(shape[0], None, digest_file(path))
+        with zipfile.ZipFile(path) as archive:
+            member = array_member(archive)
+            with archive.open(member) as handle:
+                shape = read_head(handle)[0]
+            _check_axes(path, shape)
+            ids = None
+            if "cell_id.npy" in archive.namelist():
+                with archive.open("cell_id.npy") as handle:
+                    ids = [str(i) for i in np.lib.format.read_array(handle, allow_pickle=False)]
+            sums = "".join(f"{i.filename}\t{i.file_size}\t{i.CRC}\n" for i in archive.infolist())
+            return CropArray(shape[0], ids, hashlib.sha256(sums.encode()).hexdigest())
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as broken:
+        raise IngestError(f"{path} cannot be read as an array of crops: {broken}") from None
+
+
+def _check_axes(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 4:
+        raise IngestError(f"{path} holds an array of shape {shape}, not (n, H, W, C)")

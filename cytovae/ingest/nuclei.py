@@ -1,6 +1,6 @@
 """DNA image -> nucleus centres: threshold above the local background, split touching nuclei, join fragments.
 
-The work is done at half resolution, which is what makes it fast; centres are weighted centroids, exact to about a pixel.
+The work is done at half resolution, which makes it fast; centres are centroids, exact to about a pixel.
 """
 
 from __future__ import annotations
@@ -186,9 +186,7 @@ def _filled(mask: npt.NDArray[np.uint8], diameter: float) -> npt.NDArray[np.uint
     return np.asarray(mask | small[labels].astype(np.uint8)) if count > 1 else mask
 
 
-def split(
-    mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.85
-) -> tuple[npt.NDArray[np.int32], int]:
+def split(mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.85) -> tuple[npt.NDArray[np.int32], int]:
     """Touching nuclei taken apart where the distance to the outside has a waist: a watershed of that distance.
 
     Every pixel belongs to the maximum its steepest way up leads to; two neighbouring basins are one nucleus when
@@ -229,9 +227,9 @@ def split(
     tops, basin = np.unique(up, return_inverse=True)
     labels = np.zeros(mask.size, dtype=np.int32)
     labels[inside] = basin + 1
-    labels = labels.reshape(mask.shape)
-    joined = _joined_basins(labels, distance, distance.ravel()[inside[tops]], waist)
-    return joined[labels], int(joined.max(initial=0))
+    basins = labels.reshape(mask.shape)
+    joined = _joined_basins(basins, distance, distance.ravel()[inside[tops]], waist)
+    return joined[basins], int(joined.max(initial=0))
 
 
 def _joined_basins(
@@ -264,9 +262,9 @@ def _joined_basins(
         return label
 
     for e in np.argsort(-heights_of_pass, kind="stable"):
-        a, b = find(int(edges[e, 0])), find(int(edges[e, 1]))
-        if a != b and heights_of_pass[e] >= waist * min(top[a], top[b]):
-            low, high = sorted((a, b), key=top.__getitem__)
+        one, other = find(int(edges[e, 0])), find(int(edges[e, 1]))
+        if one != other and heights_of_pass[e] >= waist * min(top[one], top[other]):
+            low, high = sorted((one, other), key=top.__getitem__)
             root[low] = high
     roots = np.array([find(label) for label in range(len(root))])
     return np.searchsorted(np.unique(roots), roots).astype(np.int32)

@@ -74,7 +74,7 @@ class PartWriter:
                 self._handle.seek(0)
                 self._handle.write(header.getvalue())
                 self._stack.close()
-                os.replace(self._beside, self.path)
+                self._beside.replace(self.path)
         finally:
             self._stack.close()
             self._beside.unlink(missing_ok=True)
