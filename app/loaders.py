@@ -22,15 +22,15 @@ from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
-    from cytovae.quiz.answers import Store
     from cytovae.learn.bundle import Bundle
+    from cytovae.quiz.answers import Store
 
 SCREENS = "CYTOVAE_SCREENS"
 """Environment variable: folders of screens, joined by ``os.pathsep``."""
 MODELS = "CYTOVAE_MODELS"
 """Environment variable: the folder of model bundles."""
 QUIZ_DB = "CYTOVAE_QUIZ_DB"
-"""Environment variable: SQLAlchemy URL of the quiz's database; a SQLite file in the user's data folder where not set."""
+"""Environment variable: SQLAlchemy URL of the quiz's database; else a SQLite file in the user's data folder."""
 
 
 def _stamp(*paths: Path) -> tuple[int, ...]:

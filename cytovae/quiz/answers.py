@@ -13,7 +13,7 @@ import datetime as dt
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class _Deck(_Base):
     held_out: orm.Mapped[bool]
     options: orm.Mapped[dict[str, Any]] = orm.mapped_column(sa.JSON)
     shape: orm.Mapped[list[int]] = orm.mapped_column(sa.JSON)  # of a picture: H, W, C
+    channels: orm.Mapped[list[str]] = orm.mapped_column(sa.JSON)
     rater: orm.Mapped[_Rater] = orm.relationship(lazy="joined")
 
 
@@ -106,6 +107,8 @@ class DeckState:
     Parameters
     ----------
     rater, expertise, screen, model : str
+    channels : tuple of str
+        Of the pictures, in order.
     n_cards, n_answered : int
     held_out : bool
         Whether all cells come from wells the model was not trained on.
@@ -117,6 +120,7 @@ class DeckState:
     expertise: str
     screen: str
     model: str
+    channels: tuple[str, ...]
     n_cards: int
     n_answered: int
     held_out: bool
@@ -207,7 +211,9 @@ class Store:
                 f"the quiz database {self.where} does not answer ({_first_line(failed)}); nothing was lost, try again"
             ) from None
 
-    def open_deck(self, deck: Deck, *, rater: str, expertise: str, screen: str, model: str) -> str:
+    def open_deck(
+        self, deck: Deck, *, rater: str, expertise: str, screen: str, model: str, channels: Sequence[str]
+    ) -> str:
         """Keep a freshly dealt deck.
 
         Parameters
@@ -217,6 +223,8 @@ class Store:
             Name or alias; what the rater says of themselves.
         screen, model : str
             Names of what it was dealt from.
+        channels : sequence of str
+            Names of the pictures' channels.
 
         Returns
         -------
@@ -243,6 +251,7 @@ class Store:
                 held_out=deck.held_out,
                 options=dataclasses.asdict(deck.options),
                 shape=list(deck.pictures.shape[1:]),
+                channels=list(channels),
             )
             session.add(row)
             session.flush()
@@ -449,6 +458,7 @@ def _state(row: _Deck, answered: int) -> DeckState:
         expertise=row.rater.expertise,
         screen=row.screen,
         model=row.model,
+        channels=tuple(row.channels),
         n_cards=row.n_cards,
         n_answered=answered,
         held_out=row.held_out,
