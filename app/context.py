@@ -49,9 +49,10 @@ and start the app with `--models models`. The folder looked into is `{folder}`.
 
 
 def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
-    """What a widget is to start with: its own last value, else the link's, else the default; never one that is not there.
+    """What a widget is to start with: what a page asked for, its own last value, the link's, or the default.
 
-    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view.
+    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view. A page asks
+    for a value by ``st.session_state["next-<key>"]``, because a widget that is drawn cannot be set any more.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def linked(key: str, options: Sequence[str], default: str, *, free: bool = False
     free : bool
         Take values that are not among the options, such as cell ids; the loaders refuse those that are not there.
     """
-    for value in (st.session_state.get(key), st.query_params.get(key)):
+    for value in (st.session_state.pop(f"next-{key}", None), st.session_state.get(key), st.query_params.get(key)):
         if value is not None and (free or value in options):
             break
     else:

@@ -180,3 +180,21 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
         "frames": frames,
     }
     return header, np.concatenate([shown.real[:1], path.frames, shown.real[1:], shown.near])
+
+
+def verdict(screen: Screen, shown: View) -> str:
+    """How far the path can be believed, in words."""
+    support = shown.evidence
+    said = [
+        f"Target: {shown.target.how} ({shown.target.n_cells:,} cells). Control: {shown.control.how}.",
+        f"{support.summary[:1].upper()}{support.summary[1:]}.",
+    ]
+    if support.gap_closed is not None and np.isfinite(support.gap_closed[-1]):
+        said.append(
+            f"The whole path closes {100 * support.gap_closed[-1]:.0f} % of the gap between the two populations."
+        )
+    if support.length_percentile is None:
+        said.append(f"There are too few {screen.record.control} cells to say how long a path without meaning is.")
+    else:
+        said.append(f"It is longer than {support.length_percentile:.0f} % of paths from one control cell to another.")
+    return " ".join(said)

@@ -22,14 +22,14 @@ class Card {
     this.view = { on: [], look: "RGB", crisp: false };
     this.$ = (selector) => root.querySelector(selector);
     this.keys = (event) => this.key(event);
-    document.addEventListener("keydown", this.keys);
+    window.addEventListener("keydown", this.keys, true); // before Streamlit, which reruns on a bare R
     root.querySelectorAll("[data-call]").forEach((button) => { button.onclick = () => this.call(button.dataset.call); });
     this.$(".look").onclick = () => this.turn();
     this.$(".pixels").onclick = () => { this.view.crisp = !this.view.crisp; this.draw(); };
     this.$("canvas").oncontextmenu = (event) => event.preventDefault();
   }
 
-  remove() { document.removeEventListener("keydown", this.keys); }
+  remove() { window.removeEventListener("keydown", this.keys, true); }
 
   load(data, send) {
     this.send = send;
@@ -104,7 +104,7 @@ class Card {
     else if (/^[1-9]$/.test(pressed) && Number(pressed) <= this.card.c) this.channel(Number(pressed) - 1);
     else return;
     event.preventDefault();
-    event.stopPropagation(); // Streamlit reruns on a bare R
+    event.stopPropagation();
   }
 
   call(word) {

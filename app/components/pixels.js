@@ -50,10 +50,11 @@ function paint(canvas, header, index, lut, only = null) {
   context.putImageData(image, 0, 0);
 }
 
-function css(k) {
+// The colour of a channel for text and marks; `light` lifts pure blue so that it can be read on black.
+function css(k, light = 0) {
   const colours = LOOKS[VIEW.look].colours;
   if (!colours) return "#b9c2c7";
-  return `rgb(${colours[k].map((v) => Math.round(255 * v)).join(",")})`;
+  return `rgb(${colours[k].map((v) => Math.round(255 * (light + (1 - light) * v))).join(",")})`;
 }
 
 // A round length that is about a quarter of the image: micrometres where the pixel size is known, else pixels.

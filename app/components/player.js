@@ -171,7 +171,7 @@ class Player {
     if (this.legend) {
       this.legend.replaceChildren(...header.channels.map((name, k) => {
         const word = element("span", "", name);
-        word.style.color = css(k); word.style.opacity = VIEW.on[k] ? 1 : 0.3;
+        word.style.color = css(k, 0.38); word.style.opacity = VIEW.on[k] ? 1 : 0.3;
         return word;
       }));
     }
