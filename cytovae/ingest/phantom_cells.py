@@ -91,8 +91,8 @@ MECHANISMS: dict[str, dict[str, float]] = {
         "p_monoaster": 0.62, "p_mitotic": 0.0, "density": 0.85, "p_lobed": 0.05, "p_apoptotic": 0.03,
     },
     "Epithelial": {
-        "junctions": 2.6, "stress_fibres": 4.0, "spikes": 0.05, "elongation": 1.08, "nucleus_elongation": 1.1,
-        "cell_radius": 37.0, "clustering": 1.0, "cortex": 0.8, "ruffles": 0.05, "wobble": 0.16, "density": 1.05,
+        "junctions": 3.0, "stress_fibres": 4.0, "spikes": 0.05, "elongation": 1.08, "nucleus_elongation": 1.1,
+        "cell_radius": 33.0, "clustering": 1.0, "cortex": 1.0, "ruffles": 0.05, "wobble": 0.16, "density": 1.2,
         "actin": 1.1, "thickness": 1.2,
     },
     "Kinase inhibitors": {
@@ -350,7 +350,7 @@ def _nuclei(centres: Floats, traits: Traits, rng: np.random.Generator) -> _Bodie
         if phase == 1:
             bodies.add(i, y, x, rng.uniform(11, 14), rng.uniform(3.6, 4.8), axis + np.pi / 2, 2.6 * bright)
         elif phase == 2:
-            gap = rng.uniform(11, 14)
+            gap = rng.uniform(9.5, 12)
             for side in (-1, 1):
                 oy, ox = side * gap * np.sin(axis), side * gap * np.cos(axis)
                 bodies.add(
