@@ -60,7 +60,7 @@ def verdict(d_prime: float) -> str:
 
 
 def comparison(rows: list[tuple[str, scores.Share]]) -> pd.DataFrame:
-    """Shares of synthetic cells called real beside the published ones: ``name``, ``share``, ``low``, ``high``, ``n`` (%)."""
+    """Shares of synthetic cells called real (%), published ones last: ``name``, ``share``, ``low``, ``high``, ``n``."""
     table = [(name, s.share, s.low, s.high, str(s.n)) for name, s in rows if s.n]
     for known in scores.REFERENCES:
         low = high = float("nan")

@@ -92,5 +92,5 @@ def read(value: object) -> Call | None:
     position, seconds = value.get("position"), value.get("seconds")
     if not isinstance(position, int) or isinstance(position, bool):
         return None
-    known = isinstance(seconds, int | float) and 0 <= seconds < 1e6
-    return Call(position, value["real"], float(seconds) if known else None)
+    looked = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e6 else None
+    return Call(position, value["real"], looked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from app import context, loaders, quizzes
@@ -48,14 +49,14 @@ def start(store: Store) -> None:
         with st.form("start"):
             name = st.text_input("Your name or an alias", max_chars=100, key="rater")
             expertise = st.selectbox("Your expertise", answers.EXPERTISE, key="expertise")
-            n_each = st.selectbox("Cards", list(quizzes.SIZES), 3, format_func=quizzes.SIZES.get, key="n_each")
+            n_each = st.selectbox("Cards", [*quizzes.SIZES], 3, format_func=quizzes.SIZES.__getitem__, key="n_each")
             begin = st.form_submit_button("Start", type="primary", width="stretch")
     with words:
         st.markdown(
             "Half of the cards show **real** cells, the other half cells that the model **reconstructed** from its "
             "embedding of another cell. Which is which, and how the cells were treated, you learn at the end.\n\n"
-            "- Press :kbd[R] for real, :kbd[S] for synthetic. There is no way back.\n"
-            "- :kbd[1] :kbd[2] :kbd[3] switch channels, :kbd[L] the look, :kbd[P] shows single pixels.\n"
+            "- Press `R` for real, `S` for synthetic. There is no way back.\n"
+            "- `1` `2` `3` switch channels, `L` the look, `P` shows single pixels.\n"
             "- Take your time. Pause whenever you like: each answer is saved before the next card shows."
         )
         st.caption(
@@ -64,9 +65,10 @@ def start(store: Store) -> None:
         )
     if begin:
         if not name.strip():
-            raise QuizError("Fill in a name or an alias, so that your answers can be told from those of others.")
+            form.error("Fill in a name or an alias: it tells your answers from those of others.")
+            return
         with st.spinner("Shuffling"):
-            go(quizzes.deal(screen, model, int(n_each), name, expertise))
+            go(quizzes.deal(screen, model, n_each, name, expertise))
         st.rerun()
 
 
@@ -91,26 +93,106 @@ def figures(got: score.Score) -> None:
     """The three figures of a score."""
     share, accuracy, sensitivity = st.columns(3)
     share.metric("Synthetic called real", quizzes.percent(got.fooled), border=True)
-    share.caption(f"{got.fooled.k} of {got.fooled.n}; {quizzes.interval(got.fooled)}")
+    share.caption(f"{got.fooled.k} of {got.fooled.n} cards; {quizzes.interval(got.fooled)}")
     accuracy.metric("Right answers", quizzes.percent(got.accuracy), border=True)
-    accuracy.caption(f"{got.accuracy.k} of {got.accuracy.n}; {quizzes.interval(got.accuracy)}; guessing gives 50 %")
+    accuracy.caption(f"{got.accuracy.k} of {got.accuracy.n} cards; {quizzes.interval(got.accuracy)}")
     sensitivity.metric("d′", f"{got.d_prime:.2f}", border=True)
-    sensitivity.caption(f"0 is guessing, 4 hardly ever wrong: {quizzes.verdict(got.d_prime)}")
+    sensitivity.caption(f"{quizzes.verdict(got.d_prime)}; 0 is guessing")
 
 
 def compare(rows: list[tuple[str, score.Share]]) -> None:
     """Shares beside the published ones."""
-    st.plotly_chart(
-        quizzes.comparison_figure(quizzes.comparison(rows)), config={"displayModeBar": False}, key="comparison"
-    )
+    figure = quizzes.comparison_figure(quizzes.comparison(rows))
+    st.plotly_chart(figure, config={"displayModeBar": False}, key="comparison")
 
 
-def groups(calls: object, column: str, label: str) -> None:
+def groups(calls: pd.DataFrame, column: str, label: str) -> None:
     """A table of scores by group."""
     bar = st.column_config.ProgressColumn(format="%.0f", min_value=0, max_value=100)
     number = st.column_config.NumberColumn(format="%.2f")
     st.dataframe(
-        quizzes.by_group(calls, column, label),  # type: ignore[arg-type]
+        quizzes.by_group(calls, column, label),
         hide_index=True,
         column_config={"Called real (%)": bar, "Accuracy (%)": bar, "d′": number},
     )
+
+
+def result(store: Store, token: str, state: DeckState) -> None:
+    """What a finished deck says."""
+    calls, pictures = store.result(token)
+    pooled = store.calls(screen=state.screen, model=state.model)
+    got = score.score(calls)
+    st.title(f"You took {got.fooled.k} of {got.fooled.n} synthetic cells for real")
+    apart = "wells the model was not trained on" if state.held_out else "the whole screen, training wells included"
+    st.caption(f"{state.rater} · {state.expertise} · model {state.model} · {state.screen} · cells of {apart}")
+    figures(got)
+    rows = [("You", got.fooled)]
+    if (n := pooled[score.RATER].nunique()) > 1:
+        rows.append((f"All {n} raters of {state.model}", score.score(pooled).fooled))
+    compare(rows)
+    with st.container(horizontal=True):
+        st.button("Another deck", type="primary", on_click=go, args=(None,))
+        st.download_button("Your calls (CSV)", calls.to_csv(index=False), "quiz_calls.csv", "text/csv")
+    st.subheader("By mechanism")
+    groups(calls, schema.MOA, "Mechanism")
+    st.subheader("The cards again")
+    for title, treatments, sheet in quizzes.sheets(calls, pictures):
+        st.markdown(f"**{title}**")
+        st.image(sheet, output_format="PNG", width=min(sheet.shape[1] * 2, 1100))
+        st.caption(treatments)
+
+
+def everybody(store: Store) -> None:
+    """All raters, pooled."""
+    calls = store.calls()
+    if calls.empty:
+        st.info("Nobody has finished a deck yet. Take the quiz, then come back.", icon=":material/info:")
+        return
+    chosen = st.selectbox(
+        "Screen and model",
+        sorted(set(zip(calls["screen"], calls["model"], strict=True))),
+        format_func=" · ".join,
+        key="pooled",
+    )
+    calls = calls[(calls["screen"] == chosen[0]) & (calls["model"] == chosen[1])]
+    n_decks, n_raters, got = calls["deck"].nunique(), calls[score.RATER].nunique(), score.score(calls)
+    figures(got)
+    compare([(f"All {n_raters} rater{'s' * (n_raters > 1)}", got.fooled)])
+    spread = score.score_by(calls, score.RATER)["fooled_share"] * 100
+    st.caption(
+        f"{n_decks} finished deck{'s' * (n_decks > 1)}; {store.unfinished()} unfinished in this database are left out. "
+        "Intervals count every card as independent. "
+        + (f"Mean over raters {spread.mean():.1f} % ± {spread.std():.1f} (s.d.)." if n_raters > 1 else "")
+    )
+    st.subheader("By rater")
+    groups(calls, score.RATER, "Rater")
+    st.subheader("By mechanism")
+    groups(calls, schema.MOA, "Mechanism")
+    st.download_button("All calls (CSV)", calls.to_csv(index=False), "quiz_all_calls.csv", "text/csv")
+
+
+def page() -> None:
+    """A deck where the link names one, else the start and all raters."""
+    store = loaders.quiz_store()
+    if token := st.query_params.get(DECK):
+        try:
+            state = store.state(token)
+        except QuizError as unknown:
+            st.error(str(unknown), icon=":material/error:")
+            st.button("Start a new deck", type="primary", on_click=go, args=(None,))
+            return
+        st.session_state[MINE] = token
+        if state.finished:
+            result(store, token, state)
+        else:
+            ask(store, token, state)
+        return
+    st.title("Real or synthetic?")
+    quiz, raters = st.tabs(["Take the quiz", "All raters"])
+    with quiz:
+        start(store)
+    with raters:
+        everybody(store)
+
+
+page()
