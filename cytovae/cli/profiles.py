@@ -214,3 +214,445 @@ def profile(
         as_json,
         "\n".join(f"{line['treatments']}" for line in lines),
     )
+
+
+def columns_of(
+    summaries: list[Summary] | None,
+    whitenings: list[Whiten] | None,
+    default: tuple[Whiten, ...],
+    regularisation: float | None,
+    few: FewControls,
+) -> list[tuple[str, Options]]:
+    """The columns of Table 1 asked for: summary and whitening, the plain ones first."""
+    from cytovae.profiling.whiten import Options
+
+    return [
+        (summary.value, Options("none") if by == "none" else Options(by.value, regularisation, few.value))
+        for summary in dict.fromkeys(summaries or Summary)
+        for by in dict.fromkeys(whitenings or default)
+    ]
+
+
+def score_model(
+    screen: Screen, model: str, columns: list[tuple[str, Options]], refuse: bool, seed: int
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """All columns of one model.
+
+    Returns
+    -------
+    tuple of (dict, DataFrame)
+        The lists of ``scores.json`` without baselines; the calls.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from cytovae.errors import ProfileError
+    from cytovae.profiling import benchmark
+
+    document: dict[str, Any] = {
+        key: [] for key in ("scores", "map", "batch", "confusion", "whitening", "skipped", "verdicts")
+    }
+    calls = []
+    for summary, options in columns:
+        head = {"bundle": model, "summary": summary, "whiten": options.by}
+        try:
+            wells, treatments, record, _ = make_profiles(screen, model, summary, options)
+        except ProfileError as too_few:
+            if refuse or options.by == "none":
+                raise
+            document["skipped"].append({**head, "reason": str(too_few)})
+            continue
+        document["whitening"] += [{**head, **row} for row in record["whitening"]]
+        found = benchmark.evaluate(
+            wells, treatments, np.random.default_rng(seed), **head, control=screen.record.control, seed=seed
+        )
+        calls.append(found.pop("calls"))
+        for key, lines in found.items():
+            document[key] += lines
+        document["screen"] = describe(screen.record.name, screen.record.control, wells, treatments, record["n_blank"])
+    return document, pd.concat(calls, ignore_index=True)
+
+
+def describe(
+    name: str, control: str, wells: pd.DataFrame, treatments: pd.DataFrame, n_blank: int | None
+) -> dict[str, Any]:
+    """How much data the scores are about."""
+    treated = treatments[treatments[schema.COMPOUND] != control]
+    counted = schema.N_CELLS in wells
+    return {
+        "name": name,
+        "control": control,
+        "n_cells": int(wells[schema.N_CELLS].sum()) if counted else None,
+        "n_blank": n_blank,
+        "n_wells": len(wells),
+        "n_treatments": len(treated),
+        "n_mechanisms": int(treated.loc[treated[schema.MOA] != schema.UNKNOWN_MOA, schema.MOA].nunique()),
+        "median_cells_per_treatment": float(treated[schema.N_CELLS].median()) if counted else None,
+    }
+
+
+def score_baselines(
+    screen: Screen, dimensions: list[int], columns: list[tuple[str, Options]], seed: int, overwrite: bool
+) -> list[dict[str, Any]]:
+    """The baselines of a screen, kept in ``results/_baselines/scores.json``."""
+    import json
+
+    import numpy as np
+
+    from cytovae.config import to_dict
+    from cytovae.ingest.patches import PatchStore
+    from cytovae.profiling import baselines, profiles
+    from cytovae.screen import write_json
+
+    record = provenance(
+        "benchmark",
+        config={"dimensions": dimensions, "columns": [[summary, to_dict(options)] for summary, options in columns]},
+        inputs={"cells": screen.cells_digest()},
+        seed=seed,
+    )
+    path = screen.results_path("_baselines") / "scores.json"
+    if path.exists() and not overwrite:
+        there = json.loads(path.read_text())
+        if there["provenance"] == record:
+            return list(there["baselines"])
+    cells = screen.cells()
+    store = PatchStore(screen.patches_path)
+    good = np.flatnonzero(profiles.usable(cells))
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(good, min(len(good), max(baselines.FIT_CELLS, max(dimensions) + 1)), replace=False))
+    with console.progress("baselines: pixels, measurements, cell count") as progress:
+        lines = baselines.score(
+            cells,
+            store.read(chosen),
+            store.blocks(512),
+            screen.record.channels,
+            dimensions,
+            columns,
+            rng,
+            screen.record.control,
+            progress,
+        )
+    write_json(path, {"baselines": lines, "provenance": record})
+    return lines
+
+
+def write_figures(folder: Path, document: dict[str, Any], note: str) -> list[str]:
+    """Table 1 as a dot plot and the confusion of each bundle's plain profiles, as SVG and PNG."""
+    from cytovae.profiling import figures
+    from cytovae.screen import whole_file
+
+    drawn = {"table1": figures.dots(document["scores"], document["baselines"], note)}
+    bundles = list(dict.fromkeys(line["bundle"] for line in document["scores"]))
+    for bundle in bundles:
+        first = next(line for line in document["confusion"] if line["bundle"] == bundle)
+        lines = [
+            line
+            for line in document["confusion"]
+            if all(line[key] == first[key] for key in ("bundle", "summary", "whiten"))
+        ]
+        name = "confusion" if len(bundles) == 1 else f"confusion-{bundle}"
+        drawn[name] = figures.confusions(lines, f"{bundle} ({first['summary']}, whiten {first['whiten']})")
+    paths = []
+    for name, figure in drawn.items():
+        for kind in ("svg", "png"):
+            path = folder / f"{name}.{kind}"
+            with whole_file(path) as beside:
+                figure.savefig(beside, format=kind, dpi=150)
+            paths.append(str(path))
+    return paths
+
+
+def print_tables(document: dict[str, Any]) -> None:
+    """Table 1, mechanisms, batches and verdicts on stdout."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from cytovae.profiling.benchmark import column_title
+
+    out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    scores = document["scores"]
+    columns = list(dict.fromkeys((x["summary"], x["whiten"]) for x in scores))
+    screen = document["screen"]
+    about = f"{screen['name']}: {screen['n_treatments']} treatments, {screen['n_mechanisms']} mechanisms"
+    if screen["n_cells"] is not None:
+        about += f", {screen['n_cells']:,} cells, median {screen['median_cells_per_treatment']:g} cells a treatment"
+    table = Table(title=f"Accuracy in % [95 % interval over compounds]\n{about}", title_justify="left")
+    table.add_column("rule")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column_title(*column), justify="right")
+    lines = [(x["bundle"], x) for x in scores] + [(x["baseline"], x) for x in document["baselines"]]
+    for rule in dict.fromkeys(x["rule"] for x in scores):
+        here = [(name, x) for name, x in lines if x["rule"] == rule]
+        scored = f"{rule}\n{here[0][1]['n_scored']} of {here[0][1]['n_treatments']}\nscored"
+        rows = [("", seeds) for seeds in document.get("seeds", []) if seeds["rule"] == rule]
+        for name in dict.fromkeys(name for name, _ in here):
+            of_name = {(x["summary"], x["whiten"]): x for n, x in here if n == name}
+            table.add_row(scored, name, *[_cell(of_name.get(column)) for column in columns])
+            scored = ""
+        if rows:
+            by_column = {(x["summary"], x["whiten"]): x for _, x in rows}
+            name = f"{rows[0][1]['bundle']}: mean ± s.d. of {rows[0][1]['n_seeds']}"
+            table.add_row("", name, *[_seeds(by_column.get(column)) for column in columns])
+        table.add_section()
+    out.print(table)
+    first = columns[0]
+    for bundle in dict.fromkeys(x["bundle"] for x in document["map"]):
+        maps = [x for x in document["map"] if x["bundle"] == bundle and (x["summary"], x["whiten"]) == first]
+        table = Table(title=f"{bundle}: mean average precision ({column_title(*first)})", title_justify="left")
+        for head in ("mechanism", "rule", "mAP", "p", "p corrected", "treatments"):
+            table.add_column(head, justify="left" if head in ("mechanism", "rule") else "right")
+        for x in sorted(maps, key=lambda x: (x["moa"], x["rule"])):
+            numbers = (f"{x['map']:.3f}", f"{x['p']:.4f}", f"{x['p_corrected']:.4f}", str(x["n_treatments"]))
+            table.add_row(x["moa"], x["rule"], *numbers)
+        out.print(table)
+    if document["batch"]:
+        table = Table(
+            title="Is it batch or biology? Share of control wells whose nearest control well is of their own",
+            title_justify="left",
+        )
+        for head in ("", "column", "plate %", "expected %", "batch %", "expected %", "wells"):
+            table.add_column(head, justify="left" if head in ("", "column") else "right")
+        for bundle, summary, by in dict.fromkeys((x["bundle"], x["summary"], x["whiten"]) for x in document["batch"]):
+            of = {
+                x["by"]: x
+                for x in document["batch"]
+                if (x["bundle"], x["summary"], x["whiten"]) == (bundle, summary, by)
+            }
+            shares = [f"{100 * of[k][v]:.1f}" for k in ("plate", "batch") for v in ("score", "expected")]
+            table.add_row(bundle, column_title(summary, by), *shares, str(of["plate"]["n_wells"]))
+        out.print(table)
+    for x in document["skipped"]:
+        out.print(f"not computed: {x['bundle']}, {column_title(x['summary'], x['whiten'])}: {x['reason']}")
+    for sentence in document["verdicts"]:
+        out.print(sentence)
+
+
+def _cell(line: dict[str, Any] | None) -> str:
+    if line is None or line["accuracy"] is None:
+        return "-"
+    ci = line["ci95"]
+    return f"{100 * line['accuracy']:.1f}" + (f" [{100 * ci[0]:.0f}, {100 * ci[1]:.0f}]" if ci else "")
+
+
+def _seeds(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return "-"
+    sd = line["accuracy_sd"]
+    return f"{100 * line['accuracy_mean']:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")
+
+
+def benchmark_screen(
+    screen: Screen,
+    models: list[str],
+    columns: list[tuple[str, Options]],
+    *,
+    refuse: bool,
+    with_baselines: bool,
+    with_figures: bool,
+    seed: int,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Score models on a screen, one after the other, and keep each one's results; up-to-date ones are read."""
+    import json
+
+    from cytovae.config import to_dict
+    from cytovae.profiling import baselines, benchmark
+    from cytovae.screen import write_json
+
+    document: dict[str, Any] = {}
+    dimensions = sorted({screen.embeddings(model)[1].shape[1] for model in models})
+    lines = score_baselines(screen, dimensions, columns, seed, overwrite) if with_baselines else []
+    for model in models:
+        record = provenance(
+            "benchmark",
+            config={
+                "columns": [[summary, to_dict(options)] for summary, options in columns],
+                "baselines": with_baselines,
+                "rules": {rule.name: list(rule.differ_by) for rule in benchmark.RULES},
+            },
+            inputs={
+                "cells": screen.cells_digest(),
+                "embeddings": digest_file(screen.embeddings_path(model) / "embeddings.npy"),
+            },
+            seed=seed,
+        )
+        folder = screen.results_path(model)
+        path = folder / "scores.json"
+        own = json.loads(path.read_text()) if path.exists() and not overwrite else {}
+        if own.get("provenance") == record:
+            console.say(f"{model}: the results are already there; --overwrite makes them again")
+        else:
+            own, calls = score_model(screen, model, columns, refuse, seed)
+            dimension = screen.embeddings(model)[1].shape[1]
+            fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == dimension]
+            own["baselines"] = fit + baselines.chance(own["scores"])
+            own["scores"], own["verdicts"] = benchmark.compare(own["scores"], own["baselines"])
+            own |= {"model": model, "seed": seed, "provenance": record}
+            write_table(folder / "calls.parquet", calls, record)
+            write_json(path, own)
+            if with_figures:
+                write_figures(folder, own, about(own))
+        for key, value in own.items():
+            if key == "baselines":
+                document.setdefault(key, []).extend(x for x in value if x not in document[key])
+            elif isinstance(value, list):
+                document.setdefault(key, []).extend(value)
+        document |= {"screen": own["screen"], "seed": seed}
+    return document
+
+
+def about(document: dict[str, Any]) -> str:
+    """What the numbers are about, for the foot of a figure."""
+    screen = document["screen"]
+    cells = screen["median_cells_per_treatment"]
+    said = f"{screen['name']}: {screen['n_treatments']} treatments"
+    return said if cells is None else f"{said}, median {cells:g} cells a treatment"
+
+
+def read_profiles(path: Path, image_table: Path | None, moa_table: Path | None) -> pd.DataFrame:
+    """Published per-well profiles, with plate, well, batch, treatment and mechanism."""
+    import pandas as pd
+
+    from cytovae.errors import ProfileError
+    from cytovae.profiling import profiles
+
+    def read(table: Path) -> pd.DataFrame:
+        if not table.exists():
+            raise ProfileError(f"there is no table at {table}")
+        if table.suffix == ".parquet":
+            return read_table(table)
+        try:
+            return pd.read_csv(table)
+        except (ValueError, UnicodeDecodeError, OSError) as broken:
+            raise ProfileError(f"{table} cannot be read as CSV: {str(broken).splitlines()[0]}") from None
+
+    wells = read(path)
+    if image_table is None and moa_table is None:
+        return profiles.complete(wells)
+    if image_table is None or moa_table is None:
+        raise typer.BadParameter("--image-table and --moa-table go together")
+    return profiles.join_published(wells, read(image_table), read(moa_table))
+
+
+def benchmark_published(
+    wells: pd.DataFrame, name: str, columns: list[tuple[str, Options]], control: str, seed: int
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Score per-well profiles: standardised on their plates' controls, whitened where asked for."""
+    import numpy as np
+    import pandas as pd
+
+    from cytovae.profiling import baselines, benchmark, profiles, whiten
+
+    standard, dropped = profiles.standardise(wells, control)
+    document: dict[str, Any] = {
+        key: [] for key in ("scores", "map", "batch", "confusion", "whitening", "skipped", "verdicts")
+    }
+    calls = []
+    for summary, options in columns:
+        head = {"bundle": name, "summary": summary, "whiten": options.by}
+        table, used = whiten.profiles(standard, options, control)
+        document["whitening"] += [{**head, **row} for row in used.to_dict("records")]
+        treatments = profiles.treatments(table)
+        found = benchmark.evaluate(table, treatments, np.random.default_rng(seed), **head, control=control, seed=seed)
+        calls.append(found.pop("calls"))
+        for key, lines in found.items():
+            document[key] += lines
+        document["screen"] = describe(name, control, wells, treatments, None)
+    document["baselines"] = baselines.chance(document["scores"])
+    document["scores"], document["verdicts"] = benchmark.compare(document["scores"], document["baselines"])
+    features = schema.feature_columns(wells)
+    document |= {"seed": seed, "n_features": len(features), "n_features_used": len(features) - len(dropped)}
+    document["features_dropped"] = dropped
+    return document, pd.concat(calls, ignore_index=True)
+
+
+@console.app.command()
+def benchmark(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SCREEN [BUNDLE...]",
+            help="Screen folder, then models by name or folder; every model it is embedded with where none is given.",
+        ),
+    ] = None,
+    profiles: Annotated[
+        Path | None, typer.Option(help="Instead of a screen: per-well profiles, CSV (may be .gz) or parquet.")
+    ] = None,
+    image_table: Annotated[
+        Path | None, typer.Option(help="With --profiles: what stands in which well, one row a field.")
+    ] = None,
+    moa_table: Annotated[
+        Path | None, typer.Option(help="With --profiles: compound, concentration and moa of the treatments.")
+    ] = None,
+    control: Annotated[str, typer.Option(help="With --profiles: compound name of the controls.")] = "DMSO",
+    summary: Annotated[list[Summary] | None, typer.Option(help="Summaries to score; both unless given.")] = None,
+    whiten: Annotated[
+        list[Whiten] | None,
+        typer.Option(help="Whitenings to score; all there are controls for unless given, none with --profiles."),
+    ] = None,
+    regularisation: RegularisationOption = None,
+    few_controls: FewOption = FewControls.error,
+    baselines: Annotated[
+        bool, typer.Option(help="Score pixels, measurements and cell count beside the models.")
+    ] = True,
+    as_seeds: Annotated[
+        bool, typer.Option("--as-seeds", help="The bundles are trainings of one model: also mean and s.d.")
+    ] = False,
+    figures: Annotated[bool, typer.Option(help="Draw Table 1 and the confusion, as SVG and PNG.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="With --profiles: folder for scores.json, calls.parquet and figures.")
+    ] = None,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """NSC and NSCB of models on a screen, or of published per-well profiles, with baselines and intervals."""
+    from cytovae.screen import write_json
+
+    if (profiles is None) == (not inputs):
+        raise typer.BadParameter("give either a screen, or --profiles")
+    if profiles is not None:
+        columns = columns_of([Summary.mean], whiten, (Whiten.none,), regularisation, few_controls)
+        wells = read_profiles(profiles, image_table, moa_table)
+        name = profiles.name.split(".")[0]
+        document, calls = benchmark_published(wells, name, columns, control, seed)
+        tables = {"profiles": profiles, "image_table": image_table, "moa_table": moa_table}
+        record = provenance(
+            "benchmark",
+            config={"control": control},
+            inputs={key: digest_file(path) for key, path in tables.items() if path is not None},
+            seed=seed,
+        )
+        document["provenance"] = record
+        if out is not None:
+            write_table(out / "calls.parquet", calls, record)
+            write_json(out / "scores.json", document)
+            if figures:
+                write_figures(out, document, about(document))
+    else:
+        opened = Screen.open((inputs or [])[0])
+        names = bundle_names(opened, [str(path) for path in (inputs or [])[1:]])
+        columns = columns_of(summary, whiten, tuple(Whiten), regularisation, few_controls)
+        document = benchmark_screen(
+            opened,
+            names,
+            columns,
+            refuse=whiten is not None,
+            with_baselines=baselines,
+            with_figures=figures,
+            seed=seed,
+            overwrite=overwrite,
+        )
+        if as_seeds:
+            from cytovae.profiling.benchmark import over_seeds
+
+            document["seeds"] = over_seeds(document["scores"], "seeds")
+        if figures and len(names) > 1:
+            write_figures(opened.path / "results", document, about(document))
+    if as_json:
+        console.emit({"model": document}, True)
+    else:
+        print_tables(document)

@@ -7,6 +7,7 @@ as a model.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ProfileError
-from cytovae.profiling.profiles import WELL_METADATA, usable
+from cytovae.profiling import benchmark, whiten
+from cytovae.profiling.profiles import WELL_METADATA, treatments, usable
+from cytovae.profiling.profiles import wells as wells_of
 
 PIXELS = "pixel PCA"
 MEASUREMENTS = "simple measurements"
@@ -68,12 +71,11 @@ class PixelPCA:
         order = np.argsort(values)[::-1][: min(dimension, len(pixels) - 1)]
         order = order[values[order] > values.max() * 1e-6]
         axes = pixels.T @ (vectors[:, order] / np.sqrt(values[order])).astype(np.float32)
-        return cls(center, np.ascontiguousarray(axes))
+        return cls(center, np.ascontiguousarray(axes, dtype=np.float32))
 
     def encode(self, patches: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Patches on the axes: (n, H, W, C) -> (n, d) float32."""
-        out: npt.NDArray[np.float32] = (_normalised(patches) - self.center) @ self.axes
-        return out
+        return np.asarray((_normalised(patches) - self.center) @ self.axes, dtype=np.float32)
 
 
 def _normalised(patches: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -188,3 +190,91 @@ def cell_count(cells: pd.DataFrame, wells: pd.DataFrame) -> pd.DataFrame:
     angle = (log - log.min()) / (span if span > 0 else 1) * np.pi / 2
     table = wells[list(WELL_METADATA)].reset_index(drop=True)
     return table.assign(count_cos=np.cos(angle), count_sin=np.sin(angle))
+
+
+def score(
+    cells: pd.DataFrame,
+    sample: npt.NDArray[np.uint16],
+    blocks: Iterable[tuple[int, npt.NDArray[np.uint16]]],
+    channels: tuple[str, ...],
+    dimensions: Sequence[int],
+    columns: Sequence[tuple[str, whiten.Options]],
+    rng: np.random.Generator,
+    control: str = "DMSO",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """All baselines but chance, scored by the same functions as a model.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        All cells of the screen.
+    sample : (m, H, W, C) uint16
+        Random patches to take the principal axes of, about `FIT_CELLS`.
+    blocks : iterable of (int, (n, H, W, C) uint16)
+        All patches in the order of `cells`, each block with the row it starts at.
+    channels : tuple of str
+        Their names.
+    dimensions : sequence of int
+        Of the models they stand beside.
+    columns : sequence of (str, Options)
+        Summaries and whitenings for the pixels; one that cannot be whitened for lack of controls is left out.
+    rng : Generator
+        Of intervals and permutations.
+    control : str
+        Compound name of the controls.
+    progress : callable, optional
+        Called with (done, total) cells.
+
+    Returns
+    -------
+    list of dict
+        Lines of ``baselines`` in ``scores.json``.
+    """
+    pixels = PixelPCA.fit(sample, max(dimensions))
+    projected, measured = [], []
+    for start, block in blocks:
+        projected.append(pixels.encode(block))
+        measured.append(measure(block, channels).to_numpy())
+        if progress is not None:
+            progress(start + len(block), len(cells))
+    values, simple = np.concatenate(projected), np.concatenate(measured)
+    measurements = in_control_units(wells_of(cells, simple), control)
+    tables = [
+        (CELL_COUNT, 1, "mean", "none", cell_count(cells, measurements)),
+        (MEASUREMENTS, simple.shape[1], "mean", "none", measurements),
+    ]
+    for dimension in dimensions:
+        own = values[:, :dimension]  # the axes are nested: the first d of many are the axes of d
+        for summary, options in columns:
+            plain = wells_of(cells, own, summary)
+            try:
+                table, _ = whiten.profiles(plain, options, control, cells=cells, embeddings=own, summary=summary)
+            except ProfileError:
+                continue
+            tables.append((PIXELS, own.shape[1], summary, options.by, table))
+    lines = []
+    for name, dimension, summary, by, table in tables:
+        head = {"baseline": name, "description": DESCRIPTIONS[name], "dimension": dimension}
+        for rule in benchmark.RULES:
+            line, _ = benchmark.score(treatments(table), rule, rng, control)
+            lines.append({**head, "summary": summary, "whiten": by, **line})
+    return lines
+
+
+def chance(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The chance lines of ``baselines``, from any model's scores: chance knows the metadata only."""
+    lines = {}
+    for line in scores:
+        head = {"baseline": CHANCE, "description": DESCRIPTIONS[CHANCE], "dimension": 0, "summary": "mean"}
+        own = {key: line[key] for key in ("rule", "n_scored", "n_treatments", "chance")}
+        lines[line["rule"]] = {
+            **head,
+            **own,
+            "whiten": "none",
+            "accuracy": line["chance"],
+            "ci95": None,
+            "n_correct": None,
+            "permutation": None,
+        }
+    return list(lines.values())

@@ -347,6 +347,28 @@ def join_published(
     return pd.concat([table[order], wells[features].reset_index(drop=True)], axis=1)
 
 
+def complete(wells: pd.DataFrame) -> pd.DataFrame:
+    """Well profiles that carry their own metadata, with batch, treatment and mechanism filled in where they are absent.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        ``Metadata_Plate``, ``Metadata_Well``, ``Metadata_Compound``, ``Metadata_Concentration`` (uM) and features.
+    """
+    schema.require_columns(
+        wells, [schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION], "the table of profiles"
+    )
+    table = wells.copy()
+    if schema.BATCH not in table:
+        table[schema.BATCH] = table[schema.PLATE].map(schema.batch_of)
+    table[schema.TREATMENT] = [
+        schema.treatment_name(compound, concentration)
+        for compound, concentration in zip(table[schema.COMPOUND], table[schema.CONCENTRATION], strict=True)
+    ]
+    table[schema.MOA] = table[schema.MOA].fillna(schema.UNKNOWN_MOA) if schema.MOA in table else schema.UNKNOWN_MOA
+    return table
+
+
 def _mechanism(known: npt.NDArray[Any], compound: str, concentration: float, tolerance: float) -> str:
     near = known[(known[:, 0] == compound) & np.isclose(known[:, 1].astype(float), concentration, rtol=tolerance)]
     return str(near[0, 2]) if len(near) else schema.UNKNOWN_MOA

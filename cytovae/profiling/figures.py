@@ -1,0 +1,129 @@
+"""The benchmark drawn: Table 1 as dots with intervals, and confusion matrices.
+
+Figures are handed out, not written; matplotlib's pyplot and its process-wide state are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cytovae.errors import ProfileError
+from cytovae.profiling.benchmark import RULES, column_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLES = {
+    ("mean", "none"): ("#0072B2", "o"),
+    ("mean", "plate"): ("#E69F00", "s"),
+    ("mean", "batch"): ("#009E73", "D"),
+    ("mean+sd", "none"): ("#56B4E9", "^"),
+    ("mean+sd", "plate"): ("#D55E00", "v"),
+    ("mean+sd", "batch"): ("#CC79A7", "P"),
+}
+"""Okabe and Ito's colours, each with a marker of its own."""
+
+
+def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] = (), note: str = "") -> Figure:
+    """Table 1 as a dot plot: accuracy in per cent with its 95 % interval, one panel per rule.
+
+    Parameters
+    ----------
+    scores, baselines : sequence of dict
+        Lines as in ``scores.json``.
+    note : str
+        Below the plot: what the numbers are about.
+
+    Raises
+    ------
+    ProfileError
+        There is no score to draw.
+    """
+    from matplotlib.figure import Figure
+
+    lines = [(x["bundle"], x) for x in scores] + [(x["baseline"], x) for x in baselines]
+    lines = [(name, x) for name, x in lines if x["accuracy"] is not None]
+    if not lines:
+        raise ProfileError("there is no score to draw; no treatment could be scored")
+    names = list(dict.fromkeys(name for name, _ in lines))
+    columns = [c for c in _STYLES if any((x["summary"], x["whiten"]) == c for _, x in lines)]
+    figure = Figure(figsize=(10, 1.6 + 0.22 * len(names) * max(len(columns), 2)), layout="constrained")
+    panels = figure.subplots(1, len(RULES), sharey=True, squeeze=False)[0]
+    for panel, rule in zip(panels, RULES, strict=True):
+        here = [(name, x) for name, x in lines if x["rule"] == rule.name]
+        for k, column in enumerate(columns):
+            colour, marker = _STYLES[column]
+            own = [(name, x) for name, x in here if (x["summary"], x["whiten"]) == column]
+            at = [names.index(name) + (k - (len(columns) - 1) / 2) * 0.8 / max(len(columns), 1) for name, _ in own]
+            panel.plot(
+                [100 * x["accuracy"] for _, x in own],
+                at,
+                marker,
+                color=colour,
+                markersize=5,
+                label=column_title(*column),
+            )
+            for y, (_, x) in zip(at, own, strict=True):
+                if x["ci95"]:
+                    panel.plot([100 * v for v in x["ci95"]], [y, y], color=colour, linewidth=1)
+        scored = sorted({(x["n_scored"], x["n_treatments"]) for _, x in here})
+        said = ", ".join(f"{n} of {total}" for n, total in scored)
+        panel.set_title(f"{rule.name} ({said} treatments scored)", fontsize=10)
+        panel.set_xlabel("accuracy (%), 95 % interval over compounds")
+        panel.set_xlim(-2, 102)
+        panel.grid(axis="x", color="0.9")
+        panel.set_axisbelow(True)
+        for edge in np.arange(len(names) - 1) + 0.5:
+            panel.axhline(edge, color="0.85", linewidth=0.8)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False, title=note or None)
+    return figure
+
+
+def confusions(lines: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Confusion matrices side by side: true mechanism by called one, in treatments.
+
+    Parameters
+    ----------
+    lines : sequence of dict
+        Lines of ``confusion`` in ``scores.json``.
+    title : str
+        Model and column.
+
+    Raises
+    ------
+    ProfileError
+        Nothing was scored.
+    """
+    from matplotlib.figure import Figure
+
+    lines = [line for line in lines if line["true"]]
+    if not lines:
+        raise ProfileError("there is no confusion to draw; no treatment could be scored")
+    longest = max(len(line["true"]) for line in lines)
+    figure = Figure(figsize=(1 + (2.5 + 0.42 * longest) * len(lines), 2.8 + 0.38 * longest), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for panel, line in zip(figure.subplots(1, len(lines), squeeze=False)[0], lines, strict=True):
+        counts = np.array(line["counts"])
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if share[row, column] > 0.6 else "black"
+                panel.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+        panel.set_xticks(range(len(line["predicted"])), line["predicted"], rotation=45, ha="right", fontsize=8)
+        panel.set_yticks(range(len(line["true"])), line["true"], fontsize=8)
+        panel.set_xlabel("mechanism of the nearest neighbour")
+        panel.set_ylabel("mechanism")
+        right = sum(
+            int(counts[k, line["predicted"].index(moa)])
+            for k, moa in enumerate(line["true"])
+            if moa in line["predicted"]
+        )
+        panel.set_title(f"{line['rule']}: {right} of {counts.sum()} scored treatments right", fontsize=10)
+    return figure
