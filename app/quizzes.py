@@ -14,8 +14,9 @@ from cytovae.quiz import deck as decks
 from cytovae.quiz import score as scores
 from cytovae.screen import Screen
 
-SIZES = {5: "5 + 5, a taste", 10: "10 + 10", 25: "25 + 25", 50: "50 + 50, as in the paper", 100: "100 + 100"}
-"""Cards of either kind that a deck may hold."""
+SIZES = (5, 10, 25, 50, 100)
+"""Cards of either kind that a deck may hold; the paper's has 50."""
+PAPER_SIZE = 50
 
 
 def deal(screen: Screen, model: str, n_each: int, rater: str, expertise: str) -> str:
@@ -55,19 +56,26 @@ def verdict(d_prime: float) -> str:
     """What a d-prime means."""
     if np.isnan(d_prime):
         return "cannot be told"
-    words = ((0.3, "no better than guessing"), (1.0, "hard to tell apart"), (2.0, "told apart with some errors"))
-    return next((word for limit, word in words if abs(d_prime) < limit), "clearly told apart")
+    words = (
+        (-0.3, "real and synthetic mixed up"),
+        (0.3, "no better than guessing"),
+        (1.0, "hard to tell apart"),
+        (2.0, "told apart with some errors"),
+    )
+    return next((word for limit, word in words if d_prime < limit), "clearly told apart")
 
 
 def comparison(rows: list[tuple[str, scores.Share]]) -> pd.DataFrame:
     """Shares of synthetic cells called real (%), published ones last: ``name``, ``share``, ``low``, ``high``, ``n``."""
-    table = [(name, s.share, s.low, s.high, str(s.n)) for name, s in rows if s.n]
+    table = [(name, s.share, s.low, s.high, f"n = {s.n}") for name, s in rows if s.n]
     for known in scores.REFERENCES:
         low = high = float("nan")
         if known.n_synthetic:
             counted = scores.wilson(round(known.share * known.n_synthetic), known.n_synthetic)
             low, high = counted.low, counted.high
-        table.append((known.source, known.share, low, high, str(known.n_synthetic or "not given")))
+        table.append(
+            (known.source, known.share, low, high, f"n = {known.n_synthetic}" if known.n_synthetic else "n not given")
+        )
     made = pd.DataFrame(table, columns=["name", "share", "low", "high", "n"])
     made[["share", "low", "high"]] *= 100
     return made
@@ -82,7 +90,7 @@ def comparison_figure(table: pd.DataFrame) -> Any:
     figure = go.Figure(
         go.Scatter(
             x=table["share"],
-            y=[f"{name}  (n = {n})" for name, n in zip(table["name"], table["n"], strict=True)],
+            y=[f"{name}<br>{n}" for name, n in zip(table["name"], table["n"], strict=True)],
             mode="markers",
             marker={"size": 11, "color": colours, "symbol": ["circle"] * ours + ["diamond"] * len(scores.REFERENCES)},
             error_x={
@@ -97,7 +105,7 @@ def comparison_figure(table: pd.DataFrame) -> Any:
         )
     )
     figure.update_layout(
-        height=92 + 38 * len(table),
+        height=84 + 44 * len(table),
         margin={"l": 8, "r": 16, "t": 8, "b": 40},
         xaxis={"range": [0, 100], "title": "synthetic cells called real (%)", "fixedrange": True},
         yaxis={"autorange": "reversed", "automargin": True, "fixedrange": True, "title": None},
@@ -106,10 +114,13 @@ def comparison_figure(table: pd.DataFrame) -> Any:
     return figure
 
 
-def by_group(calls: pd.DataFrame, column: str, label: str) -> pd.DataFrame:
-    """`scores.score_by` in %, with headings fit to be shown; the group with most synthetic cards first."""
+def by_group(calls: pd.DataFrame, column: str, label: str, *, sensitivity: bool = False) -> pd.DataFrame:
+    """`scores.score_by` in %, with headings fit to be shown; the group with most synthetic cards first.
+
+    d-prime only where asked for: of the few cards of one mechanism it says little.
+    """
     found = scores.score_by(calls, column).sort_values("n_synthetic", ascending=False, kind="stable")
-    return pd.DataFrame(
+    made = pd.DataFrame(
         {
             label: found[column],
             "Synthetic": found["n_synthetic"],
@@ -121,13 +132,15 @@ def by_group(calls: pd.DataFrame, column: str, label: str) -> pd.DataFrame:
             ],
             "Real": found["n_real"],
             "Accuracy (%)": 100 * found["accuracy"],
-            "d′": found["d_prime"],
         }
     )
+    if sensitivity:
+        made["d′"] = found["d_prime"]
+    return made
 
 
 def sheets(calls: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> list[tuple[str, str, npt.NDArray[np.uint8]]]:
-    """A finished deck sorted by truth and answer: title, treatments in words, and a contact sheet (H, W, 3) uint8."""
+    """A finished deck sorted by truth and answer: title, treatments in words, and a contact sheet (H, W, 4) uint8."""
     truth, said = calls[decks.SYNTHETIC].to_numpy(bool), calls[scores.CALLED_REAL].to_numpy(bool)
     groups = (
         ("Synthetic, taken for real", truth & said),
@@ -143,14 +156,15 @@ def sheets(calls: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> list[tuple[s
     return made
 
 
-def contact_sheet(pictures: npt.NDArray[np.uint8], columns: int = 10, gap_px: int = 2) -> npt.NDArray[np.uint8]:
-    """Pictures (n, H, W, C) in rows on a grey ground, as (H', W', 3): the first three channels as red, green, blue."""
+def contact_sheet(pictures: npt.NDArray[np.uint8], columns: int = 8, gap_px: int = 2) -> npt.NDArray[np.uint8]:
+    """Pictures (n, H, W, C) in rows on a clear ground: (H', W', 4) uint8, the first three channels as red, green, blue."""
     n, height, width, channels = pictures.shape
     columns = min(columns, n)
     rows = -(-n // columns)
-    sheet = np.full((rows * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3), 128, dtype=np.uint8)
+    sheet = np.zeros((rows * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 4), dtype=np.uint8)
     for k, picture in enumerate(pictures):
         y, x = (k // columns) * (height + gap_px), (k % columns) * (width + gap_px)
-        sheet[y : y + height, x : x + width] = 0
-        sheet[y : y + height, x : x + width, : min(3, channels)] = picture[:, :, :3]
+        shown = min(3, channels)
+        sheet[y : y + height, x : x + width, :shown] = picture[:, :, :shown]
+        sheet[y : y + height, x : x + width, 3] = 255
     return sheet

@@ -49,7 +49,16 @@ def start(store: Store) -> None:
         with st.form("start"):
             name = st.text_input("Your name or an alias", max_chars=100, key="rater")
             expertise = st.selectbox("Your expertise", answers.EXPERTISE, key="expertise")
-            n_each = st.selectbox("Cards", [*quizzes.SIZES], 3, format_func=quizzes.SIZES.__getitem__, key="n_each")
+            n_each = st.segmented_control(
+                "Cards, real + synthetic",
+                quizzes.SIZES,
+                default=quizzes.PAPER_SIZE,
+                format_func=lambda n: f"{n} + {n}",
+                key="n_each",
+                required=True,
+                width="stretch",
+                help="50 + 50 in the paper; fewer cards give a wider interval",
+            )
             begin = st.form_submit_button("Start", type="primary", width="stretch")
     with words:
         st.markdown(
@@ -91,13 +100,15 @@ def ask(store: Store, token: str, state: DeckState) -> None:
 
 def figures(got: score.Score) -> None:
     """The three figures of a score."""
-    share, accuracy, sensitivity = st.columns(3)
-    share.metric("Synthetic called real", quizzes.percent(got.fooled), border=True)
-    share.caption(f"{got.fooled.k} of {got.fooled.n} cards; {quizzes.interval(got.fooled)}")
-    accuracy.metric("Right answers", quizzes.percent(got.accuracy), border=True)
-    accuracy.caption(f"{got.accuracy.k} of {got.accuracy.n} cards; {quizzes.interval(got.accuracy)}")
-    sensitivity.metric("d′", f"{got.d_prime:.2f}", border=True)
-    sensitivity.caption(f"{quizzes.verdict(got.d_prime)}; 0 is guessing")
+    words = (
+        ("Synthetic called real", quizzes.percent(got.fooled), quizzes.interval(got.fooled)),
+        ("Right answers", quizzes.percent(got.accuracy), quizzes.interval(got.accuracy)),
+        ("Sensitivity d′", f"{got.d_prime:.2f}", f"{quizzes.verdict(got.d_prime)}; 0 is guessing"),
+    )
+    for column, (label, value, small) in zip(st.columns(3), words, strict=True):
+        with column.container(border=True, gap="small"):
+            st.metric(label, value)
+            st.caption(small)
 
 
 def compare(rows: list[tuple[str, score.Share]]) -> None:
@@ -106,12 +117,12 @@ def compare(rows: list[tuple[str, score.Share]]) -> None:
     st.plotly_chart(figure, config={"displayModeBar": False}, key="comparison")
 
 
-def groups(calls: pd.DataFrame, column: str, label: str) -> None:
+def groups(calls: pd.DataFrame, column: str, label: str, *, sensitivity: bool = False) -> None:
     """A table of scores by group."""
     bar = st.column_config.ProgressColumn(format="%.0f", min_value=0, max_value=100)
     number = st.column_config.NumberColumn(format="%.2f")
     st.dataframe(
-        quizzes.by_group(calls, column, label),
+        quizzes.by_group(calls, column, label, sensitivity=sensitivity),
         hide_index=True,
         column_config={"Called real (%)": bar, "Accuracy (%)": bar, "d′": number},
     )
@@ -157,7 +168,7 @@ def everybody(store: Store) -> None:
     calls = calls[(calls["screen"] == chosen[0]) & (calls["model"] == chosen[1])]
     n_decks, n_raters, got = calls["deck"].nunique(), calls[score.RATER].nunique(), score.score(calls)
     figures(got)
-    compare([(f"All {n_raters} rater{'s' * (n_raters > 1)}", got.fooled)])
+    compare([(f"All {n_raters} raters" if n_raters > 1 else "One rater", got.fooled)])
     spread = score.score_by(calls, score.RATER)["fooled_share"] * 100
     st.caption(
         f"{n_decks} finished deck{'s' * (n_decks > 1)}; {store.unfinished()} unfinished in this database are left out. "
@@ -165,7 +176,7 @@ def everybody(store: Store) -> None:
         + (f"Mean over raters {spread.mean():.1f} % ± {spread.std():.1f} (s.d.)." if n_raters > 1 else "")
     )
     st.subheader("By rater")
-    groups(calls, score.RATER, "Rater")
+    groups(calls, score.RATER, "Rater", sensitivity=True)
     st.subheader("By mechanism")
     groups(calls, schema.MOA, "Mechanism")
     st.download_button("All calls (CSV)", calls.to_csv(index=False), "quiz_all_calls.csv", "text/csv")
