@@ -157,7 +157,7 @@ def sheets(calls: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> list[tuple[s
 
 
 def contact_sheet(pictures: npt.NDArray[np.uint8], columns: int = 8, gap_px: int = 2) -> npt.NDArray[np.uint8]:
-    """Pictures (n, H, W, C) in rows on a clear ground: (H', W', 4) uint8, the first three channels as red, green, blue."""
+    """Pictures (n, H, W, C) in rows on a clear ground: (H', W', 4) uint8, the first three channels as RGB."""
     n, height, width, channels = pictures.shape
     columns = min(columns, n)
     rows = -(-n // columns)
