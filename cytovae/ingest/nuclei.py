@@ -29,17 +29,23 @@ class NucleiOptions:
         Smallest object kept, as a fraction of a usual nucleus's area; what is smaller is debris, unless it lies
         among other fragments that together are large enough.
     fragment_area : float
-        An object below this fraction of the field's median nucleus may be a fragment of a cell's nucleus.
+        An object below this fraction of a usual nucleus's area may be a piece of a cell's nucleus.
     fragment_distance : float
-        Fragments whose centres lie within this many diameters of each other are one cell.
+        No two pieces of one cell lie farther apart than this many diameters.
+    fragment_contrast : float
+        Nor do they differ more in the logarithm of their mean intensity.
+    joined_area : float
+        Nor are they together larger than this many usual nuclei.
     min_contrast : float
         Least height above the local background, in standard deviations of the background noise (binned pixels).
     """
 
     diameter_px: float = 34.0
     min_area: float = 0.15
-    fragment_area: float = 0.5
-    fragment_distance: float = 0.9
+    fragment_area: float = 0.7
+    fragment_distance: float = 1.1
+    fragment_contrast: float = 0.3
+    joined_area: float = 1.5
     min_contrast: float = 8.0
 
     def __post_init__(self) -> None:
@@ -67,12 +73,14 @@ def find_nuclei(dna: npt.NDArray[Any], options: NucleiOptions | None = None) -> 
     labels, count = segment(image, options)
     if not count:
         return np.empty((0, 2), dtype=np.float32)
-    centres, areas = _regions(labels, count)
     usual = np.pi / 4 * (options.diameter_px / _SCALE) ** 2
-    centres, areas = _join_fragments(centres, areas, usual, options)
-    centres = centres[areas >= options.min_area * usual]
-    full = (centres + 0.5) * _SCALE - 0.5
-    return full[np.lexsort((full[:, 1], full[:, 0]))].astype(np.float32)
+    objects = _objects(labels, count, image)
+    objects = _joined_fragments(objects, usual, options)
+    objects = objects[objects.area >= options.min_area * usual]
+    objects = _completed_at_border(objects, image.shape)
+    centres = np.stack([objects.y, objects.x], axis=1)
+    centres = (centres[((centres >= -0.5) & (centres < np.array(image.shape) - 0.5)).all(axis=1)] + 0.5) * _SCALE - 0.5
+    return centres[np.lexsort((centres[:, 1], centres[:, 0]))].astype(np.float32)
 
 
 def _binned(dna: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -186,7 +194,7 @@ def _filled(mask: npt.NDArray[np.uint8], diameter: float) -> npt.NDArray[np.uint
     return np.asarray(mask | small[labels].astype(np.uint8)) if count > 1 else mask
 
 
-def split(mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.85) -> tuple[npt.NDArray[np.int32], int]:
+def split(mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.95) -> tuple[npt.NDArray[np.int32], int]:
     """Touching nuclei taken apart where the distance to the outside has a waist: a watershed of that distance.
 
     Every pixel belongs to the maximum its steepest way up leads to; two neighbouring basins are one nucleus when
@@ -270,35 +278,72 @@ def _joined_basins(
     return np.searchsorted(np.unique(roots), roots).astype(np.int32)
 
 
-def _regions(labels: npt.NDArray[np.int32], count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Centroids (n, 2) y, x and areas (n,) of labels 1..count."""
+def _objects(labels: npt.NDArray[np.int32], count: int, image: npt.NDArray[np.float32]) -> np.recarray:
+    """Objects 1..count: centroid y and x, area, mean intensity, and first and last row and column (binned px)."""
     ys, xs = np.nonzero(labels)
-    which = labels[ys, xs]
-    areas = np.bincount(which, minlength=count + 1)[1:].astype(np.float64)
-    sums = np.stack([np.bincount(which, weights=v, minlength=count + 1)[1:] for v in (ys, xs)], axis=1)
-    return sums / np.maximum(areas, 1)[:, None], areas
+    which = labels[ys, xs] - 1
+    objects = np.recarray(count, dtype=[(name, float) for name in _MEASURES])
+    objects.area = np.bincount(which, minlength=count)
+    for name, values in (("y", ys), ("x", xs), ("level", image[ys, xs])):
+        objects[name] = np.bincount(which, weights=values, minlength=count) / np.maximum(objects.area, 1)
+    for name, values in (("top", ys), ("left", xs)):
+        objects[name] = np.inf
+        np.minimum.at(objects[name], which, values)
+    for name, values in (("bottom", ys), ("right", xs)):
+        objects[name] = -np.inf
+        np.maximum.at(objects[name], which, values)
+    return objects[objects.area > 0]
 
 
-def _join_fragments(
-    centres: npt.NDArray[np.float64], areas: npt.NDArray[np.float64], usual: float, options: NucleiOptions
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Small objects near each other as one, at their common centroid; the others as they are."""
-    from scipy.cluster.hierarchy import fcluster, linkage
+_MEASURES = ("y", "x", "area", "level", "top", "bottom", "left", "right")
 
-    whole = areas[areas >= options.min_area * usual]
-    median = float(np.median(whole)) if whole.size else usual
-    small = np.flatnonzero(areas < options.fragment_area * median)
+
+def _joined_fragments(objects: np.recarray, usual: float, options: NucleiOptions) -> np.recarray:
+    """Pieces of one nucleus as one object at their common centroid, the others as they are.
+
+    Nearest pieces are joined first, as long as every two pieces of a group are near each other and of like brightness
+    and together they are no larger than the nucleus of one cell.
+    """
+    from scipy.spatial import KDTree
+
+    small = np.flatnonzero(objects.area < options.fragment_area * usual)
     if small.size < 2:
-        return centres, areas
-    # Complete linkage: no chain of fragments reaches farther than one cell.
-    groups = fcluster(
-        linkage(centres[small], "complete"),
-        t=options.fragment_distance * options.diameter_px / _SCALE,
-        criterion="distance",
-    )
-    joined_areas = np.bincount(groups, weights=areas[small])[1:]
-    joined = np.stack(
-        [np.bincount(groups, weights=centres[small, axis] * areas[small])[1:] / joined_areas for axis in (0, 1)], axis=1
-    )
-    keep = np.setdiff1d(np.arange(len(areas)), small)
-    return np.concatenate([centres[keep], joined]), np.concatenate([areas[keep], joined_areas])
+        return objects
+    pieces = objects[small]
+    places = np.stack([pieces.y, pieces.x], axis=1)
+    brightness = np.log(np.maximum(pieces.level, 1e-6))
+    reach = options.fragment_distance * options.diameter_px / _SCALE
+    pairs = KDTree(places).query_pairs(reach, output_type="ndarray")
+    pairs = pairs[np.argsort(np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1), kind="stable")]
+    group = np.arange(len(pieces))
+    for one, other in pairs:
+        if group[one] == group[other]:
+            continue
+        members = np.flatnonzero((group == group[one]) | (group == group[other]))
+        spread = np.linalg.norm(places[members, None] - places[None, members], axis=2).max()
+        alike = np.ptp(brightness[members]) <= options.fragment_contrast
+        if spread <= reach and alike and pieces.area[members].sum() <= options.joined_area * usual:
+            group[members] = group[one]
+    _, group = np.unique(group, return_inverse=True)
+    joined = np.recarray(group.max() + 1, dtype=objects.dtype)
+    joined.area = np.bincount(group, weights=pieces.area)
+    for name in ("y", "x", "level"):
+        joined[name] = np.bincount(group, weights=pieces[name] * pieces.area) / joined.area
+    for name, extreme in (("top", np.min), ("left", np.min), ("bottom", np.max), ("right", np.max)):
+        joined[name] = [extreme(pieces[name][group == g]) for g in range(len(joined))]
+    return np.concatenate([np.delete(objects, small), joined]).view(np.recarray)
+
+
+def _completed_at_border(objects: np.recarray, shape: tuple[int, ...]) -> np.recarray:
+    """Nuclei cut by the field's edge centred where the whole nucleus would have its centre, as a round one."""
+    objects = objects.copy()
+    height, width = objects.bottom - objects.top + 1, objects.right - objects.left + 1
+    for name, low, high, extent, across, last in (
+        ("y", "top", "bottom", height, width, shape[0] - 1),
+        ("x", "left", "right", width, height, shape[1] - 1),
+    ):
+        cut = extent < across
+        first, end = cut & (objects[low] == 0), cut & (objects[high] == last)
+        objects[name] = np.where(first, objects[high] - across / 2, objects[name])
+        objects[name] = np.where(end, objects[low] + across / 2, objects[name])
+    return objects
