@@ -334,7 +334,7 @@ def _masks(images: Floats, dna: int) -> tuple[Masks, Masks]:
 
 
 def _lobe(part: Masks, centre: tuple[int, int]) -> Masks:
-    """Of nuclei that touch, the one at `centre`: cores `NECK` times as thick as the thickest, each with what is near."""
+    """Of nuclei that touch, the one at `centre`: cores `NECK` times as thick as the thickest, with what is nearest."""
     import cv2
     from scipy import ndimage
 

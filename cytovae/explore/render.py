@@ -22,7 +22,7 @@ import pandas as pd
 
 from cytovae.errors import ConfigError
 from cytovae.explore.evidence import OFF_DATA_PERCENTILE, Evidence
-from cytovae.explore.paths import Path
+from cytovae.explore.paths import Path, PopulationPath, mean_interval
 
 Limits = npt.NDArray[np.float64]
 """(C, 2): per channel the values shown as black and as full colour."""
@@ -139,6 +139,7 @@ class StripRow:
     ----------
     label : str
     images : (k, H, W, C)
+        Or (j, H, W, 3) uint8 with any number of them: pictures that are drawn as they are.
     captions : sequence of str
         Length k, under each image; a newline starts another line.
     warn : sequence of bool
@@ -177,6 +178,41 @@ def path_rows(
         ]
         rows.append(StripRow("nearest real cell\nsupport percentile", nearest_images, under, list(evidence.off_data)))
     return rows
+
+
+def population_rows(path: PopulationPath, channels: Sequence[str]) -> list[StripRow]:
+    """The rows that show a population path: the mean image at each step with the mean cosine; the mean difference."""
+    mean, low, high = mean_interval(path.cosine)
+    captions = [f"{m:.2f}\n{lo:.2f} to {hi:.2f}" for m, lo, hi in zip(mean, low, high, strict=True)]
+    pictures, limit = difference(path.difference)
+    return [
+        StripRow(f"mean of {len(path.z)} pairs\ncosine, 95 % interval", path.frames.mean(axis=0), captions),
+        StripRow(
+            f"mean difference\nend - start\nblue -{limit:.2f}\nred +{limit:.2f}",
+            pictures,
+            [f"{c}\n " for c in channels],
+        ),
+    ]
+
+
+def difference(image: npt.NDArray) -> tuple[npt.NDArray[np.uint8], float]:
+    """A difference image, each channel from blue (less) over white to red (more).
+
+    Parameters
+    ----------
+    image : (H, W, C)
+        Of a `cytovae.explore.paths.PopulationPath`.
+
+    Returns
+    -------
+    tuple of ((C, H, W, 3) uint8, float)
+        Pictures, and the difference shown in full colour; the same for all channels.
+    """
+    limit = max(float(np.abs(image).max()), 1e-6)
+    share = np.moveaxis(np.asarray(image, dtype=np.float64), -1, 0)[..., None] / limit  # (C, H, W, 1)
+    red, blue = np.array([178, 24, 43]), np.array([33, 102, 172])
+    colour = np.where(share > 0, red, blue)
+    return np.rint(255 + np.abs(share) * (colour - 255)).astype(np.uint8), limit
 
 
 def strip(
@@ -239,11 +275,13 @@ def strip(
     shown = [(c,) for c in range(len(channels))] if look == "grey" else [tuple(range(len(channels)))]
     first = True
     for row in rows:
-        for number, which in enumerate(shown):
-            label = f"{row.label}\n{channels[which[0]]}" if look == "grey" else row.label
+        finished = row.images.dtype == np.uint8
+        passes = shown[:1] if finished else shown
+        for number, which in enumerate(passes):
+            label = f"{row.label}\n{channels[which[0]]}" if look == "grey" and not finished else row.label
             for line, text in enumerate(label.split("\n")):
                 drawing.text(left, y + 4 + 15 * line, text, 12)
-            pixels = composite(row.images, limits, look, gamma, which)
+            pixels = row.images if finished else composite(row.images, limits, look, gamma, which)
             for step, image in enumerate(pixels):
                 x = left + label_w + step * (step_w + gap)
                 drawing.image(x, y, step_w, step_h, image)
@@ -252,7 +290,7 @@ def strip(
                     drawing.scale_bar(x + 6, bar_y, bar_px * zoom, bar_label)
                     first = False
             y += step_h + gap
-            if number == len(shown) - 1 and len(row.captions):
+            if number == len(passes) - 1 and len(row.captions):
                 lines = max(c.count("\n") + 1 for c in row.captions)
                 for step, caption in enumerate(row.captions):
                     centre = left + label_w + step * (step_w + gap) + step_w / 2
@@ -368,6 +406,11 @@ def document(
         "features": [{"feature": int(f), "change": float(change[f])} for f in path.order],
         "provenance": record,
     }
+
+
+def json_bytes(document: dict[str, Any]) -> bytes:
+    """A document as a JSON file's content."""
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
 def csv(steps: pd.DataFrame, record: dict[str, Any]) -> bytes:
