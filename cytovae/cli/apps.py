@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -78,16 +79,18 @@ def wait_healthy(server: subprocess.Popen[bytes], url: str, seconds: float = 60)
         except OSError:
             pass
         time.sleep(0.1)
-    server.terminate()
     raise CytovaeError(f"the app was not healthy within {seconds:g} s")
 
 
-def serve(server: subprocess.Popen[bytes]) -> None:
-    """Wait for the app to end; SIGTERM and Ctrl-C end it."""
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+@contextlib.contextmanager
+def ended_with_us(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the app whenever the block ends, by SIGTERM and Ctrl-C too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        server.wait()
+        yield
     except KeyboardInterrupt:
+        console.say("cytovae: stopped")
+    finally:
         server.terminate()
         server.wait()
 
@@ -108,6 +111,84 @@ def app_command(
     for path in screens:
         Screen.open(path)
     server = start_app(screens, models, address, port)
-    wait_healthy(server, url_of(address, port))
-    console.say(f"cytovae is at {url_of(address, port)} (Ctrl-C ends it)")
-    serve(server)
+    with ended_with_us(server):
+        wait_healthy(server, url_of(address, port))
+        console.say(f"cytovae is at {url_of(address, port)} (Ctrl-C ends it)")
+        server.wait()
+
+
+DEMO_MODELS = ("phantom-vaeplus", "phantom-vae", "phantom-ae")
+
+
+def prepare_demo(folder: Path, models: Path) -> Path:
+    """The phantom screen, embedded and profiled with the shipped models; what is finished already is left alone.
+
+    Returns
+    -------
+    Path
+        The screen's folder.
+    """
+    from cytovae.cli import data, phantoms, profiles
+    from cytovae.ingest.phantom import RECORD
+
+    raw, screen = folder / "phantom.raw", folder / "phantom.screen"
+    if not (raw / RECORD).exists():
+        phantoms.make_phantom(raw)
+    if not (screen / "cells.parquet").exists():
+        data.ingest_bbbc021(raw, screen, name="Phantom (simulated)", source="simulated by cytovae", licence="CC0-1.0")
+    opened = Screen.open(screen)
+    waiting = [name for name in DEMO_MODELS if not (opened.embeddings_path(name) / "embeddings.npy").exists()]
+    if waiting:  # torch is loaded only here
+        from cytovae.learn import bundle, embed
+
+        for name in waiting:
+            with console.progress(f"embed with {name}") as progress:
+                embed.embed(opened, bundle.load(models / name), progress)
+    for name in DEMO_MODELS:
+        if not opened.profiles_path(name, "treatments").exists():
+            profiles.profile(screen, [name])
+    return screen
+
+
+def deepen_demo(screen: Path) -> None:
+    """What takes longer and the app shows when it is there: every score, and UMAPs."""
+    from cytovae.cli import profiles
+
+    opened = Screen.open(screen)
+    if not all((opened.results_path(name) / "scores.json").exists() for name in DEMO_MODELS):
+        console.say("scoring the models against the known mechanisms; the app shows it when it is done")
+        profiles.benchmark([screen])
+    if not all(opened.map_path(name, "cells", "umap").exists() for name in DEMO_MODELS):
+        profiles.profile(screen, umap=True)
+
+
+@console.app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--dir", help="Where the demo screen is made and kept.")] = Path(
+        "cytovae-demo"
+    ),
+    port: PortOption = 8501,
+    address: AddressOption = "127.0.0.1",
+    no_app: Annotated[bool, typer.Option("--no-app", help="Make everything, open nothing.")] = False,
+    browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
+) -> None:
+    """Make the simulated screen, embed and profile it with the shipped models, open the app."""
+    models = app_root() / "models"
+    if not no_app:
+        refuse_used_port(address, port)
+    started = time.monotonic()
+    screen = prepare_demo(folder, models)
+    if no_app:
+        deepen_demo(screen)
+        console.say(f"the demo screen is at {screen}")
+        return
+    server = start_app([screen], models, address, port)
+    with ended_with_us(server):
+        wait_healthy(server, url_of(address, port))
+        console.say(f"cytovae is at {url_of(address, port)} after {time.monotonic() - started:.0f} s (Ctrl-C ends it)")
+        if browser and (os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")):
+            import webbrowser
+
+            webbrowser.open(url_of(address, port))
+        deepen_demo(screen)
+        server.wait()
