@@ -10,8 +10,8 @@ in steps of 16)                      then both get a uniform dither of one step,
 has a noise floor, never exact 0;    each channel is stretched by rank: the same number of its pixels is 0 and the same
 its brightest pixel is exactly 1     number is 255 on every card, everything between lies in 1..254
 after normalisation                  (an affine change of a channel, such as division by its maximum, changes nothing)
-has sparse highlights, so some of    each of the 256 levels of a channel occurs on every card: where no pixel has one,
-the 256 levels do not occur          the pixel next in rank takes it
+has sparse highlights, so some of    a level that no pixel of a channel has is taken by the pixel next in rank, moved by
+the 256 levels do not occur          at most 8 levels of 255: next to all levels occur on every card
 is uint16, another size              every card is uint8 of one shape
 comes from an uneven screen          every treatment gives as many real as synthetic cards; no cell is dealt twice
 ===================================  ================================================================================
@@ -36,6 +36,9 @@ from cytovae.errors import QuizError
 
 SYNTHETIC = "synthetic"
 """Column of a deck's cards: True where the card shows a reconstruction."""
+
+REACH = 8
+"""How many grey levels of 255 a pixel may be moved so that all levels occur."""
 
 CARD_COLUMNS = (schema.CELL_ID, schema.TREATMENT, schema.MOA, SYNTHETIC)
 
@@ -156,8 +159,8 @@ def as_pictures(
     """Camera levels as 8-bit pictures that all have the same number of black and of full pixels.
 
     A uniform dither of one step is added; in each channel the darkest `clip_percent` of the pixels become 0, as many
-    of the brightest 255, and the rest spread linearly over 1..254, each of which occurs. A channel with one level alone
-    stays black.
+    of the brightest 255, and the rest spread linearly over 1..254; a level that would not occur is taken by a pixel
+    within `REACH`. A channel with one level alone stays black.
 
     Parameters
     ----------
@@ -184,16 +187,18 @@ def as_pictures(
 
 
 def _spread(values: npt.NDArray[np.float64], clipped: int) -> npt.NDArray[np.uint8]:
-    """Distinct values (p,) as grey levels (p,): `clipped` pixels are 0, as many 255, all of 1..254 occur between."""
+    """Distinct values (p,) as grey levels (p,): `clipped` are 0, as many 255, next to all of 1..254 occur between."""
     order = np.argsort(values)
     inner = values[order[clipped:-clipped]]
     low, high = values[order[clipped - 1]], values[order[-clipped]]
     grey = np.clip(1 + np.floor(254 * (inner - low) / (high - low)), 1, 254).astype(np.int64)
     used = np.arange(1, 255)
-    if len(grey) >= len(used):  # a level that no pixel has is taken by the pixel next in rank
+    if len(grey) >= len(used):  # a level that no pixel has is taken by the pixel next in rank, if it is near
         rank = np.arange(len(used))
         first = np.maximum.accumulate(np.searchsorted(grey, used) - rank) + rank
-        grey[np.minimum(first, len(grey) - len(used) + rank)] = used
+        first = np.minimum(first, len(grey) - len(used) + rank)
+        near = np.abs(grey[first] - used) <= REACH
+        grey[first[near]] = used[near]
     out = np.zeros(len(values), dtype=np.uint8)
     out[order[clipped:-clipped]] = grey
     out[order[-clipped:]] = 255
