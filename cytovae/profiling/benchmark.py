@@ -439,7 +439,10 @@ def average_precision(treatments: pd.DataFrame, rule: Rule = NSC, control: str =
 def mean_average_precision(
     treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO", seed: int = 0, null_size: int = N_NULL
 ) -> pd.DataFrame:
-    """The mean average precision of every mechanism, with p-values against random rankings (copairs' null).
+    """The mean average precision of every mechanism, with copairs' p-values against random rankings.
+
+    Equal to ``copairs.map.mean_average_precision`` with an empty cache. That draws are shared within a mechanism makes
+    the p-values cautious.
 
     Parameters
     ----------
@@ -458,14 +461,14 @@ def mean_average_precision(
 
     each = average_precision(treatments, rule, control)
     each = each[each["n_pos_pairs"] > 0]
+    # As in copairs: treatments with the same (positives, candidates) share their draws, others have their own seed.
+    kinds, kind_of = np.unique(each[["n_pos_pairs", "n_total_pairs"]].to_numpy(), axis=0, return_inverse=True)
+    seeds = np.random.default_rng(seed).integers(8096, size=len(kinds))
     lines = []
-    for moa, group in each.groupby(schema.MOA, sort=True):
+    for moa, rows in each.groupby(schema.MOA, sort=True).indices.items():
+        group = each.iloc[rows]
         null = np.mean(
-            [
-                _random_average_precision(int(k), int(total), null_size, seed + row)
-                for row, (k, total) in enumerate(zip(group["n_pos_pairs"], group["n_total_pairs"], strict=True))
-            ],
-            axis=0,
+            [_random_average_precision(*map(int, kinds[k]), null_size, int(seeds[k])) for k in kind_of[rows]], axis=0
         )
         found = float(group["average_precision"].mean())
         lines.append((moa, found, float((1 + (null > found).sum()) / (1 + null_size)), len(group)))

@@ -132,7 +132,7 @@ def wells(
             rows = np.flatnonzero(here >= 0)
             rows = rows[np.argsort(here[rows], kind="stable")]
             if len(rows):
-                block = np.asarray(embeddings[start : start + BLOCK_CELLS], dtype=np.float64)[rows]
+                block = np.asarray(embeddings[start : start + BLOCK_CELLS][rows], dtype=np.float64)
                 codes, first = np.unique(here[rows], return_index=True)
                 sums[codes] += np.add.reduceat(transform(block, here[rows]), first, axis=0)
             report(min(BLOCK_CELLS, len(embeddings) - start))
@@ -200,18 +200,19 @@ def treatments(wells: pd.DataFrame) -> pd.DataFrame:
     """
     schema.require_columns(wells, [schema.BATCH, schema.COMPOUND, schema.CONCENTRATION, schema.TREATMENT], "the wells")
     features = schema.feature_columns(wells)
-    described = wells[[schema.COMPOUND, schema.CONCENTRATION, schema.TREATMENT, schema.MOA]].copy()
+    described = wells[[schema.COMPOUND, schema.TREATMENT, schema.MOA]].copy()
     described[schema.MOA] = described[schema.MOA].fillna(schema.UNKNOWN_MOA)
     distinct = described.drop_duplicates()
     twice = distinct.loc[distinct[schema.TREATMENT].duplicated(), schema.TREATMENT]
     if len(twice):
         seen = sorted(distinct.loc[distinct[schema.TREATMENT] == twice.iloc[0], schema.MOA].astype(str))
         raise ProfileError(
-            f"the wells of {twice.iloc[0]} disagree about compound, concentration or mechanism ({', '.join(seen)}); "
+            f"the wells of {twice.iloc[0]} disagree about compound or mechanism ({', '.join(seen)}); "
             "a treatment has one of each"
         )
     grouped = wells.groupby(schema.TREATMENT, sort=True)
     table = distinct.set_index(schema.TREATMENT)
+    table[schema.CONCENTRATION] = grouped[schema.CONCENTRATION].min()  # the name has six digits; tables may have more
     table[schema.BATCH] = grouped[schema.BATCH].agg(lambda s: BATCH_SEPARATOR.join(sorted({str(b) for b in s})))
     table[schema.N_CELLS] = grouped[schema.N_CELLS].sum() if schema.N_CELLS in wells else 0
     table[schema.N_WELLS] = grouped.size()

@@ -207,7 +207,7 @@ def profiles(
     source = cells.reset_index(drop=True) if cells is not None and from_cells else wells.reset_index(drop=True)
     source_control = (source[schema.COMPOUND] == control).to_numpy()
     if from_cells:
-        source_control &= usable(source)
+        source_control = source_control & usable(source)
     weights = wells[schema.N_CELLS].to_numpy(dtype=float) if from_cells else np.ones(len(wells))
     in_scope = _scopes(source)
     wells_in_scope = _scopes(wells)
