@@ -44,9 +44,6 @@ def make_phantom(
         made = phantom.write(raw_dir, options, processes, progress, overwrite)
     if made["already_there"]:
         console.say(f"{raw_dir} is already whole; --overwrite redoes it")
-    console.emit(
-        made,
-        as_json,
-        f"{raw_dir}: {made['cells']} cells in {made['fields']} fields of {made['wells']} wells, {made['plates']} plates, "
-        f"{made['weeks']} weeks; {made['treatments']} treatments of {made['mechanisms']} mechanisms and DMSO (simulated)",
-    )
+    counts = "{cells} cells in {fields} fields of {wells} wells on {plates} plates of {weeks} weeks".format(**made)
+    what = "{treatments} treatments of {mechanisms} mechanisms, and DMSO; all simulated".format(**made)
+    console.emit(made, as_json, f"{raw_dir}: {counts}; {what}")

@@ -20,11 +20,9 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,15 +30,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cytovae import schema
+from cytovae import __version__, schema
 from cytovae.config import from_dict, to_dict
 from cytovae.errors import ConfigError, IngestError
-from cytovae.ingest.phantom_cells import MECHANISMS, Optics, draw_field
+from cytovae.ingest.phantom_cells import Optics, draw_field
+from cytovae.ingest.phantom_traits import MECHANISMS
+from cytovae.ingest.workers import cores, share_out
 from cytovae.screen import whole_file, write_json
 
 IMAGE_TABLE = "BBBC021_v1_image.csv"
 MOA_TABLE = "BBBC021_v1_moa.csv"
 RECORD = "phantom.json"
+_PARTS = ".phantom"
+_BEGUN = f"{_PARTS}/options.json"
 CONTROL = "DMSO"
 WAVELENGTHS = (1, 2, 4)
 """File name codes of DNA, tubulin and actin in the collection."""
@@ -156,7 +158,7 @@ class Treatment:
 
 
 def treatments(options: PhantomOptions) -> list[Treatment]:
-    """The treatments of a screen: first every mechanism's compound A at its highest concentration, then B, and so on."""
+    """The treatments of a screen: every mechanism's compound A at its highest concentration, then B, and so on."""
     chosen = []
     for level, letter in _LEVELS:
         for i, moa in enumerate(sorted(MECHANISMS)):
@@ -213,14 +215,15 @@ def _optics(options: PhantomOptions, week: int, plate: int) -> tuple[Optics, flo
     background = np.array([14.0, 9.0, 16.0]) * np.exp(0.25 * by_week.standard_normal(3) + 0.08 * own.standard_normal(3))
     blur = 0.95 * np.exp(0.16 * by_week.standard_normal() + 0.06 * own.standard_normal())
     crowding = float(np.exp(0.12 * by_week.standard_normal() + 0.03 * own.standard_normal()))
-    shade = tuple(
-        (float(by_week.uniform(0.08, 0.24)), *map(float, by_week.uniform(-0.15, 0.15, 2))) for _ in WAVELENGTHS
-    )
+    shade = []
+    for _ in WAVELENGTHS:
+        loss, (y, x) = by_week.uniform(0.08, 0.24), by_week.uniform(-0.15, 0.15, 2)
+        shade.append((float(loss), float(y), float(x)))
     lens = Optics(
         gain=(float(gain[0]), float(gain[1]), float(gain[2])),
         background=(float(background[0]), float(background[1]), float(background[2])),
         blur_px=float(blur),
-        shade=shade,
+        shade=tuple(shade),
     )
     return lens, crowding
 
@@ -242,41 +245,49 @@ def _fields(options: PhantomOptions) -> list[_Field]:
             content: dict[str, Treatment | None] = dict.fromkeys(controls)
             content |= {free[k]: here[j] for k, j in zip(spots, rng.permutation(len(here)), strict=True)}
             for w, well in enumerate(sorted(content)):
-                t = content[well]
                 for site in range(1, options.sites + 1):
                     key = (options.seed, 4, number, w, site)
-                    own = np.random.default_rng([*key, 0])
-                    fields.append(
-                        _Field(
-                            plate=plate,
-                            well=well,
-                            site=site,
-                            replicate=replicate + 1,
-                            compound=t.compound if t else CONTROL,
-                            concentration_uM=t.concentration_uM if t else 0.0,
-                            moa=t.moa if t else CONTROL,
-                            strength=t.strength if t else 0.0,
-                            cells=options.cells / options.sites * crowding,
-                            optics=dataclasses.replace(
-                                optics,
-                                gain=tuple(float(g * np.exp(0.04 * own.standard_normal())) for g in optics.gain),
-                                blur_px=float(optics.blur_px * np.exp(abs(0.18 * own.standard_normal()))),
-                            ),
-                            key=key,
-                        )
-                    )
+                    cells = options.cells / options.sites * crowding
+                    fields.append(_field(plate, well, site, replicate + 1, content[well], cells, optics, key))
     return fields
+
+
+def _field(
+    plate: str,
+    well: str,
+    site: int,
+    replicate: int,
+    treatment: Treatment | None,
+    cells: float,
+    optics: Optics,
+    key: tuple[int, ...],
+) -> _Field:
+    """One field of a well; its staining and focus a little off the plate's."""
+    rng = np.random.default_rng([*key, 0])
+    dna, tubulin, actin = (float(g * np.exp(0.04 * rng.standard_normal())) for g in optics.gain)
+    blur = float(optics.blur_px * np.exp(abs(0.18 * rng.standard_normal())))
+    return _Field(
+        plate=plate,
+        well=well,
+        site=site,
+        replicate=replicate,
+        compound=treatment.compound if treatment else CONTROL,
+        concentration_uM=treatment.concentration_uM if treatment else 0.0,
+        moa=treatment.moa if treatment else CONTROL,
+        strength=treatment.strength if treatment else 0.0,
+        cells=cells,
+        optics=dataclasses.replace(optics, gain=(dna, tubulin, actin), blur_px=blur),
+        key=key,
+    )
 
 
 def _draw(root: Path, options: PhantomOptions, field: _Field) -> int:
     """Draw and write one field; its truth last, so that a truth file says the field is whole. Returns its cells."""
-    import cv2
     import tifffile
 
     truth_path = _truth_part(root, field)
     if truth_path.exists():
         return sum(1 for _ in truth_path.open()) - 1
-    cv2.setNumThreads(1)
     counts, truth = draw_field(
         None if field.moa == CONTROL else field.moa,
         field.strength,
@@ -292,7 +303,7 @@ def _draw(root: Path, options: PhantomOptions, field: _Field) -> int:
                 beside, counts[..., c], photometric="minisblack", metadata=None, software=None, datetime=None,
                 description=f"phantom: a simulated field, not a measurement; cytovae, seed {options.seed}",
             )  # fmt: skip
-    place = {
+    place: dict[str, str | float] = {
         "plate": field.plate,
         "well": field.well,
         "site": field.site,
@@ -310,7 +321,7 @@ def _draw(root: Path, options: PhantomOptions, field: _Field) -> int:
 
 
 def _truth_part(root: Path, field: _Field) -> Path:
-    return root / ".phantom" / f"{field.plate}_{field.well}_s{field.site}.csv"
+    return root / _PARTS / f"{field.plate}_{field.well}_s{field.site}.csv"
 
 
 def _image_table(fields: list[_Field]) -> pd.DataFrame:
@@ -373,19 +384,22 @@ def _clear(root: Path, weeks: int) -> None:
     """Remove what an earlier run wrote here, and only that."""
     for week in range(1, weeks + 1):
         shutil.rmtree(root / f"Week{week}", ignore_errors=True)
-    for folder in ("truth", ".phantom"):
+    for folder in ("truth", _PARTS):
         shutil.rmtree(root / folder, ignore_errors=True)
     for name in (IMAGE_TABLE, MOA_TABLE, RECORD):
         (root / name).unlink(missing_ok=True)
 
 
-def _found(root: Path) -> tuple[PhantomOptions, dict[str, Any] | None] | None:
-    """Options of the phantom screen that lies in a folder, whole or begun, and its record where it is whole."""
-    for path, whole in ((root / RECORD, True), (root / ".phantom" / "options.json", False)):
+def _found(root: Path) -> tuple[dict[str, Any], bool] | None:
+    """The record of the phantom screen that lies in a folder, and whether it is whole rather than begun."""
+    for path, whole in ((root / RECORD, True), (root / _BEGUN, False)):
         if path.exists():
-            record = json.loads(path.read_text())
-            return from_dict(PhantomOptions, record["options"]), record if whole else None
-    if root.is_dir() and any(p.name != ".phantom" for p in root.iterdir()):
+            try:
+                record = json.loads(path.read_text())
+                return {**record, "options": from_dict(PhantomOptions, record["options"])}, whole
+            except (ValueError, KeyError, TypeError, ConfigError):
+                raise IngestError(f"{path} does not tell of a phantom screen; name a new or an empty folder") from None
+    if root.is_dir() and any(p.name != _PARTS for p in root.iterdir()):
         raise IngestError(f"{root} holds files that are no phantom screen; name a new or an empty folder")
     return None
 
@@ -425,26 +439,30 @@ def write(
     root = Path(raw_dir)
     found = _found(root)
     if found and overwrite:
-        _clear(root, found[0].weeks)
-        found = None
-    if found:
-        there, record = found
-        differing = [k for k, v in to_dict(options).items() if v != to_dict(there)[k]]
-        if differing:
+        _clear(root, found[0]["options"].weeks)
+    elif found:
+        record, whole = found
+        there = to_dict(record["options"])
+        other = [f"{k}={there[k]}" for k, v in to_dict(options).items() if v != there[k]]
+        if other:
             raise IngestError(
-                f"{root} holds a phantom screen with other options ({', '.join(f'{k}={getattr(there, k)}' for k in differing)}); "
+                f"{root} holds a phantom screen with other options ({', '.join(other)}); "
                 "name another folder or overwrite it"
             )
-        if record is not None:
-            shutil.rmtree(root / ".phantom", ignore_errors=True)
-            return {**record, "already_there": True}
+        if whole:
+            shutil.rmtree(root / _PARTS, ignore_errors=True)
+            return {**record, "options": there, "already_there": True}
+        if record["cytovae"] != __version__:
+            raise IngestError(
+                f"{root} was begun by cytovae {record['cytovae']} and this is {__version__}; overwrite it"
+            )
     for left in root.glob("Week*/*/.*.part"):  # of a killed run
         left.unlink(missing_ok=True)
-    write_json(root / ".phantom" / "options.json", {"options": to_dict(options)})
+    write_json(root / _BEGUN, {"options": to_dict(options), "cytovae": __version__})
 
     fields = _fields(options)
-    workers = min(processes or len(os.sched_getaffinity(0)), len(fields))
-    for done, _ in enumerate(_drawn(root, options, fields, workers), start=1):
+    drawn = share_out(functools.partial(_draw, root, options), fields, processes or cores())
+    for done, _ in enumerate(drawn, start=1):
         if progress:
             progress(done, len(fields))
 
@@ -460,6 +478,7 @@ def write(
         with whole_file(root / name) as beside:
             beside.write_text(text)
     record = {
+        "cytovae": __version__,
         "options": to_dict(options),
         "cells": len(cells),
         "fields": len(fields),
@@ -470,29 +489,8 @@ def write(
         "weeks": options.weeks,
     }
     write_json(root / RECORD, record)
-    shutil.rmtree(root / ".phantom")
+    shutil.rmtree(root / _PARTS)
     return {**record, "already_there": False}
-
-
-def _drawn(root: Path, options: PhantomOptions, fields: list[_Field], workers: int) -> Iterator[int]:
-    """Number of cells of each field as the fields are done."""
-    import multiprocessing
-    from concurrent.futures.process import BrokenProcessPool
-
-    draw = functools.partial(_draw, root, options)
-    if workers <= 1:
-        yield from map(draw, fields)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(draw, fields)
-        except BrokenProcessPool:
-            raise IngestError(
-                f"a drawing process of {root} was ended from outside, perhaps for want of memory; run the same again to go on"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 DEMO = PhantomOptions()

@@ -1,8 +1,7 @@
-"""Drawn cells: the phenotypes as numbers, and one field of cells drawn from them.
+"""Drawn cells: one field of a phantom screen, from the traits of its cells to the counts of the camera.
 
-A cell is a handful of traits (`CONTROL`); a mechanism says what they are at full strength (`MECHANISMS`), and a
-cell under treatment stands between the two. Everything is drawn for a whole field at once: territories as a
-weighted Voronoi diagram, filaments as persistent random walks that stay in their cell, then optics and camera.
+Everything is drawn for a whole field at once: territories as a weighted Voronoi diagram of star-shaped bodies,
+filaments as persistent random walks that stay in their cell, then optics, shading and a 12-bit camera.
 
 Image axes are (y, x) in px, angles in radians from x towards y. Intensities before the camera are in 12-bit steps.
 """
@@ -16,122 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cytovae.ingest import phantom_traits as kinds
+from cytovae.ingest.phantom_traits import PHASES, SHAPES, Traits, population, treated
+
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
-Traits = dict[str, npt.NDArray[np.float64]]
+Bytes = npt.NDArray[np.uint8]
 
 CHANNELS = ("DNA", "Tubulin", "Actin")
 PAD_PX = 72
 """Margin drawn around a field and cut off, so that cells cross its border."""
 
-CONTROL: dict[str, float] = {
-    "nucleus_area": 1130.0,  # px^2
-    "nucleus_elongation": 1.28,
-    "nucleus_intensity": 1.0,
-    "chromatin": 0.155,  # contrast of the texture
-    "grain": 0.5,  # share of the fine texture
-    "nucleoli": 2.6,  # mean number
-    "nucleolus_radius": 2.6,  # px
-    "cell_radius": 41.0,  # px
-    "elongation": 1.45,
-    "spikes": 0.42,  # length of the corners, in cell radii
-    "thickness": 1.0,
-    "filaments": 190.0,  # microtubules of a cell
-    "filament_length": 42.0,  # px
-    "wobble": 0.10,  # turning of a microtubule, rad per px
-    "bundling": 0.0,  # 0 free microtubules, 1 all in bundles
-    "tubulin": 1.0,
-    "tubulin_pool": 0.5,  # share that is not in filaments
-    "actin": 1.0,
-    "cortex": 0.55,
-    "stress_fibres": 55.0,
-    "ruffles": 0.35,
-    "junctions": 0.35,
-    "puncta": 0.6,  # mean number
-    "aggresome": 0.0,  # radius in px of a perinuclear inclusion
-    "density": 1.0,  # cells against the control's
-    "clustering": 0.45,
-    "nuclei": 2.0,  # mean number in a multinucleate cell
-    "p_mitotic": 0.035,
-    "p_monoaster": 0.0,
-    "p_fragmented": 0.004,
-    "p_multinucleate": 0.015,
-    "p_lobed": 0.015,
-    "p_apoptotic": 0.006,
-}
-"""Traits of an untreated cell; probabilities start with ``p_``."""
-
-MECHANISMS: dict[str, dict[str, float]] = {
-    "Actin disruptors": {
-        "actin": 0.5, "cortex": 0.12, "stress_fibres": 0.0, "ruffles": 0.0, "junctions": 0.05, "puncta": 26.0,
-        "cell_radius": 31.0, "spikes": 0.75, "elongation": 1.25, "p_multinucleate": 0.22, "density": 0.8,
-        "clustering": 0.6, "p_mitotic": 0.02, "tubulin": 1.15,
-    },
-    "Aurora kinase inhibitors": {
-        "nucleus_area": 2150.0, "p_lobed": 0.72, "nucleus_elongation": 1.15, "cell_radius": 58.0, "density": 0.6,
-        "p_mitotic": 0.02, "nucleus_intensity": 0.85, "chromatin": 0.22, "nucleoli": 5.0, "filaments": 290.0,
-        "clustering": 0.3,
-    },
-    "Cholesterol-lowering": {
-        "elongation": 3.4, "cell_radius": 33.0, "spikes": 0.35, "nucleus_elongation": 1.7, "nucleus_area": 780.0,
-        "stress_fibres": 6.0, "actin": 0.75, "cortex": 0.75, "ruffles": 0.1, "density": 0.72, "clustering": 0.25,
-        "filaments": 135.0, "tubulin": 1.25, "thickness": 1.25, "p_apoptotic": 0.03, "junctions": 0.1,
-        "p_mitotic": 0.012,
-    },
-    "DNA damage": {
-        "nucleus_area": 1750.0, "cell_radius": 62.0, "density": 0.48, "thickness": 0.72, "stress_fibres": 140.0,
-        "nucleus_intensity": 0.72, "chromatin": 0.11, "nucleolus_radius": 4.1, "nucleoli": 2.2, "clustering": 0.15,
-        "p_mitotic": 0.0, "filaments": 260.0, "filament_length": 60.0, "elongation": 1.3, "nucleus_elongation": 1.15,
-    },
-    "DNA replication": {
-        "nucleus_area": 1520.0, "chromatin": 0.34, "grain": 0.85, "nucleoli": 1.2, "density": 0.72, "p_mitotic": 0.004,
-        "nucleus_elongation": 1.12, "cell_radius": 46.0, "tubulin": 0.8, "nucleus_intensity": 1.15,
-    },
-    "Eg5 inhibitors": {
-        "p_monoaster": 0.62, "p_mitotic": 0.0, "density": 0.85, "p_lobed": 0.05, "p_apoptotic": 0.03,
-    },
-    "Epithelial": {
-        "junctions": 3.0, "stress_fibres": 4.0, "spikes": 0.05, "elongation": 1.08, "nucleus_elongation": 1.1,
-        "cell_radius": 33.0, "clustering": 1.0, "cortex": 1.0, "ruffles": 0.05, "wobble": 0.16, "density": 1.2,
-        "actin": 1.1, "thickness": 1.2,
-    },
-    "Kinase inhibitors": {
-        "ruffles": 2.6, "stress_fibres": 6.0, "spikes": 0.08, "elongation": 1.1, "cell_radius": 39.0, "cortex": 0.3,
-        "thickness": 0.85, "density": 0.75, "wobble": 0.035, "filament_length": 60.0, "clustering": 0.1,
-        "p_mitotic": 0.012, "nucleus_area": 1150.0,
-    },
-    "Microtubule destabilizers": {
-        "filaments": 5.0, "filament_length": 14.0, "tubulin_pool": 0.95, "p_fragmented": 0.46, "p_mitotic": 0.10,
-        "cell_radius": 38.0, "spikes": 0.2, "elongation": 1.2, "density": 0.72, "stress_fibres": 100.0, "actin": 1.15,
-        "p_apoptotic": 0.02,
-    },
-    "Microtubule stabilizers": {
-        "bundling": 0.92, "nuclei": 3.2, "filaments": 240.0, "filament_length": 50.0, "wobble": 0.05, "tubulin": 1.35,
-        "tubulin_pool": 0.25, "p_multinucleate": 0.58, "density": 0.68, "p_mitotic": 0.06, "cell_radius": 46.0,
-        "spikes": 0.2, "elongation": 1.2,
-    },
-    "Protein degradation": {
-        "aggresome": 8.5, "nucleus_area": 900.0, "nucleus_intensity": 1.3, "chromatin": 0.13, "cell_radius": 33.0,
-        "thickness": 1.4, "cortex": 1.3, "stress_fibres": 10.0, "density": 0.75, "p_apoptotic": 0.07, "spikes": 0.3,
-        "tubulin": 1.2, "p_mitotic": 0.02, "nucleoli": 1.5,
-    },
-    "Protein synthesis": {
-        "nucleus_area": 780.0, "nucleoli": 1.0, "nucleolus_radius": 3.9, "chromatin": 0.09, "tubulin": 0.55, "actin": 0.62,
-        "cell_radius": 36.0, "density": 0.8, "filaments": 100.0, "p_mitotic": 0.0, "nucleus_elongation": 1.1,
-        "tubulin_pool": 0.6, "ruffles": 0.1,
-    },
-}  # fmt: skip
-"""Traits of a cell at full strength of each mechanism; those not named stay as in the control."""
-
-_SPREAD = {
-    "nucleus_area": 0.16, "nucleus_elongation": 0.08, "nucleus_intensity": 0.14, "chromatin": 0.2, "cell_radius": 0.14,
-    "elongation": 0.16, "spikes": 0.3, "thickness": 0.12, "tubulin": 0.2, "actin": 0.24, "cortex": 0.25, "ruffles": 0.5,
-    "filament_length": 0.1, "tubulin_pool": 0.12, "nucleolus_radius": 0.12,
-}  # fmt: skip
-"""Log standard deviation of a trait among cells of one well."""
-
-PHASES = ("interphase", "metaphase", "anaphase", "monoaster", "apoptotic")
-SHAPES = ("single", "lobed", "multinucleate", "fragmented")
+_DIRECTIONS = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+_SUBPIXEL = 4  # bits: cv2 draws to a sixteenth of a pixel
 
 
 @dataclass(frozen=True)
@@ -162,24 +58,7 @@ ELECTRONS_PER_STEP = 5.0
 STEP = 16
 """A 12-bit camera in a 16-bit file: every count is a multiple of this, as in BBBC021."""
 
-_GAIN_STEPS = (262.0, 66.0, 205.0)  # 12-bit steps of a usual nucleus, microtubule layer and actin layer
-
-
-def treated(mechanism: str | None, strength: npt.NDArray[np.float64]) -> Traits:
-    """Mean traits of cells at the given strengths of a mechanism, from control (0) to full (1).
-
-    Parameters
-    ----------
-    mechanism : str or None
-        A key of `MECHANISMS`; None for untreated cells.
-    strength : (n,) float64
-
-    Returns
-    -------
-    dict of str to (n,) float64
-    """
-    full = MECHANISMS[mechanism] if mechanism else {}
-    return {name: value + strength * (full.get(name, value) - value) for name, value in CONTROL.items()}
+_LAYER_STEPS = (262.0, 66.0, 205.0)  # 12-bit steps of a usual nucleus, microtubule layer and actin layer
 
 
 def _place(n: int, radius: float, clustering: float, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
@@ -188,8 +67,8 @@ def _place(n: int, radius: float, clustering: float, shape: tuple[int, int], rng
 
     height, width = shape
     coarse = rng.standard_normal((height // 48 + 2, width // 48 + 2)).astype(np.float32)
-    coarse = cv2.GaussianBlur(coarse, (0, 0), 1.3)
-    ranks = coarse.argsort(axis=None).argsort().reshape(coarse.shape).astype(np.float32) / coarse.size
+    smooth = np.asarray(cv2.GaussianBlur(coarse, (0, 0), 1.3))
+    ranks = smooth.argsort(axis=None).argsort().reshape(smooth.shape).astype(np.float32) / smooth.size
     hills = cv2.resize(ranks, (width, height), interpolation=cv2.INTER_LINEAR)
     centres = np.empty((n, 2), np.float32)
     tries = rng.random((60 * n, 3))
@@ -209,49 +88,10 @@ def _place(n: int, radius: float, clustering: float, shape: tuple[int, int], rng
     return centres[:placed]
 
 
-def _population(
-    mechanism: str | None, strength: float, individual: dict[str, float], n: int, rng: np.random.Generator
-) -> Traits:
-    """Traits of n cells: their own strength, spread about its mean traits, a phase and a nuclear shape."""
-    own = np.clip(strength * (1 + 0.22 * rng.standard_normal(n)), 0.0, 1.0)
-    traits = treated(mechanism, own)
-    for name, factor in individual.items():
-        traits[name] = traits[name] * (1 + (factor - 1) * own)
-    for name, spread in _SPREAD.items():
-        traits[name] = traits[name] * np.exp(spread * rng.standard_normal(n))
-    cycle = np.where(rng.random(n) < 0.6, 0.88, 1.22)  # before and after the DNA has doubled
-    traits["nucleus_area"] = traits["nucleus_area"] * cycle
-    traits["cell_radius"] = traits["cell_radius"] * np.sqrt(cycle)
-    traits["strength"] = own
-    phase = np.zeros(n, np.int64)
-    shape = np.zeros(n, np.int64)
-    draw = rng.random((6, n))
-    shape[draw[0] < traits["p_lobed"]] = 1
-    shape[draw[1] < traits["p_multinucleate"]] = 2
-    shape[draw[2] < traits["p_fragmented"]] = 3
-    phase[draw[3] < traits["p_mitotic"]] = 1
-    phase[(phase == 1) & (draw[3] < 0.3 * traits["p_mitotic"])] = 2
-    phase[draw[4] < traits["p_monoaster"]] = 3
-    phase[draw[5] < traits["p_apoptotic"]] = 4
-    shape[phase > 0] = 0
-    traits["phase"] = phase
-    traits["shape"] = shape
-    traits["round"] = (phase > 0).astype(np.float64)
-    round_radius = np.select(
-        [phase == 4, phase == 2], [rng.uniform(11, 15, n), rng.uniform(17, 20, n)], rng.uniform(16, 20.5, n)
-    )
-    traits["cell_radius"] = np.where(phase > 0, round_radius, traits["cell_radius"])
-    traits["nucleus_elongation"] = np.maximum(traits["nucleus_elongation"], 1.0)
-    traits["elongation"] = np.where(phase > 0, np.where(phase == 2, 1.65, 1.06), np.maximum(traits["elongation"], 1.0))
-    traits["spikes"] = np.where(phase > 0, 0.0, traits["spikes"])
-    traits["axis"] = rng.uniform(0, np.pi, n)
-    return traits
-
-
 def _outlines(traits: Traits, rng: np.random.Generator) -> Floats:
     """Reach (n, 128) of every cell by direction, px: an ellipse drawn out into a few corners."""
     n = len(traits["axis"])
-    theta = np.linspace(0, 2 * np.pi, 128, endpoint=False)[None, :]
+    theta = _DIRECTIONS[None, :]
     turn = theta - traits["axis"][:, None]
     ratio = traits["elongation"][:, None]
     a, b = np.sqrt(ratio), 1 / np.sqrt(ratio)
@@ -317,178 +157,172 @@ def _nearest(
     return best, label
 
 
-@dataclass
-class _Bodies:
-    """Pieces of nuclei and holes in them, in field coordinates."""
+@dataclass(frozen=True)
+class _Piece:
+    """An ellipse of chromatin: cell, centre, half axes (px), direction of the first, brightness."""
 
-    owner: list[int]
-    centre: list[tuple[float, float]]
-    a: list[float]
-    b: list[float]
-    angle: list[float]
-    bright: list[float]
-    holes: list[tuple[float, float, float, float]]  # y, x, radius px, depth in [0, 1]
-
-    def add(self, owner: int, y: float, x: float, a: float, b: float, angle: float, bright: float) -> None:
-        self.owner.append(owner)
-        self.centre.append((y, x))
-        self.a.append(a)
-        self.b.append(b)
-        self.angle.append(angle)
-        self.bright.append(bright)
+    cell: int
+    y: float
+    x: float
+    a: float
+    b: float
+    angle: float
+    bright: float
 
 
-def _nuclei(centres: Floats, traits: Traits, rng: np.random.Generator) -> _Bodies:
-    """The pieces of every cell's nucleus, by its phase and shape."""
-    bodies = _Bodies([], [], [], [], [], [], [])
+_Hole = tuple[float, float, float, float]  # y, x, radius (px), depth in [0, 1]
+
+
+def _nuclei(centres: Floats, traits: Traits, rng: np.random.Generator) -> tuple[list[_Piece], list[_Hole]]:
+    """The pieces of every cell's nucleus by its phase and shape, and its nucleoli."""
+    pieces: list[_Piece] = []
+    nucleoli: list[_Hole] = []
     for i, (cy, cx) in enumerate(centres):
-        area, ratio = float(traits["nucleus_area"][i]), float(traits["nucleus_elongation"][i])
-        bright, axis = float(traits["nucleus_intensity"][i]), float(traits["axis"][i]) + rng.normal(0, 0.25)
-        radius = np.sqrt(area / np.pi)
-        phase, shape = int(traits["phase"][i]), int(traits["shape"][i])
         y, x = float(cy), float(cx)
-        if phase == 1:
-            bodies.add(i, y, x, rng.uniform(11, 14), rng.uniform(3.6, 4.8), axis + np.pi / 2, 2.6 * bright)
-        elif phase == 2:
+        phase, shape = int(traits["phase"][i]), int(traits["shape"][i])
+        bright = float(traits["nucleus_intensity"][i])
+        axis = float(traits["axis"][i]) + rng.normal(0, 0.25)
+        radius = float(np.sqrt(traits["nucleus_area"][i] / np.pi))
+
+        def add(
+            turn: float,
+            off: float,
+            a: float,
+            b: float,
+            angle: float,
+            light: float,
+            i: int = i,
+            y: float = y,
+            x: float = x,
+        ) -> None:
+            pieces.append(_Piece(i, y + off * np.sin(turn), x + off * np.cos(turn), a, b, angle, light))
+
+        if phase == kinds.METAPHASE:
+            add(0, 0, rng.uniform(11, 14), rng.uniform(3.6, 4.8), axis + np.pi / 2, 2.6 * bright)
+        elif phase == kinds.ANAPHASE:
             gap = rng.uniform(9.5, 12)
             for side in (-1, 1):
-                oy, ox = side * gap * np.sin(axis), side * gap * np.cos(axis)
-                bodies.add(
-                    i, y + oy, x + ox, rng.uniform(7.0, 8.6), rng.uniform(3.2, 4.2), axis + np.pi / 2, 2.5 * bright
-                )
-        elif phase == 3:
+                add(axis, side * gap, rng.uniform(7.0, 8.6), rng.uniform(3.2, 4.2), axis + np.pi / 2, 2.5 * bright)
+        elif phase == kinds.MONOASTER:  # chromosomes in a ring around the one pole
             arms = int(rng.integers(9, 13))
             ring = rng.uniform(6.5, 8.5)
             for k in range(arms):
                 turn = axis + 2 * np.pi * k / arms + rng.normal(0, 0.12)
                 off = ring + rng.normal(0, 0.7)
-                bodies.add(
-                    i,
-                    y + off * np.sin(turn),
-                    x + off * np.cos(turn),
-                    rng.uniform(3.8, 5.2),
-                    rng.uniform(1.6, 2.3),
-                    turn,
-                    2.1 * bright,
-                )
-        elif phase == 4:
+                add(turn, off, rng.uniform(3.8, 5.2), rng.uniform(1.6, 2.3), turn, 2.1 * bright)
+        elif phase == kinds.APOPTOTIC:
             for _ in range(int(rng.integers(2, 6))):
                 oy, ox = rng.normal(0, 4.0, 2)
                 size = rng.uniform(2.5, 5.0)
-                bodies.add(i, y + oy, x + ox, size, size * rng.uniform(0.8, 1.0), rng.uniform(0, np.pi), 2.9 * bright)
-        elif shape == 3:
-            pieces = int(rng.integers(6, 14))
-            spread = radius * 0.84
+                b, angle = size * rng.uniform(0.8, 1.0), rng.uniform(0, np.pi)
+                pieces.append(_Piece(i, y + oy, x + ox, size, b, angle, 2.9 * bright))
+        elif shape == kinds.FRAGMENTED:  # micronuclei like grapes, on a sunflower spiral
+            n = int(rng.integers(6, 14))
             turn = rng.uniform(0, 2 * np.pi)
-            for k in range(pieces):
+            for k in range(n):
                 size = radius * rng.uniform(0.22, 0.46)
-                off = spread * np.sqrt((k + 0.4) / pieces)
+                off = radius * 0.84 * np.sqrt((k + 0.4) / n)
                 turn += 2.4
-                bodies.add(
-                    i,
-                    y + off * np.sin(turn),
-                    x + off * np.cos(turn),
-                    size,
-                    size * rng.uniform(0.85, 1.0),
-                    rng.uniform(0, np.pi),
-                    bright * rng.uniform(0.8, 1.15),
-                )
-        elif shape == 2:
-            pieces = 2 + min(3, int(rng.poisson(max(traits["nuclei"][i] - 2.0, 0.0))))
-            turn = rng.uniform(0, 2 * np.pi)
-            share = rng.dirichlet(np.full(pieces, 14.0)) * (1.45 if pieces == 2 else 1.6)
-            for k in range(pieces):
+                b, angle = size * rng.uniform(0.85, 1.0), rng.uniform(0, np.pi)
+                add(turn, off, size, b, angle, bright * rng.uniform(0.8, 1.15))
+        elif shape == kinds.MULTINUCLEATE:
+            n = 2 + min(3, int(rng.poisson(max(traits["nuclei"][i] - 2.0, 0.0))))
+            first = rng.uniform(0, 2 * np.pi)
+            share = rng.dirichlet(np.full(n, 14.0)) * (1.45 if n == 2 else 1.6)
+            for k in range(n):
                 size = radius * np.sqrt(share[k])
-                off = radius * (0.0, 0.0, 0.86, 0.98, 1.08, 1.2)[pieces]
-                angle = turn + 2 * np.pi * k / pieces + rng.normal(0, 0.15)
-                bodies.add(
-                    i,
-                    y + off * np.sin(angle),
-                    x + off * np.cos(angle),
-                    size * 1.1,
-                    size / 1.1,
-                    angle + np.pi / 2,
-                    bright * rng.uniform(0.9, 1.1),
-                )
-        elif shape == 1:
-            pieces = int(rng.integers(2, 5))
-            turn = rng.uniform(0, 2 * np.pi)
-            for k in range(pieces):
+                off = radius * {2: 0.86, 3: 0.98, 4: 1.08, 5: 1.2}[n]
+                turn = first + 2 * np.pi * k / n + rng.normal(0, 0.15)
+                add(turn, off, size * 1.1, size / 1.1, turn + np.pi / 2, bright * rng.uniform(0.9, 1.1))
+        elif shape == kinds.LOBED:
+            n = int(rng.integers(2, 5))
+            first = rng.uniform(0, 2 * np.pi)
+            for k in range(n):
                 size = radius * rng.uniform(0.62, 0.8)
                 off = radius * rng.uniform(0.34, 0.56)
-                angle = turn + 2 * np.pi * k / pieces + rng.normal(0, 0.3)
-                bodies.add(i, y + off * np.sin(angle), x + off * np.cos(angle), size * 1.08, size / 1.08, angle, bright)
+                turn = first + 2 * np.pi * k / n + rng.normal(0, 0.3)
+                add(turn, off, size * 1.08, size / 1.08, turn, bright)
         else:
-            bodies.add(i, y, x, radius * np.sqrt(ratio), radius / np.sqrt(ratio), axis, bright)
-        if phase == 0 and shape != 3:
+            ratio = float(np.sqrt(traits["nucleus_elongation"][i]))
+            add(0, 0, radius * ratio, radius / ratio, axis, bright)
+        if phase == 0 and shape != kinds.FRAGMENTED:
             for _ in range(int(rng.poisson(traits["nucleoli"][i]))):
                 turn, off = rng.uniform(0, 2 * np.pi), 0.6 * radius * np.sqrt(rng.random())
                 size = float(traits["nucleolus_radius"][i]) * rng.uniform(0.75, 1.25)
-                bodies.holes.append((y + off * np.sin(turn), x + off * np.cos(turn), size, rng.uniform(0.28, 0.46)))
-    return bodies
+                nucleoli.append((y + off * np.sin(turn), x + off * np.cos(turn), size, rng.uniform(0.28, 0.46)))
+    return pieces, nucleoli
 
 
-def _walk(
-    start: Floats,
-    heading: Floats,
-    owner: Labels,
-    length: Floats,
-    wobble: Floats,
-    axis: Floats,
-    pull: Floats,
-    label: Labels,
-    weight: Floats,
-    canvas: Floats,
-    rng: np.random.Generator,
-) -> None:
-    """Persistent random walks that turn away at the border of their own cell, added to a canvas.
+@dataclass
+class _Walks:
+    """Filaments to be: f walks, one px a step.
 
     Parameters
     ----------
-    start : (f, 2) float32
+    start : (f, 2)
         First points.
-    heading, length, wobble, axis, pull, weight : (f,) float32
-        First direction; px; turning per step; direction of the cell and how strongly it is followed; light per px.
-    owner : (f,) int32
-        Label of each walk's cell.
-    label : (H, W) int32
-    canvas : (H, W) float32
-        Changed in place.
-    """  # fmt: skip
+    heading : (f,)
+        First directions.
+    owner : (f,)
+        Number of each walk's cell.
+    length : (f,)
+        Px.
+    wobble : (f,)
+        Turning per step, standard deviation in radians.
+    axis, pull : (f,)
+        A direction to keep to, either way, and how strongly.
+    light : (f,)
+        Per px.
+    """
+
+    start: npt.NDArray[Any]
+    heading: npt.NDArray[Any]
+    owner: npt.NDArray[Any]
+    length: npt.NDArray[Any]
+    wobble: npt.NDArray[Any]
+    axis: npt.NDArray[Any]
+    pull: npt.NDArray[Any]
+    light: npt.NDArray[Any]
+
+
+def _walk(walks: _Walks, label: Labels, rng: np.random.Generator) -> Floats:
+    """Light (H, W) of persistent random walks that turn away at the border of their own cell (`label`)."""
     height, width = label.shape
-    y, x, heading = start[:, 0].copy(), start[:, 1].copy(), heading.copy()
+    y, x = walks.start.astype(np.float32).T
+    heading, length, wobble, axis, pull, light = (
+        v.astype(np.float32) for v in (walks.heading, walks.length, walks.wobble, walks.axis, walks.pull, walks.light)
+    )
+    owner = walks.owner.astype(np.int32)
     side = np.where(rng.random(len(y)) < 0.5, -0.5, 0.5).astype(np.float32)
+    begun = label[_pixel(y + np.sin(heading), height), _pixel(x + np.cos(heading), width)] == owner
     spots, shares = [], []
     for step in range(int(length.max()) if len(length) else 0):
-        going = step < length
-        if not going.any():
-            break
+        going = step < length if step else begun  # a walk that would start in another cell never was
         if not going.all():
-            y, x, heading, owner, length, wobble, axis, pull, weight, side = (
-                v[going] for v in (y, x, heading, owner, length, wobble, axis, pull, weight, side)
-            )
+            y, x, heading, owner = y[going], x[going], heading[going], owner[going]
+            length, wobble, axis, pull, light, side = (v[going] for v in (length, wobble, axis, pull, light, side))
+        if not len(y):
+            break
         ny, nx = y + np.sin(heading), x + np.cos(heading)
-        iy = np.clip(ny.astype(np.int32), 0, height - 2)
-        ix = np.clip(nx.astype(np.int32), 0, width - 2)
+        iy, ix = _pixel(ny, height), _pixel(nx, width)
         inside = label[iy, ix] == owner
-        if step == 0:  # a walk that starts elsewhere never was
-            y, x, heading, owner, length, wobble, axis, pull, weight, side, ny, nx, iy, ix = (
-                v[inside] for v in (y, x, heading, owner, length, wobble, axis, pull, weight, side, ny, nx, iy, ix)
-            )
-            inside = np.ones(len(y), bool)
         y, x = np.where(inside, ny, y), np.where(inside, nx, x)
         fy, fx = np.clip(ny - iy, 0, 1), np.clip(nx - ix, 0, 1)
-        light = weight * inside
+        low, high = light * inside * (1 - fy), light * inside * fy  # shared out among four pixels
         flat = iy * width + ix
         spots += [flat, flat + 1, flat + width, flat + width + 1]
-        low = light * (1 - fy)
-        high = light * fy
         shares += [low * (1 - fx), low * fx, high * (1 - fx), high * fx]
         heading = heading + np.where(inside, 0.0, side) + wobble * rng.standard_normal(len(y), dtype=np.float32)
         heading = (heading + pull * np.sin(2 * (axis - heading))).astype(np.float32)
-    if spots:
-        light = np.bincount(np.concatenate(spots), np.concatenate(shares), canvas.size)
-        canvas += light.astype(np.float32).reshape(canvas.shape)
+    if not spots:
+        return np.zeros(label.shape, np.float32)
+    canvas = np.bincount(np.concatenate(spots), np.concatenate(shares), label.size)
+    return canvas.astype(np.float32).reshape(label.shape)
+
+
+def _pixel(at: npt.NDArray[Any], size: int) -> Labels:
+    """The pixel a coordinate lies in, with one more beyond it in the image."""
+    return np.clip(at.astype(np.int32), 0, size - 2)
 
 
 def _noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Floats:
@@ -497,10 +331,307 @@ def _noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Fl
 
     shrink = max(1, int(scale))
     small = rng.standard_normal((shape[0] // shrink + 2, shape[1] // shrink + 2), dtype=np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), max(scale / shrink, 0.6))
-    noise = small if shrink == 1 else cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    noise = np.asarray(cv2.GaussianBlur(small, (0, 0), max(scale / shrink, 0.6)))
+    if shrink > 1:
+        noise = np.asarray(cv2.resize(noise, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC))
     noise = noise[: shape[0], : shape[1]]
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """Who stands where in a field; all maps (H, W)."""
+
+    n: int
+    cell: npt.NDArray[np.bool_]  # inside any cell
+    label: Labels  # its number, -1 outside
+    owner: Labels  # the same with n outside
+    distance: Floats  # from the cell's centre in units of its reach, inf outside
+    depth: Floats  # px to the cell's border
+    outside: Floats  # px to the open
+    rounded: npt.NDArray[np.bool_]  # inside a cell that has rounded up
+    thickness: Floats  # of the cell layer, 1 a usual one
+
+    def spread(self, values: npt.NDArray[Any]) -> Floats:
+        """Each cell's value (n,) on its territory, 0 outside."""
+        return np.append(values, 0.0).astype(np.float32)[self.owner]
+
+
+def _territories(centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.random.Generator) -> _Ground:
+    """Cytoplasm shaped by its neighbours."""
+    import cv2
+
+    n = len(centres)
+    warp = 0.035 * _noise(shape, 3.0, rng) + 0.05 * _noise(shape, 9.0, rng)
+    distance, label = _nearest(centres, _outlines(traits, rng), shape, warp)
+    owner = np.where(label >= 0, label, n).astype(np.int32)
+    cell = label >= 0
+    border = np.zeros(shape, np.uint8)
+    border[:, 1:] |= label[:, 1:] != label[:, :-1]
+    border[1:, :] |= label[1:, :] != label[:-1, :]
+    depth = np.asarray(cv2.distanceTransform(1 - border, cv2.DIST_L2, 3), np.float32)
+    outside = np.asarray(cv2.distanceTransform(cell.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+    rounded = (np.append(traits["round"], 0.0).astype(np.float32)[owner]) > 0
+    dome = np.sqrt(np.clip(1 - np.square(np.where(cell, distance, 1.0)), 0, 1))
+    flat = (1 - np.exp(-depth / 7.0)) * (0.42 + 0.58 * dome)
+    own = np.append(np.where(traits["round"] > 0, 1.0, traits["thickness"]), 0.0).astype(np.float32)[owner]
+    thickness = (np.where(rounded, 2.3 * dome, flat) * cell * own).astype(np.float32)
+    return _Ground(n, cell, label, owner, distance, depth, outside, rounded, thickness)
+
+
+def _dots(shape: tuple[int, int], dots: list[tuple[float, float, float, float]], blur_px: float) -> Floats:
+    """Soft discs (H, W) in [0, 1] from their (y, x, radius px, light in [0, 1]); the last drawn lies on top."""
+    import cv2
+
+    canvas = np.zeros(shape, np.uint8)
+    unit = 1 << _SUBPIXEL
+    for y, x, radius, light in dots:
+        centre = (round(x * unit), round(y * unit))
+        cv2.circle(canvas, centre, round(radius * unit), int(255 * light), -1, cv2.LINE_AA, _SUBPIXEL)
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), blur_px).astype(np.float32) / 255, np.float32)
+
+
+@dataclass(frozen=True)
+class _Chromatin:
+    """The DNA of a field and what goes with it; maps (H, W)."""
+
+    light: Floats
+    owner: npt.NDArray[np.int64]  # number of the cell, n outside nuclei
+    inside: npt.NDArray[np.bool_]
+    aggresome: Floats
+    fine: Floats  # noise that the nuclei share with the cytoplasm
+    coarse: Floats
+    n_pieces: npt.NDArray[np.int64]  # (n,)
+
+
+def _chromatin(centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.random.Generator) -> _Chromatin:
+    """Nuclei with texture, nucleoli, and dents where an inclusion presses on them."""
+    n = len(centres)
+    pieces, nucleoli = _nuclei(centres, traits, rng)
+    turn = _DIRECTIONS[None] - np.array([p.angle for p in pieces])[:, None]
+    a, b = np.array([p.a for p in pieces])[:, None], np.array([p.b for p in pieces])[:, None]
+    reach = 1 / np.sqrt(np.square(np.cos(turn) / a) + np.square(np.sin(turn) / b))
+    for m in (2, 3, 4):
+        height = rng.normal(0, 0.03 / m * 2, (len(reach), 1))
+        reach = reach * (1 + height * np.cos(m * _DIRECTIONS[None] + rng.uniform(0, 6.28, (len(reach), 1))))
+    spots = np.array([(p.y, p.x) for p in pieces], np.float32).reshape(-1, 2)
+    near, piece = _nearest(spots, reach.astype(np.float32), shape)
+    inside = piece >= 0
+    cells = np.array([p.cell for p in pieces], np.int64)
+    owner = np.append(cells, n)[piece]
+    bright = np.append(np.array([p.bright for p in pieces]), 0.0)[piece].astype(np.float32)
+    fine, coarse = _noise(shape, 1.1, rng), _noise(shape, 2.3, rng)
+    grain = np.append(traits["grain"], 0.0)[owner].astype(np.float32)
+    contrast = np.append(traits["chromatin"], 0.0)[owner].astype(np.float32)
+    texture = 1 + contrast * (grain * 1.6 * fine + (1 - grain) * 1.2 * coarse)
+    body = np.where(inside, np.sqrt(np.clip(1.02 - np.power(np.where(inside, near, 1), 6), 0, 1)), 0)
+    inclusions = []
+    for i in np.flatnonzero((traits["aggresome"] > 2.0) & (traits["phase"] == 0)):
+        toward, radius = rng.uniform(0, 2 * np.pi), float(np.sqrt(traits["nucleus_area"][i] / np.pi))
+        y, x = centres[i] + np.array([np.sin(toward), np.cos(toward)]) * radius * 0.95
+        inclusions.append((y, x, float(traits["aggresome"][i] * rng.uniform(0.8, 1.15)), 1.0))
+    aggresome = _dots(shape, inclusions, 1.5)
+    light = bright * texture * body * (1 - _dots(shape, nucleoli, 0.9)) * (1 - 0.85 * aggresome)
+    return _Chromatin(light, owner, inside, aggresome, fine, coarse, np.bincount(cells, minlength=n))
+
+
+def _microtubules(
+    centres: Floats, traits: Traits, ground: _Ground, rng: np.random.Generator
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Light (H, W) of all microtubules, and how many each cell has.
+
+    Most start about the nucleus, the others at the organising centre; in mitosis they start at the poles and run
+    towards the chromosomes; bundles run around the nucleus and carry the light of several.
+    """
+    n = len(centres)
+    mitotic = np.where(traits["phase"] == kinds.APOPTOTIC, 0, 55)
+    count = np.where(traits["phase"] > 0, mitotic, traits["filaments"]).astype(np.int64)
+    bundled = traits["bundling"] * (traits["round"] == 0)
+    count = np.maximum(0, np.round(count * (1 - 0.72 * bundled))).astype(np.int64)
+    who = np.repeat(np.arange(n), count)
+    f = len(who)
+    rounded, phase = traits["round"][who] > 0, traits["phase"][who]
+
+    nuclear_radius = np.sqrt(traits["nucleus_area"] / np.pi)
+    toward = rng.uniform(0, 2 * np.pi, n)
+    organiser = centres + (nuclear_radius * 0.75)[:, None] * np.stack([np.sin(toward), np.cos(toward)], 1)
+    organiser = np.where((traits["round"] > 0)[:, None], centres, organiser)
+    free = rng.random(f) < np.where(rounded, 0.0, 0.72 + 0.25 * bundled[who])
+    around = rng.uniform(0, 2 * np.pi, f)
+    ring = np.maximum(traits["cell_radius"] * 0.8 - nuclear_radius * 0.55, 4)
+    off = (nuclear_radius * 0.55)[who] + ring[who] * np.square(rng.random(f))
+    start = np.where(
+        free[:, None],
+        centres[who] + off[:, None] * np.stack([np.sin(around), np.cos(around)], 1),
+        organiser[who] + rng.normal(0, 3.2, (f, 2)),
+    )
+    spindle = np.isin(phase, (kinds.METAPHASE, kinds.ANAPHASE))
+    pole = np.where(rng.random(f) < 0.5, -1.0, 1.0) * np.where(phase == kinds.ANAPHASE, 12.0, 9.0)
+    line = np.stack([np.sin(traits["axis"][who]), np.cos(traits["axis"][who])], 1)
+    start = np.where(spindle[:, None], centres[who] + pole[:, None] * line + rng.normal(0, 1.0, (f, 2)), start)
+
+    heading = np.where(free, around + rng.normal(0, 1.1, f), rng.uniform(0, 2 * np.pi, f))
+    tangent = around + np.pi / 2 * np.where(rng.random(f) < 0.5, -1, 1) + rng.normal(0, 0.3, f)
+    heading = np.where(rng.random(f) < bundled[who], tangent, heading)
+    inward = np.arctan2(-pole * line[:, 0], -pole * line[:, 1])
+    heading = np.where(spindle, inward + rng.normal(0, 0.6, f), heading)
+    length = traits["filament_length"][who] * rng.gamma(4.0, 0.25, f)
+    length = np.where(rounded, rng.uniform(7, 14, f), length)
+    light = np.where(bundled[who] * rng.random(f) > 0.3, rng.uniform(2.5, 6.0, f), 1.0)
+    walks = _Walks(
+        start=start,
+        heading=heading,
+        owner=who,
+        length=length,
+        wobble=traits["wobble"][who] * np.where(light > 1, 0.6, 1.0),
+        axis=traits["axis"][who],
+        pull=np.where(rounded, 0.0, 0.018 * (traits["elongation"][who] - 1)),
+        light=light,
+    )
+    return _walk(walks, ground.label, rng), count
+
+
+def _stress_fibres(
+    centres: Floats, traits: Traits, ground: _Ground, rng: np.random.Generator
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Light (H, W) of all stress fibres, nearly straight and parallel in a cell, and how many each cell has."""
+    n = len(centres)
+    count = np.round(traits["stress_fibres"] * (traits["round"] == 0) * rng.gamma(3.0, 1 / 3, n)).astype(np.int64)
+    who = np.repeat(np.arange(n), count)
+    f = len(who)
+    disc = rng.normal(0, 0.42, (f, 2)) * traits["cell_radius"][who][:, None]
+    side = np.where(rng.random(f) < 0.5, 0.0, np.pi)
+    axis = traits["axis"] + rng.normal(0, 0.25, n)
+    walks = _Walks(
+        start=centres[who] + disc,
+        heading=axis[who] + side + rng.normal(0, 0.09, f),
+        owner=who,
+        length=traits["cell_radius"][who] * rng.uniform(0.4, 1.3, f),
+        wobble=np.full(f, 0.008),
+        axis=axis[who],
+        pull=np.zeros(f),
+        light=rng.gamma(1.5, 0.5, f),
+    )
+    return _walk(walks, ground.label, rng), count
+
+
+def _puncta(
+    centres: Floats, traits: Traits, ground: _Ground, rng: np.random.Generator
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Light (H, W) of aggregated actin, and how many aggregates each cell has."""
+    import cv2
+
+    count = rng.poisson(traits["puncta"])
+    who = np.repeat(np.arange(len(centres)), count)
+    turn = rng.uniform(0, 2 * np.pi, len(who))
+    off = traits["cell_radius"][who] * (0.35 + 0.75 * np.sqrt(rng.random(len(who))))
+    y, x = centres[who, 0] + off * np.sin(turn), centres[who, 1] + off * np.cos(turn)
+    radius, light = rng.uniform(0.9, 2.6, len(who)), rng.uniform(60, 200, len(who)) / 255
+    near = cv2.dilate(ground.cell.astype(np.uint8), np.ones((7, 7), np.uint8))
+    return _dots(ground.cell.shape, list(zip(y, x, radius, light, strict=True)), 0.9) * near, count
+
+
+def _debris(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+    """Light (H, W) of a few specks."""
+    import cv2
+
+    dirt = np.zeros(shape, np.uint8)
+    unit = 1 << _SUBPIXEL
+    for _ in range(int(rng.poisson(shape[0] * shape[1] / 250_000))):
+        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        axes = (round(rng.uniform(1, 3.5) * unit), round(rng.uniform(1, 2.5) * unit))
+        centre, turn, light = (round(x * unit), round(y * unit)), rng.uniform(0, 180), int(rng.uniform(60, 220))
+        cv2.ellipse(dirt, centre, axes, turn, 0, 360, light, -1, cv2.LINE_AA, _SUBPIXEL)
+    return np.asarray(cv2.GaussianBlur(dirt, (0, 0), 1.2).astype(np.float32) / 255, np.float32)
+
+
+def _paint(
+    centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[Floats, pd.DataFrame]:
+    """Light (H, W, 3) float32 in 12-bit steps of all cells before the optics, and what each cell is."""
+    import cv2
+
+    ground = _territories(centres, traits, shape, rng)
+    chromatin = _chromatin(centres, traits, shape, rng)
+    tubes, n_tubes = _microtubules(centres, traits, ground, rng)
+    fibres, n_fibres = _stress_fibres(centres, traits, ground, rng)
+    spread, thickness, rounded, cell = ground.spread, ground.thickness, ground.rounded, ground.cell
+    mottle = _noise(shape, 5.0, rng)
+
+    shadow = 1 - 0.22 * cv2.GaussianBlur((chromatin.inside & ~rounded).astype(np.float32), (0, 0), 1.6)
+    away = np.clip(np.where(cell, ground.distance, 9.0), 0, 9)
+    perinuclear = np.exp(-0.5 * np.square(away / 0.42)).astype(np.float32)
+    diffuse = thickness * (0.55 + 0.75 * perinuclear) * (1 + 0.08 * mottle) * shadow
+    tubulin = spread(traits["tubulin"]) * (
+        2.6 * spread(traits["tubulin_pool"]) * diffuse
+        + np.where(rounded, 0.55, 1.0) * 0.54 * tubes * np.clip(0.45 + 0.7 * thickness, 0, 1.4)
+        + np.where(rounded, 0.9 * thickness, 0.0)
+    )
+    tubulin = tubulin + 0.5 * chromatin.aggresome * cell
+
+    rim = np.exp(-np.square(ground.depth / 1.7)) * cell
+    open_rim = np.exp(-np.square(np.clip(ground.outside - 1, 0, None) / 2.2)) * cell
+    shared_rim = rim * (ground.outside > 3.0)
+    patchy = np.clip(_noise(shape, 8.0, rng) * 0.8 + 0.15, 0, 1.6)
+    frill = np.clip(1 + 0.5 * chromatin.fine, 0, 2)
+    veil = np.exp(-np.square(ground.outside / 6.5)) * patchy * frill * cell * ~rounded
+    actin = spread(traits["actin"]) * (
+        0.85 * thickness * (1 + 0.10 * mottle + 0.06 * chromatin.coarse)
+        + 0.25 * cell * (1 + 0.08 * chromatin.coarse)
+        + 0.5 * fibres
+        + 0.75 * spread(traits["cortex"]) * open_rim * (1 + 0.35 * mottle)
+        + 0.9 * spread(traits["junctions"]) * shared_rim * (1 + 0.25 * mottle)
+        + 0.9 * spread(traits["ruffles"]) * veil
+        + np.where(rounded, 0.7 * thickness + 1.1 * rim, 0.0)
+    )
+    spots, n_spots = _puncta(centres, traits, ground, rng)
+    actin = actin + 3.2 * spots
+
+    dirt = _debris(shape, rng)
+    light = np.stack(
+        [
+            _LAYER_STEPS[0] * (chromatin.light + 0.9 * dirt) + 5.0 * thickness,
+            _LAYER_STEPS[1] * (tubulin + 1.1 * dirt * rng.random()),
+            _LAYER_STEPS[2] * (actin + 1.4 * dirt * rng.random()),
+        ],
+        axis=-1,
+    ).astype(np.float32)  # (H, W, 3)
+    # rounded cells stand above the plane in focus
+    above = 0.75 * cv2.GaussianBlur((rounded & cell).astype(np.float32), (0, 0), 2.5)[..., None]
+    light = light * (1 - above) + cv2.GaussianBlur(light, (0, 0), 1.7) * above
+
+    n = ground.n
+    areas = np.bincount(chromatin.owner.ravel(), minlength=n + 1)[:n]
+    rows, columns = np.nonzero(chromatin.inside)
+    mine = chromatin.owner[rows, columns]
+    owner = ground.owner.ravel()
+    facts = pd.DataFrame(
+        {
+            "center_y_px": np.bincount(mine, rows, n) / np.maximum(areas, 1),
+            "center_x_px": np.bincount(mine, columns, n) / np.maximum(areas, 1),
+            "strength": traits["strength"],
+            "phase": np.array(PHASES)[traits["phase"]],
+            "nucleus": np.array(SHAPES)[traits["shape"]],
+            "fragmented": traits["shape"] == kinds.FRAGMENTED,
+            "nuclear_pieces": chromatin.n_pieces,
+            "nuclear_area_px": areas,
+            "nuclear_elongation": traits["nucleus_elongation"],
+            "chromatin_contrast": traits["chromatin"],
+            "cell_area_px": np.bincount(owner, minlength=n + 1)[:n],
+            "cell_elongation": traits["elongation"],
+            "microtubules": n_tubes,
+            "bundling": traits["bundling"],
+            "tubulin_amount": np.bincount(owner, tubulin.ravel(), n + 1)[:n],
+            "tubulin_pool": traits["tubulin_pool"],
+            "actin_amount": np.bincount(owner, actin.ravel(), n + 1)[:n],
+            "stress_fibres": n_fibres,
+            "ruffles": traits["ruffles"],
+            "junctions": traits["junctions"],
+            "actin_puncta": n_spots,
+            "aggresome_radius_px": traits["aggresome"],
+        }
+    )
+    return light, facts
 
 
 def draw_field(
@@ -543,7 +674,7 @@ def draw_field(
     if means["p_multinucleate"] > 0.3:
         apart *= 1.2
     centres = _place(n, apart, means["clustering"], padded, rng)
-    traits = _population(mechanism, strength, individual, len(centres), rng)
+    traits = population(mechanism, strength, individual, len(centres), rng)
     layers, facts = _paint(centres, traits, padded, rng)
     counts = _photograph(layers, optics, rng)
     facts["center_y_px"] -= PAD_PX
@@ -552,240 +683,6 @@ def draw_field(
     inside &= facts["nuclear_area_px"] > 0
     truth = facts[inside].sort_values(["center_y_px", "center_x_px"], ignore_index=True)
     return counts, truth
-
-
-def _paint(
-    centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[Floats, pd.DataFrame]:
-    """Light (H, W, 3) float32 in 12-bit steps of all cells before the optics, and what each cell is."""
-    import cv2
-
-    n = len(centres)
-    # territories
-    warp = 0.035 * _noise(shape, 3.0, rng) + 0.05 * _noise(shape, 9.0, rng)
-    distance, label = _nearest(centres, _outlines(traits, rng), shape, warp)
-    owner = np.where(label >= 0, label, n).astype(np.int32)  # n: nobody
-
-    def of_cell(values: npt.NDArray[Any]) -> Floats:
-        return np.append(values, 0.0).astype(np.float32)[owner]
-
-    cell = label >= 0
-    border = np.zeros(shape, np.uint8)
-    border[:, 1:] |= label[:, 1:] != label[:, :-1]
-    border[1:, :] |= label[1:, :] != label[:-1, :]
-    depth = cv2.distanceTransform(1 - border, cv2.DIST_L2, 3)
-    outside = cv2.distanceTransform(cell.astype(np.uint8), cv2.DIST_L2, 3)  # to the open
-    round_cell = of_cell(traits["round"]) > 0
-    dome = np.sqrt(np.clip(1 - np.square(np.where(np.isfinite(distance), distance, 1.0)), 0, 1))
-    flat = (1 - np.exp(-depth / 7.0)) * (0.42 + 0.58 * dome)
-    height_map = (
-        np.where(round_cell, 2.3 * dome, flat) * cell * of_cell(np.where(traits["round"] > 0, 1.0, traits["thickness"]))
-    )
-    height_map = height_map.astype(np.float32)
-
-    # nuclei
-    bodies = _nuclei(centres, traits, rng)
-    piece_centres = np.array(bodies.centre, np.float32).reshape(-1, 2)
-    theta = np.linspace(0, 2 * np.pi, 128, endpoint=False)[None]
-    turn = theta - np.array(bodies.angle)[:, None]
-    a, b = np.array(bodies.a)[:, None], np.array(bodies.b)[:, None]
-    reach = 1 / np.sqrt(np.square(np.cos(turn) / a) + np.square(np.sin(turn) / b))
-    for m in (2, 3, 4):
-        reach = reach * (
-            1 + rng.normal(0, 0.03 / m * 2, (len(reach), 1)) * np.cos(m * theta + rng.uniform(0, 6.28, (len(reach), 1)))
-        )
-    near, piece = _nearest(piece_centres, reach.astype(np.float32), shape)
-    in_nucleus = piece >= 0
-    piece_owner = np.append(np.array(bodies.owner, np.int64), n)[piece]
-    bright = np.append(np.array(bodies.bright), 0.0)[piece].astype(np.float32)
-    fine, coarse = _noise(shape, 1.1, rng), _noise(shape, 2.3, rng)
-    grain = np.append(traits["grain"], 0.0)[piece_owner].astype(np.float32)
-    contrast = np.append(traits["chromatin"], 0.0)[piece_owner].astype(np.float32)
-    texture = 1 + contrast * (grain * 1.6 * fine + (1 - grain) * 1.2 * coarse)
-    body = np.where(in_nucleus, np.sqrt(np.clip(1.02 - np.power(np.where(in_nucleus, near, 1), 6), 0, 1)), 0)
-    holes = np.zeros(shape, np.uint8)
-    aggresome = np.zeros(shape, np.uint8)
-    for y, x, size, deep in bodies.holes:
-        cv2.circle(holes, (round(x * 16), round(y * 16)), round(size * 16), int(255 * deep), -1, cv2.LINE_AA, 4)
-    for i in np.flatnonzero((traits["aggresome"] > 2.0) & (traits["phase"] == 0)):
-        turn_i, radius = rng.uniform(0, 2 * np.pi), float(np.sqrt(traits["nucleus_area"][i] / np.pi))
-        y, x = centres[i] + np.array([np.sin(turn_i), np.cos(turn_i)]) * radius * 0.95
-        size = float(traits["aggresome"][i] * rng.uniform(0.8, 1.15))
-        cv2.circle(aggresome, (round(x * 16), round(y * 16)), round(size * 16), 255, -1, cv2.LINE_AA, 4)
-    dent = cv2.GaussianBlur(aggresome, (0, 0), 1.5).astype(np.float32) / 255
-    dna = (
-        bright
-        * texture
-        * body
-        * (1 - cv2.GaussianBlur(holes, (0, 0), 0.9).astype(np.float32) / 255)
-        * (1 - 0.85 * dent)
-    )
-
-    # microtubules
-    count = np.where(traits["phase"] == 4, 0, np.where(traits["phase"] > 0, 55, traits["filaments"])).astype(np.int64)
-    bundled = traits["bundling"] * (traits["round"] == 0)
-    count = np.maximum(0, np.round(count * (1 - 0.72 * bundled))).astype(np.int64)
-    who = np.repeat(np.arange(n), count)
-    nuclear_radius = np.sqrt(traits["nucleus_area"] / np.pi)
-    toward = rng.uniform(0, 2 * np.pi, n)
-    organiser = centres + (nuclear_radius * 0.75)[:, None] * np.stack([np.sin(toward), np.cos(toward)], 1)
-    organiser = np.where((traits["round"] > 0)[:, None], centres, organiser)
-    spread = rng.random(len(who))
-    free = spread < np.where(traits["round"][who] > 0, 0.0, 0.72 + 0.25 * bundled[who])
-    around = rng.uniform(0, 2 * np.pi, len(who))
-    off = (nuclear_radius * 0.55)[who] + np.maximum(traits["cell_radius"] * 0.8 - nuclear_radius * 0.55, 4)[
-        who
-    ] * np.square(rng.random(len(who)))
-    start = np.where(
-        free[:, None],
-        centres[who] + off[:, None] * np.stack([np.sin(around), np.cos(around)], 1),
-        organiser[who] + rng.normal(0, 3.2, (len(who), 2)),
-    )
-    spindle = np.isin(traits["phase"][who], (1, 2))
-    pole = np.where(rng.random(len(who)) < 0.5, -1.0, 1.0) * np.where(traits["phase"][who] == 2, 12.0, 9.0)
-    line = np.stack([np.sin(traits["axis"][who]), np.cos(traits["axis"][who])], 1)
-    start = np.where(spindle[:, None], centres[who] + pole[:, None] * line + rng.normal(0, 1.0, (len(who), 2)), start)
-    heading = np.where(free, around + rng.normal(0, 1.1, len(who)), rng.uniform(0, 2 * np.pi, len(who)))
-    tangent = around + np.pi / 2 * np.where(rng.random(len(who)) < 0.5, -1, 1) + rng.normal(0, 0.3, len(who))
-    heading = np.where(rng.random(len(who)) < bundled[who], tangent, heading)
-    heading = np.where(
-        spindle, np.arctan2(-pole * line[:, 0], -pole * line[:, 1]) + rng.normal(0, 0.6, len(who)), heading
-    )
-    length = traits["filament_length"][who] * rng.gamma(4.0, 0.25, len(who))
-    length = np.where(traits["round"][who] > 0, rng.uniform(7, 14, len(who)), length)
-    light = np.where(bundled[who] * rng.random(len(who)) > 0.3, rng.uniform(2.5, 6.0, len(who)), 1.0)
-    tubes = np.zeros(shape, np.float32)
-    as32 = np.float32
-    _walk(
-        start.astype(as32), heading.astype(as32), who.astype(np.int32), length.astype(as32),
-        (traits["wobble"][who] * np.where(light > 1, 0.6, 1.0)).astype(as32), traits["axis"][who].astype(as32),
-        np.where(traits["round"][who] > 0, 0.0, 0.018 * (traits["elongation"][who] - 1)).astype(as32),
-        label, light.astype(as32), tubes, rng,
-    )  # fmt: skip
-
-    # actin fibres
-    count = np.round(traits["stress_fibres"] * (traits["round"] == 0) * rng.gamma(3.0, 1 / 3, n)).astype(np.int64)
-    fibre_count = count
-    who = np.repeat(np.arange(n), count)
-    disc = rng.normal(0, 0.42, (len(who), 2)) * traits["cell_radius"][who][:, None]
-    side = np.where(rng.random(len(who)) < 0.5, 0.0, np.pi)
-    own_axis = traits["axis"] + rng.normal(0, 0.25, n)
-    fibres = np.zeros(shape, np.float32)
-    _walk(
-        (centres[who] + disc).astype(as32), (own_axis[who] + side + rng.normal(0, 0.09, len(who))).astype(as32),
-        who.astype(np.int32), (traits["cell_radius"][who] * rng.uniform(0.4, 1.3, len(who))).astype(as32),
-        np.full(len(who), 0.008, as32), own_axis[who].astype(as32), np.zeros(len(who), as32), label,
-        rng.gamma(1.5, 0.5, len(who)).astype(as32), fibres, rng,
-    )  # fmt: skip
-
-    # tubulin
-    pool, shape_noise = of_cell(traits["tubulin_pool"]), _noise(shape, 5.0, rng)
-    nucleus_shadow = 1 - 0.22 * cv2.GaussianBlur((in_nucleus & ~round_cell).astype(np.float32), (0, 0), 1.6)
-    perinuclear = np.exp(-0.5 * np.square(np.clip(np.where(np.isfinite(distance), distance, 9), 0, 9) / 0.42)).astype(
-        np.float32
-    )
-    diffuse = height_map * (0.55 + 0.75 * perinuclear) * (1 + 0.08 * shape_noise) * nucleus_shadow
-    tubulin = of_cell(traits["tubulin"]) * (
-        2.6 * pool * diffuse
-        + np.where(round_cell, 0.55, 1.0) * 0.54 * tubes * np.clip(0.45 + 0.7 * height_map, 0, 1.4)
-        + np.where(round_cell, 0.9 * height_map, 0.0)
-    )
-    tubulin = tubulin + 0.5 * dent * cell
-
-    # actin
-    line_width = np.exp(-np.square(depth / 1.7)) * cell
-    open_side = np.exp(-np.square(np.clip(outside - 1, 0, None) / 2.2)) * cell
-    shared_side = line_width * (outside > 3.0)
-    patchy = np.clip(_noise(shape, 8.0, rng) * 0.8 + 0.15, 0, 1.6)
-    frill = np.clip(1 + 0.5 * fine, 0, 2)
-    actin = of_cell(traits["actin"]) * (
-        0.85 * height_map * (1 + 0.10 * shape_noise + 0.06 * coarse)
-        + 0.25 * cell * (1 + 0.08 * coarse)
-        + 0.5 * fibres
-        + 0.75 * of_cell(traits["cortex"]) * open_side * (1 + 0.35 * shape_noise)
-        + 0.9 * of_cell(traits["junctions"]) * shared_side * (1 + 0.25 * shape_noise)
-        + 0.9 * of_cell(traits["ruffles"]) * np.exp(-np.square(outside / 6.5)) * patchy * frill * cell * ~round_cell
-        + np.where(round_cell, 0.7 * height_map + 1.1 * line_width, 0.0)
-    )
-    spots = np.zeros(shape, np.float32)
-    count = rng.poisson(traits["puncta"])
-    who = np.repeat(np.arange(n), count)
-    turn_p = rng.uniform(0, 2 * np.pi, len(who))
-    off = traits["cell_radius"][who] * (0.35 + 0.75 * np.sqrt(rng.random(len(who))))
-    spot_y, spot_x = centres[who, 0] + off * np.sin(turn_p), centres[who, 1] + off * np.cos(turn_p)
-    puncta = np.zeros(shape, np.uint8)
-    for y, x, size, value in zip(
-        spot_y, spot_x, rng.uniform(0.9, 2.6, len(who)), rng.uniform(60, 200, len(who)), strict=True
-    ):
-        cv2.circle(puncta, (round(x * 16), round(y * 16)), round(size * 16), int(value), -1, cv2.LINE_AA, 4)
-    near_cell = cv2.dilate(cell.astype(np.uint8), np.ones((7, 7), np.uint8))
-    spots = cv2.GaussianBlur(puncta, (0, 0), 0.9).astype(np.float32) / 255 * near_cell
-    actin = actin + 3.2 * spots
-
-    # debris
-    dirt = np.zeros(shape, np.uint8)
-    for _ in range(int(rng.poisson(shape[0] * shape[1] / 250_000))):
-        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
-        axes = (round(rng.uniform(1, 3.5) * 16), round(rng.uniform(1, 2.5) * 16))
-        cv2.ellipse(
-            dirt,
-            (round(x * 16), round(y * 16)),
-            axes,
-            rng.uniform(0, 180),
-            0,
-            360,
-            int(rng.uniform(60, 220)),
-            -1,
-            cv2.LINE_AA,
-            4,
-        )
-    dirt_light = cv2.GaussianBlur(dirt, (0, 0), 1.2).astype(np.float32) / 255
-
-    light = np.stack(
-        [
-            _GAIN_STEPS[0] * (dna + 0.9 * dirt_light) + 5.0 * height_map,
-            _GAIN_STEPS[1] * (tubulin + 1.1 * dirt_light * rng.random()),
-            _GAIN_STEPS[2] * (actin + 1.4 * dirt_light * rng.random()),
-        ],
-        axis=-1,
-    ).astype(np.float32)
-    # rounded cells stand above the plane in focus
-    above = cv2.GaussianBlur((round_cell & cell).astype(np.float32), (0, 0), 2.5)[..., None]
-    light = light * (1 - 0.75 * above) + cv2.GaussianBlur(light, (0, 0), 1.7) * (0.75 * above)
-
-    areas = np.bincount(piece_owner.ravel(), minlength=n + 1)[:n]
-    rows, columns = np.nonzero(in_nucleus)
-    mine = piece_owner[rows, columns]
-    center_y = np.bincount(mine, rows, n) / np.maximum(areas, 1)
-    center_x = np.bincount(mine, columns, n) / np.maximum(areas, 1)
-    flat_owner = owner.ravel()
-    facts = pd.DataFrame(
-        {
-            "center_y_px": center_y,
-            "center_x_px": center_x,
-            "strength": traits["strength"],
-            "phase": np.array(PHASES)[traits["phase"]],
-            "nucleus": np.array(SHAPES)[traits["shape"]],
-            "fragmented": traits["shape"] == 3,
-            "nuclear_pieces": np.bincount(np.array(bodies.owner, np.int64), minlength=n),
-            "nuclear_area_px": areas,
-            "nuclear_elongation": traits["nucleus_elongation"],
-            "chromatin_contrast": traits["chromatin"],
-            "cell_area_px": np.bincount(flat_owner, minlength=n + 1)[:n],
-            "cell_elongation": traits["elongation"],
-            "microtubules": np.where(traits["phase"] == 4, 0, traits["filaments"]),
-            "bundling": traits["bundling"],
-            "tubulin_amount": np.bincount(flat_owner, tubulin.ravel(), n + 1)[:n],
-            "tubulin_pool": traits["tubulin_pool"],
-            "actin_amount": np.bincount(flat_owner, actin.ravel(), n + 1)[:n],
-            "stress_fibres": fibre_count,
-            "ruffles": traits["ruffles"],
-            "junctions": traits["junctions"],
-            "actin_puncta": np.bincount(who, minlength=n),
-            "aggresome_radius_px": traits["aggresome"],
-        }
-    )
-    return light, facts
 
 
 def _photograph(light: Floats, optics: Optics, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
