@@ -48,6 +48,25 @@ and start the app with `--models models`. The folder looked into is `{folder}`.
 """
 
 
+def require_main() -> None:
+    """Go through the entry file first.
+
+    Streamlit takes a folder named ``pages`` for its own kind of pages until ``st.navigation`` has been called once: the first
+    visitor of a fresh server who opens a page by its address would get it without everything that `main` does.
+    """
+    if "through-main" not in st.session_state:
+        st.html(
+            """<script>
+            const parts = location.pathname.split("/"), page = parts.filter(Boolean).pop();
+            const search = new URLSearchParams(location.search);
+            search.set("page", page);
+            location.replace(parts.join("/").replace(new RegExp(page + "/?$"), "") + "?" + search);
+            </script>""",
+            unsafe_allow_javascript=True,
+        )
+        st.stop()
+
+
 def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
     """What a widget is to start with: what a page asked for, its own last value, the link's, or the default.
 
@@ -139,6 +158,7 @@ def page_errors() -> Iterator[None]:
 
 def choose_screen() -> Screen:
     """The screen to show; stops the page with what to do where there is none."""
+    require_main()
     for sentence in loaders.broken_screens():
         st.warning(sentence, icon=":material/warning:")
     found = loaders.screens()

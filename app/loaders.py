@@ -33,7 +33,7 @@ QUIZ_DB = "CYTOVAE_QUIZ_DB"
 """Environment variable: SQLAlchemy URL of the quiz's database; else a SQLite file in the user's data folder."""
 
 
-def _stamp(*paths: Path) -> tuple[int, ...]:
+def stamp_of(*paths: Path) -> tuple[int, ...]:
     """What changes when one of the files does: size and time of change; 0 where it is missing."""
     marks: list[int] = []
     for path in paths:
@@ -53,7 +53,7 @@ def _open_all() -> tuple[dict[str, Screen], list[str]]:
             screen = Screen.open(path)
             if not screen.cells_path.exists():
                 raise ScreenError(f"{path} holds no cells yet; run 'cytovae ingest' to fill it")
-            _cells(str(screen.path), _stamp(screen.cells_path))
+            _cells(str(screen.path), stamp_of(screen.cells_path))
         except CytovaeError as refused:
             broken.append(str(refused))
             continue
@@ -82,7 +82,7 @@ def _cells(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
 
 def cells(screen: Screen) -> pd.DataFrame:
     """The screen's cells; the position of a row is the row of its patch."""
-    return _cells(str(screen.path), _stamp(screen.cells_path))
+    return _cells(str(screen.path), stamp_of(screen.cells_path))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -99,7 +99,7 @@ def rows(screen: Screen, cell_ids: list[str]) -> npt.NDArray[np.int64]:
     ScreenError
         A cell is not in the screen.
     """
-    index = _rows(str(screen.path), _stamp(screen.cells_path))
+    index = _rows(str(screen.path), stamp_of(screen.cells_path))
     found = index.reindex(cell_ids)
     if found.isna().any():
         raise ScreenError(f"{screen.name} has no cell {found.index[found.isna()][0]!r}; choose one from its gallery")
@@ -119,7 +119,7 @@ def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
     (len(rows), H, W, C) uint16
     """
     folder = screen.patches_path
-    store = _store(str(folder), _stamp(folder, *sorted(folder.glob("part-*.npy"))[-1:]))
+    store = _store(str(folder), stamp_of(folder, *sorted(folder.glob("part-*.npy"))[-1:]))
     if len(store) != len(cells(screen)):
         raise ScreenError(
             f"{screen.path} has {len(cells(screen))} cells but {len(store)} patches; run 'cytovae ingest --overwrite'"
@@ -172,7 +172,7 @@ def bundle(name: str) -> Bundle:
     path = models_dir() / name
     if not (path / "config.json").exists():
         raise BundleError(f"there is no model {name!r} in {models_dir()}; 'cytovae train' makes one")
-    return _bundle(str(path), _stamp(path / "config.json", path / "weights.safetensors"))
+    return _bundle(str(path), stamp_of(path / "config.json", path / "weights.safetensors"))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -213,7 +213,7 @@ def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np
 
 def embeddings_stamp(screen: Screen, model: str) -> tuple[int, ...]:
     """What changes when the screen's cells or their embeddings do: a key for what is computed from them."""
-    return _stamp(screen.cells_path, screen.embeddings_path(model) / "embeddings.npy")
+    return stamp_of(screen.cells_path, screen.embeddings_path(model) / "embeddings.npy")
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -228,7 +228,7 @@ def _treatments(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
 
 def treatments(screen: Screen) -> pd.DataFrame:
     """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells; by MoA."""
-    return _treatments(str(screen.path), _stamp(screen.cells_path))
+    return _treatments(str(screen.path), stamp_of(screen.cells_path))
 
 
 def read_json(path: Path) -> Any:
@@ -263,4 +263,12 @@ def quiz_store() -> Store:
 
 def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:
     """Which of the screen's cells lie in wells the model was not trained on: (n,) bool; None where it does not say."""
-    return None
+    config: dict[str, Any] = read_json(models_dir() / model / "config.json") or {}
+    wells, data = config.get("split", {}).get("held_out_wells"), config.get("data", {})
+    table = cells(screen)
+    if wells is None:
+        return None
+    if (data.get("screen"), data.get("source")) != (screen.name, screen.record.source):
+        return np.ones(len(table), dtype=bool)  # trained on another screen
+    names = table[schema.PLATE].astype(str) + "/" + table[schema.WELL].astype(str)
+    return names.isin(wells).to_numpy()

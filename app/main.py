@@ -19,14 +19,14 @@ PAGES = (
 )
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
-page = st.navigation(
-    [
-        st.Page(HERE / file, title=title, icon=icon, default=file == "explore.py")
-        for file, title, icon in PAGES
-        if (HERE / file).exists()
-    ],
-    position="top",
-)
+st.session_state["through-main"] = True
+pages = {
+    title.lower(): st.Page(HERE / file, title=title, icon=icon, default=file == "explore.py")
+    for file, title, icon in PAGES
+}
+page = st.navigation(list(pages.values()), position="top")
+if (wanted := st.query_params.pop("page", None)) in pages:  # see context.require_main
+    st.switch_page(pages[wanted], query_params=st.query_params.to_dict())
 loaders.warm()
 with context.page_errors():
     page.run()

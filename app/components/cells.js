@@ -27,6 +27,7 @@ class Gallery {
     rows.classList.toggle("fixed", Boolean(columns));
     rows.style.setProperty("--size", `${header.size_px}px`);
     rows.style.setProperty("--most", `${header.most_px ?? header.size_px * 1.6}px`);
+    rows.style.setProperty("--grow", header.most_px ? `${header.most_px}px` : "1fr");
     rows.style.setProperty("--columns", columns ?? 1);
     rows.style.setProperty("--label", header.rows.some((r) => r.label) ? "8.2rem" : "0px");
     const bar = scaleBar(header);

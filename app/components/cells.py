@@ -15,7 +15,7 @@ _mount = st.components.v2.component(
     "cytovae.cells",
     html=read("cells.html"),
     css=read("shared.css", "cells.css"),
-    js=read("pixels.js", "cells.js"),
+    js=read("element.js", "pixels.js", "cells.js"),
 )
 
 

@@ -65,13 +65,6 @@ function scaleBar(header) {
   return { part: nice / span, label: `${nice} ${unit ? "µm" : "px"}` };
 }
 
-function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
-
 // The bar of channel chips, looks, contrast and gamma; every component on the page follows it.
 function changed() { window.dispatchEvent(new CustomEvent("cytovae-view")); }
 

@@ -46,7 +46,7 @@ _mount = st.components.v2.component(
     "cytovae.player",
     html=read("player.html"),
     css=read("shared.css", "player.css"),
-    js=read("pixels.js", "player.js"),
+    js=read("element.js", "pixels.js", "player.js"),
 )
 
 

@@ -1,7 +1,62 @@
-"""profiles."""
+"""Profiles: a map of cells, wells or treatments; lasso, look, and take cells to Explore."""
 
 from __future__ import annotations
 
-from app import context
+import numpy as np
+import streamlit as st
 
-screen, _ = context.header("profiles", model=False)
+from app import context, loaders, maps, picks
+from app.components.scatter import scatter
+
+if st.session_state.pop("go", None):
+    st.switch_page("pages/explore.py")
+
+screen, model = context.header("Which cells are alike?")
+one, two, three = st.columns(3)
+with one:
+    level = context.choose("Points are", "level", ["treatments", "wells", "cells"])
+with two:
+    words = {"pca": "principal components", "umap": "UMAP"}
+    first = "umap" if maps.stored(screen, model, level, "umap") else "pca"
+    method = context.choose("Map", "map", sorted(words, key=lambda m: m != first), words=words)
+with three:
+    by = context.choose("Colour", "colour", list(maps.COLOURS))
+
+
+@st.fragment
+def explore_map() -> None:
+    """The map, what is open, and the gallery of what is selected."""
+    with context.page_errors():
+        if st.session_state.get("go"):
+            st.rerun()
+        points = maps.points(screen, model, level, method)
+        codes, legend = maps.colours(screen, model, level, method, by)
+        cells = loaders.embeddings(screen, model)[0]
+        selection = picks.current()
+        chosen = selection.mask(cells, points.table, level) if selection else np.zeros(len(codes), bool)
+        header = {
+            **legend,
+            "map": f"{screen.name}/{model}/{level}/{method}",
+            "colour": f"{screen.name}/{model}/{level}/{by}",
+            "says": f"{len(codes):,} of {len(codes):,} {level}",
+            "names": points.table["key"].tolist() if level != "cells" else None,
+        }
+        plane, aside = st.columns([4.6, 1], gap="medium")
+        with plane:
+            event = scatter(points.table[["x", "y"]].to_numpy(), codes, chosen, header, key="map-points")
+        had = selection
+        picks.take(event, points, codes, level)
+        if picks.current() is not had:
+            st.rerun(scope="fragment")
+        with aside:
+            if not (st.session_state.get(picks.OPENED) or st.session_state.get(picks.HOVERED)):
+                st.caption("Rest on a point to see its cell; click to keep it here.")
+            picks.one(screen, model, picks.OPENED, "Opened", buttons=True)
+            picks.one(screen, model, picks.HOVERED, "Under the pointer", buttons=False)
+        picks.gallery(screen, model)
+
+
+if method == "umap" and not maps.stored(screen, model, level, "umap"):
+    picks.offer_umap(screen, model, level)
+else:
+    explore_map()

@@ -184,6 +184,7 @@ def everybody(store: Store) -> None:
 
 def page() -> None:
     """A deck where the link names one, else the start and all raters."""
+    context.require_main()
     store = loaders.quiz_store()
     if token := st.query_params.get(DECK):
         try:
