@@ -126,9 +126,14 @@ def say_whitening(used: list[dict[str, Any]]) -> None:
         )
 
 
-def make_maps(screen: Screen, model: str, methods: list[str], seed: int, overwrite: bool) -> list[dict[str, Any]]:
-    """2-D maps of cells, wells and treatments, stored where they are not up to date."""
+def make_maps(
+    screen: Screen, model: str, methods: list[str], map_cells: int, seed: int, overwrite: bool
+) -> list[dict[str, Any]]:
+    """2-D maps of at most `map_cells` cells, of wells and of treatments, stored where they are not up to date."""
+    import numpy as np
+
     from cytovae.explore import maps
+    from cytovae.profiling import profiles
 
     cells, embeddings = screen.embeddings(model)
     lines = []
@@ -140,14 +145,21 @@ def make_maps(screen: Screen, model: str, methods: list[str], seed: int, overwri
         }[level]
         source = screen.profiles_path(model, level) if level != "cells" else screen.embeddings_path(model)
         if level == "cells":
-            made_of, table, values = source / "embeddings.npy", cells, embeddings
+            rows = np.flatnonzero(profiles.usable(cells))
+            if len(rows) > map_cells:
+                console.say(f"{model}: the map of cells shows {map_cells:,} of {len(rows):,}, drawn at random")
+                rows = np.sort(np.random.default_rng(seed).choice(rows, map_cells, replace=False))
+            made_of, table, values = source / "embeddings.npy", cells.iloc[rows], embeddings[rows]
         else:
             made_of, table = source, read_table(source)
             values = table[schema.feature_columns(table)].to_numpy()
         for method in methods:
             path = screen.map_path(model, level, method)
             record = provenance(
-                "profile", config={"map": method, "level": level}, inputs={level: digest_file(made_of)}, seed=seed
+                "profile",
+                config={"map": method, "level": level, "most": map_cells},
+                inputs={level: digest_file(made_of)},
+                seed=seed,
             )
             made = overwrite or not path.exists() or read_provenance(path) != record
             if made and len(table) > 1:
@@ -156,7 +168,8 @@ def make_maps(screen: Screen, model: str, methods: list[str], seed: int, overwri
                 xy = maps.compute(values, method, seed)
                 write_table(path, table[keys].assign(x=xy[:, 0], y=xy[:, 1]), record)
             if len(table) > 1:
-                lines.append({"bundle": model, "level": level, "method": method, "path": str(path), "made": made})
+                head = {"bundle": model, "level": level, "method": method, "n": len(table)}
+                lines.append({**head, "path": str(path), "made": made})
     return lines
 
 
@@ -170,6 +183,9 @@ def profile(
     few_controls: FewOption = FewControls.error,
     maps: Annotated[bool, typer.Option(help="Also store maps of cells, wells and treatments (principal axes).")] = True,
     umap: Annotated[bool, typer.Option("--umap", help="Store UMAPs too: minutes for a large screen.")] = False,
+    map_cells: Annotated[
+        int, typer.Option(min=2, help="Cells on a map at most; more are drawn from at random.")
+    ] = 100_000,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -208,7 +224,7 @@ def profile(
         if maps or umap:
             make_profiles(opened, model, "mean", Options(by="none"))  # what maps are drawn of
             methods = (["pca"] if maps else []) + (["umap"] if umap else [])
-            stored += make_maps(opened, model, methods, seed, overwrite)
+            stored += make_maps(opened, model, methods, map_cells, seed, overwrite)
     console.emit(
         {"screen": str(opened.path), "profiles": lines, "maps": stored},
         as_json,
@@ -234,9 +250,9 @@ def columns_of(
 
 
 def score_model(
-    screen: Screen, model: str, columns: list[tuple[str, Options]], refuse: bool, seed: int
+    screens: list[Screen], model: str, columns: list[tuple[str, Options]], refuse: bool, seed: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """All columns of one model.
+    """All columns of one model, over the wells of all screens together; each screen is whitened by itself.
 
     Returns
     -------
@@ -247,8 +263,10 @@ def score_model(
     import pandas as pd
 
     from cytovae.errors import ProfileError
-    from cytovae.profiling import benchmark
+    from cytovae.profiling import benchmark, profiles
 
+    control = screens[0].record.control
+    name = " + ".join(screen.record.name for screen in screens)
     document: dict[str, Any] = {
         key: [] for key in ("scores", "map", "batch", "confusion", "whitening", "skipped", "verdicts")
     }
@@ -256,20 +274,21 @@ def score_model(
     for summary, options in columns:
         head = {"bundle": model, "summary": summary, "whiten": options.by}
         try:
-            wells, treatments, record, _ = make_profiles(screen, model, summary, options)
+            made = [make_profiles(screen, model, summary, options) for screen in screens]
         except ProfileError as too_few:
             if refuse or options.by == "none":
                 raise
             document["skipped"].append({**head, "reason": str(too_few)})
             continue
-        document["whitening"] += [{**head, **row} for row in record["whitening"]]
-        found = benchmark.evaluate(
-            wells, treatments, np.random.default_rng(seed), **head, control=screen.record.control, seed=seed
-        )
+        document["whitening"] += [{**head, **row} for _, _, record, _ in made for row in record["whitening"]]
+        wells = profiles.together([table for table, *_ in made])
+        treatments = made[0][1] if len(made) == 1 else profiles.treatments(wells)
+        found = benchmark.evaluate(wells, treatments, np.random.default_rng(seed), **head, control=control, seed=seed)
         calls.append(found.pop("calls"))
         for key, lines in found.items():
             document[key] += lines
-        document["screen"] = describe(screen.record.name, screen.record.control, wells, treatments, record["n_blank"])
+        n_blank = sum(record["n_blank"] for _, _, record, _ in made)
+        document["screen"] = describe(name, control, wells, treatments, n_blank)
     return document, pd.concat(calls, ignore_index=True)
 
 
@@ -402,11 +421,24 @@ def print_tables(document: dict[str, Any]) -> None:
     for bundle in dict.fromkeys(x["bundle"] for x in document["map"]):
         maps = [x for x in document["map"] if x["bundle"] == bundle and (x["summary"], x["whiten"]) == first]
         table = Table(title=f"{bundle}: mean average precision ({column_title(*first)})", title_justify="left")
-        for head in ("mechanism", "rule", "mAP", "p", "p corrected", "treatments"):
-            table.add_column(head, justify="left" if head in ("mechanism", "rule") else "right")
-        for x in sorted(maps, key=lambda x: (x["moa"], x["rule"])):
-            numbers = (f"{x['map']:.3f}", f"{x['p']:.4f}", f"{x['p_corrected']:.4f}", str(x["n_treatments"]))
-            table.add_row(x["moa"], x["rule"], *numbers)
+        rules = list(dict.fromkeys(x["rule"] for x in maps))
+        table.add_column("mechanism")
+        for rule in rules:
+            for head in (f"{rule} mAP", "p corrected", "treatments"):
+                table.add_column(head, justify="right")
+        ranked = {(x["moa"], x["rule"]): x for x in maps}
+        for moa in sorted({x["moa"] for x in maps}):
+            row = [ranked.get((moa, rule)) for rule in rules]
+            table.add_row(
+                moa,
+                *[
+                    said
+                    for x in row
+                    for said in (
+                        (f"{x['map']:.3f}", f"{x['p_corrected']:.4f}", str(x["n_treatments"])) if x else ("-", "-", "0")
+                    )
+                ],
+            )
         out.print(table)
     if document["batch"]:
         table = Table(
@@ -485,7 +517,7 @@ def benchmark_screen(
         if own.get("provenance") == record:
             console.say(f"{model}: the results are already there; --overwrite makes them again")
         else:
-            own, calls = score_model(screen, model, columns, refuse, seed)
+            own, calls = score_model([screen], model, columns, refuse, seed)
             dimension = screen.embeddings(model)[1].shape[1]
             fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == dimension]
             own["baselines"] = fit + baselines.chance(own["scores"])
@@ -502,6 +534,30 @@ def benchmark_screen(
                 document.setdefault(key, []).extend(value)
         document |= {"screen": own["screen"], "seed": seed}
     return document
+
+
+def benchmark_together(
+    screens: list[Screen], models: list[str], columns: list[tuple[str, Options]], *, refuse: bool, seed: int
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Score models on the wells of several screens as if they were one; nothing is kept in the screens but profiles."""
+    import pandas as pd
+
+    from cytovae.errors import ProfileError
+    from cytovae.profiling import baselines, benchmark
+
+    controls = {screen.record.control for screen in screens}
+    if len(controls) > 1:
+        raise ProfileError(f"the screens call their controls {', '.join(sorted(controls))}; they must agree")
+    document: dict[str, Any] = {}
+    calls = []
+    for model in models:
+        own, called = score_model(screens, model, columns, refuse, seed)
+        calls.append(called)
+        for key, value in own.items():
+            document[key] = document.get(key, []) + value if isinstance(value, list) else value
+    document["baselines"] = baselines.chance(document["scores"])
+    document["scores"], document["verdicts"] = benchmark.compare(document["scores"], document["baselines"])
+    return document | {"seed": seed}, pd.concat(calls, ignore_index=True)
 
 
 def about(document: dict[str, Any]) -> str:
@@ -598,61 +654,82 @@ def benchmark(
     baselines: Annotated[
         bool, typer.Option(help="Score pixels, measurements and cell count beside the models.")
     ] = True,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Further screens whose wells are scored together with the first one's."),
+    ] = None,
     as_seeds: Annotated[
         bool, typer.Option("--as-seeds", help="The bundles are trainings of one model: also mean and s.d.")
     ] = False,
     figures: Annotated[bool, typer.Option(help="Draw Table 1 and the confusion, as SVG and PNG.")] = True,
     out: Annotated[
-        Path | None, typer.Option(help="With --profiles: folder for scores.json, calls.parquet and figures.")
+        Path | None,
+        typer.Option(help="With --profiles or --with: folder for scores.json, calls.parquet and figures."),
     ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """NSC and NSCB of models on a screen, or of published per-well profiles, with baselines and intervals."""
-    from cytovae.screen import write_json
-
     if (profiles is None) == (not inputs):
         raise typer.BadParameter("give either a screen, or --profiles")
+    if out is not None and profiles is None and not also:
+        raise typer.BadParameter("--out goes with --profiles or --with; a screen keeps its own results")
+    default = (Whiten.none,) if profiles is not None else tuple(Whiten)
+    columns = columns_of(
+        [Summary.mean] if profiles is not None else summary, whiten, default, regularisation, few_controls
+    )
     if profiles is not None:
-        columns = columns_of([Summary.mean], whiten, (Whiten.none,), regularisation, few_controls)
         wells = read_profiles(profiles, image_table, moa_table)
-        name = profiles.name.split(".")[0]
-        document, calls = benchmark_published(wells, name, columns, control, seed)
+        document, calls = benchmark_published(wells, profiles.name.split(".")[0], columns, control, seed)
         tables = {"profiles": profiles, "image_table": image_table, "moa_table": moa_table}
-        record = provenance(
-            "benchmark",
-            config={"control": control},
-            inputs={key: digest_file(path) for key, path in tables.items() if path is not None},
-            seed=seed,
-        )
-        document["provenance"] = record
-        if out is not None:
-            write_table(out / "calls.parquet", calls, record)
-            write_json(out / "scores.json", document)
-            if figures:
-                write_figures(out, document, about(document))
+        made_of = {key: digest_file(path) for key, path in tables.items() if path is not None}
+        keep(out, document, calls, {"control": control}, made_of, figures)
     else:
-        opened = Screen.open((inputs or [])[0])
-        names = bundle_names(opened, [str(path) for path in (inputs or [])[1:]])
-        columns = columns_of(summary, whiten, tuple(Whiten), regularisation, few_controls)
-        document = benchmark_screen(
-            opened,
-            names,
-            columns,
-            refuse=whiten is not None,
-            with_baselines=baselines,
-            with_figures=figures,
-            seed=seed,
-            overwrite=overwrite,
-        )
+        first, *models = inputs or []
+        screens = [Screen.open(path) for path in [first, *(also or [])]]
+        names = bundle_names(screens[0], [str(path) for path in models])
+        if also:
+            document, calls = benchmark_together(screens, names, columns, refuse=whiten is not None, seed=seed)
+            made_of = {str(screen.path): screen.cells_digest() for screen in screens}
+            keep(out, document, calls, {"models": names}, made_of, figures)
+        else:
+            document = benchmark_screen(
+                screens[0],
+                names,
+                columns,
+                refuse=whiten is not None,
+                with_baselines=baselines,
+                with_figures=figures,
+                seed=seed,
+                overwrite=overwrite,
+            )
+            if figures and len(names) > 1:
+                write_figures(screens[0].path / "results", document, about(document))
         if as_seeds:
             from cytovae.profiling.benchmark import over_seeds
 
             document["seeds"] = over_seeds(document["scores"], "seeds")
-        if figures and len(names) > 1:
-            write_figures(opened.path / "results", document, about(document))
     if as_json:
         console.emit({"model": document}, True)
     else:
         print_tables(document)
+
+
+def keep(
+    folder: Path | None,
+    document: dict[str, Any],
+    calls: pd.DataFrame,
+    config: dict[str, Any],
+    made_of: dict[str, str],
+    with_figures: bool,
+) -> None:
+    """Put provenance on a document and write it with its calls and figures, where a folder was given."""
+    from cytovae.screen import write_json
+
+    document["provenance"] = provenance("benchmark", config=config, inputs=made_of, seed=document["seed"])
+    if folder is not None:
+        write_table(folder / "calls.parquet", calls, document["provenance"])
+        write_json(folder / "scores.json", document)
+        if with_figures:
+            write_figures(folder, document, about(document))

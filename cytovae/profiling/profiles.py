@@ -392,13 +392,13 @@ def _check_summary(summary: str) -> None:
         raise ProfileError(f"a summary is one of {', '.join(SUMMARIES)}, not {summary!r}")
 
 
-def check_same_features(tables: Sequence[pd.DataFrame]) -> list[str]:
-    """The features that all tables share, in order, so that several screens can be profiled as one.
+def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The wells of several screens as one table.
 
     Raises
     ------
     ProfileError
-        The tables differ in their features.
+        The tables differ in their features, or two of them hold the same well of the same plate.
     """
     first = schema.feature_columns(tables[0])
     for table in tables[1:]:
@@ -407,4 +407,12 @@ def check_same_features(tables: Sequence[pd.DataFrame]) -> list[str]:
                 f"profiles of {len(first)} and of {len(schema.feature_columns(table))} features cannot stand in one "
                 "table; they must come from the same model and summary"
             )
-    return first
+    wells = pd.concat(tables, ignore_index=True)
+    twice = wells[wells.duplicated([schema.PLATE, schema.WELL])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ProfileError(
+            f"{len(twice)} wells are in more than one of the screens, the first {row[schema.PLATE]} "
+            f"{row[schema.WELL]}; give each plate once, or plates of different screens different names"
+        )
+    return wells

@@ -1,0 +1,213 @@
+"""`cytovae profile` and `cytovae benchmark`, as they are used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cytovae import schema
+from cytovae.cli import profiles as _verbs  # noqa: F401  (registers them)
+from cytovae.cli.console import app
+from cytovae.config import ScreenRecord
+from cytovae.errors import CytovaeError
+from cytovae.ingest.patches import write_part
+from cytovae.screen import Screen, provenance, read_provenance, write_table
+
+
+def run(*words: object) -> str:
+    """Stdout of a verb that ends with status 0."""
+    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def make_screen(folder: Path, cells: pd.DataFrame, rng: np.random.Generator, models: int = 2) -> Screen:
+    screen = Screen.create(folder, ScreenRecord(name="tiny", channels=("DNA", "Tubulin", "Actin"), patch_size_px=12))
+    write_table(screen.cells_path, cells, provenance("ingest"))
+    images = rng.integers(50, 150, size=(len(cells), 12, 12, 3)).astype(np.uint16)
+    write_part(screen.patches_path, 0, images)
+    moa = pd.factorize(cells[schema.MOA])[0]
+    for k in range(models):
+        z = np.eye(moa.max() + 1)[moa] + (0.2 + k) * rng.normal(size=(len(cells), moa.max() + 1))
+        record = provenance("embed", inputs={"cells": screen.cells_digest()})
+        screen.write_embeddings(f"m{k}", cells[schema.CELL_ID].tolist(), z.astype(np.float32), record)
+    return screen
+
+
+@pytest.fixture
+def screen(tmp_path: Path, make_cells, rng) -> Screen:
+    cells = make_cells(n_plates=4, compounds=8, controls=3, batches=4)
+    # One compound of each mechanism in weeks 0 and 1, the other in weeks 2 and 3: both rules have something to score.
+    odd = cells[schema.COMPOUND].str[-1].isin(list("1357"))
+    late = cells[schema.BATCH].isin(["Week2", "Week3"])
+    cells = cells[(cells[schema.COMPOUND] == "DMSO") | (odd == late)].reset_index(drop=True)
+    cells.loc[[0, 7], schema.BLANK] = True
+    return make_screen(tmp_path / "tiny.screen", cells, rng)
+
+
+def test_profile_writes_tables_with_provenance_and_maps(screen):
+    done = json.loads(run("profile", screen.path, "models/m0", "--json"))
+    (line,) = done["profiles"]
+    assert (line["bundle"], line["n_wells"], line["n_treatments"], line["n_blank"]) == ("m0", 28, 9, 2)
+    treatments = screen.profiles("m0", "treatments")
+    assert len(treatments) == 9 and schema.feature_columns(treatments)[0] == "z000"
+    record = read_provenance(screen.profiles_path("m0", "wells"))
+    assert record["inputs"]["cells"] == screen.cells_digest() and record["n_blank"] == 2
+    assert {m["level"]: m["n"] for m in done["maps"]} == {"treatments": 9, "wells": 28, "cells": 138}
+    cells = pd.read_parquet(screen.map_path("m0", "cells", "pca"))
+    assert list(cells.columns) == ["cell_id", "x", "y"]
+    assert not (screen.path / "profiles" / "m1").exists()
+
+
+def test_a_finished_profile_says_so_and_does_nothing(screen):
+    run("profile", screen.path, "m0")
+    path = screen.profiles_path("m0", "treatments")
+    before = path.stat().st_mtime_ns
+    done = CliRunner().invoke(app, ["profile", str(screen.path), "m0"])
+    assert "already there" in done.stderr
+    assert path.stat().st_mtime_ns == before
+    run("profile", screen.path, "m0", "--overwrite")
+    assert path.stat().st_mtime_ns > before
+
+
+def test_profiles_of_other_embeddings_are_made_again(screen, rng):
+    run("profile", screen.path, "m0", "--no-maps")
+    cells, z = screen.embeddings("m0")
+    record = provenance("embed", inputs={"cells": screen.cells_digest()})
+    screen.write_embeddings("m0", cells["cell_id"].tolist(), np.asarray(z) + 1, record)
+    before = screen.profiles("m0", "wells")["z000"].to_numpy()
+    run("profile", screen.path, "m0", "--no-maps")
+    np.testing.assert_allclose(screen.profiles("m0", "wells")["z000"], before + 1, atol=1e-5)
+
+
+def test_whitening_says_what_it_used_and_refuses_without_the_controls(screen):
+    done = json.loads(run("profile", screen.path, "m0", "--whiten", "plate", "--json"))
+    used = done["profiles"][0]["whitening"]
+    assert [row["scope"] for row in used] == ["plate"] * 4
+    assert all(row["n_controls"] in (13, 15) and row["dimension"] == 5 for row in used)
+    assert all(0 < row["regularisation"] <= 1 for row in used)
+    cells = screen.cells()
+    gone = (cells[schema.COMPOUND] == "DMSO") & (cells[schema.PLATE] == "Week1_1")
+    other = make_screen(screen.path.parent / "o.screen", cells[~gone].reset_index(drop=True), np.random.default_rng(0))
+    with pytest.raises(CytovaeError, match=r"1 of 4 groups .*Week1_1 has 0, at least 6 are needed; use --few-controls"):
+        run("profile", other.path, "m0", "--whiten", "plate")
+    done = json.loads(run("profile", other.path, "m0", "--whiten", "plate", "--few-controls", "pool", "--json"))
+    assert {row["group"]: row["scope"] for row in done["profiles"][0]["whitening"]}["Week1_1"] == "screen"
+
+
+def test_benchmark_json_is_the_contracts(screen):
+    done = json.loads(run("benchmark", screen.path, "m0", "m1", "--json", "--no-figures"))
+    assert list(done) == ["model"]
+    scores = done["model"]["scores"]
+    for line in scores:
+        assert {"bundle", "summary", "whiten", "rule", "accuracy", "ci95", "n_scored", "n_treatments"} <= set(line)
+        assert line["n_scored"] == line["n_treatments"] == 8
+        assert line["ci95"][0] <= line["accuracy"] <= line["ci95"][1]
+    assert len(scores) == 2 * 2 * 3 * 2  # bundles, summaries, whitenings, rules
+    by = {(x["bundle"], x["summary"], x["whiten"], x["rule"]): x["accuracy"] for x in scores}
+    assert by["m0", "mean", "none", "NSC"] == by["m0", "mean", "none", "NSCB"] == 1
+    assert {x["baseline"] for x in done["model"]["baselines"]} == {
+        "chance",
+        "cell count",
+        "simple measurements",
+        "pixel PCA",
+    }
+    for model in ("m0", "m1"):
+        kept = json.loads((screen.results_path(model) / "scores.json").read_text())
+        assert kept["model"] == model
+        assert kept["scores"] == [x for x in scores if x["bundle"] == model]
+        calls = pd.read_parquet(screen.results_path(model) / "calls.parquet")
+        assert len(calls) == 2 * 3 * 2 * 8
+        for line in kept["scores"]:
+            own = calls[(calls["summary"] == line["summary"]) & (calls["whiten"] == line["whiten"])]
+            assert own.loc[own["rule"] == line["rule"], "correct"].sum() == line["n_correct"]
+
+
+def test_benchmark_prints_table_1_with_the_number_scored_and_draws_it(screen):
+    shown = run("benchmark", screen.path, "m0", "m1", "--as-seeds", "--summary", "mean", "--whiten", "none")
+    assert "8 of 8" in shown and "mean ± s.d. of 2" in shown
+    assert "8 treatments, 4 mechanisms, 138 cells" in shown
+    assert "simple measurements" in shown and "batch or biology" in shown
+    for path in ("results/m0/table1.svg", "results/m0/confusion.png", "results/table1.png", "results/confusion-m1.svg"):
+        assert (screen.path / path).stat().st_size > 1_000
+
+
+def test_a_finished_benchmark_says_so_and_gives_the_same(screen):
+    words = ["benchmark", str(screen.path), "m0", "--json", "--no-figures"]
+    first = CliRunner().invoke(app, words)
+    again = CliRunner().invoke(app, words)
+    assert "already there" in again.stderr and "already there" not in first.stderr
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+
+
+def test_columns_without_the_controls_are_said_unless_they_were_asked_for(screen):
+    cells = screen.cells()
+    cells = cells[(cells[schema.COMPOUND] != "DMSO") | cells[schema.WELL].eq("B00")].reset_index(drop=True)
+    few = make_screen(screen.path.parent / "few.screen", cells, np.random.default_rng(0))
+    done = json.loads(run("benchmark", few.path, "m0", "--json", "--no-figures"))["model"]
+    assert {(x["summary"], x["whiten"]) for x in done["skipped"]} == {
+        (s, w) for s in ("mean", "mean+sd") for w in ("plate", "batch")
+    }
+    assert {x["whiten"] for x in done["scores"]} == {"none"}
+    with pytest.raises(CytovaeError, match="too few control cells"):
+        run("benchmark", few.path, "m0", "--whiten", "plate", "--no-figures")
+
+
+def test_several_screens_are_scored_as_one(screen, tmp_path):
+    cells = screen.cells()
+    first, second = (
+        make_screen(tmp_path / f"{k}.screen", cells[part].reset_index(drop=True), np.random.default_rng(1))
+        for k, part in enumerate(
+            (cells[schema.BATCH].isin(["Week0", "Week2"]), cells[schema.BATCH].isin(["Week1", "Week3"]))
+        )
+    )
+    words = ("--whiten", "none", "--json", "--no-figures")
+    out = tmp_path / "out"
+    done = json.loads(run("benchmark", first.path, "m0", "--with", second.path, "--out", out, *words))["model"]
+    assert done["screen"]["n_wells"] == 28 and done["screen"]["n_treatments"] == 8
+    assert json.loads((out / "scores.json").read_text()) == done
+    with pytest.raises(CytovaeError, match="14 wells are in more than one of the screens"):
+        run("benchmark", first.path, "m0", "--with", first.path, *words)
+
+
+def test_published_profiles_score_as_the_protocol_says(bbbc021, tmp_path):
+    tables = bbbc021 / "tables"
+    words = (
+        *("--profiles", tables / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"),
+        *("--image-table", tables / "BBBC021_v1_image.csv", "--moa-table", tables / "BBBC021_v1_moa.csv"),
+    )
+    done = json.loads(run("benchmark", *words, "--out", tmp_path / "out", "--json", "--no-figures"))["model"]
+    assert {x["rule"]: (x["n_correct"], x["n_scored"]) for x in done["scores"]} == {"NSC": (79, 103), "NSCB": (63, 92)}
+    assert len(done["features_dropped"]) == 3 and done["n_features_used"] == 513
+    assert len(pd.read_parquet(tmp_path / "out" / "calls.parquet")) == 206
+    with pytest.raises(CytovaeError, match=r"10 of 10 groups \(batch\) have too few control wells"):
+        run("benchmark", *words, "--whiten", "batch")
+    shrunk = json.loads(run("benchmark", *words, "--whiten", "batch", "--few-controls", "shrink", "--json"))["model"]
+    assert {x["n_scored"] for x in shrunk["scores"]} == {103, 92}
+    assert len(shrunk["whitening"]) == 10
+
+
+def test_wrong_usage_is_status_2(screen):
+    for words in (
+        ["benchmark"],
+        ["benchmark", str(screen.path), "--profiles", "x.csv"],
+        ["benchmark", str(screen.path), "--out", "x"],
+        ["profile", str(screen.path), "--whiten", "well"],
+    ):
+        assert CliRunner().invoke(app, words).exit_code == 2
+
+
+def test_profiles_that_cannot_be_read_are_one_sentence(tmp_path):
+    with pytest.raises(CytovaeError, match="there is no table at"):
+        run("benchmark", "--profiles", tmp_path / "no.csv")
+    (tmp_path / "bad.csv").write_text("")
+    with pytest.raises(CytovaeError, match="cannot be read as CSV"):
+        run("benchmark", "--profiles", tmp_path / "bad.csv")
+    pd.DataFrame({"Metadata_Plate": ["a"], "z": [1]}).to_csv(tmp_path / "thin.csv", index=False)
+    with pytest.raises(CytovaeError, match="lacks the columns Metadata_Well, Metadata_Compound"):
+        run("benchmark", "--profiles", tmp_path / "thin.csv")
