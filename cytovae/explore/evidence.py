@@ -15,6 +15,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore.paths import Path, cosine_similarity
+from cytovae.explore.targets import shown
 
 BLOCK_CELLS = 16384
 OFF_DATA_PERCENTILE = 95.0
@@ -29,7 +30,7 @@ class Ground:
     Parameters
     ----------
     cells : DataFrame
-        ``cell_id`` and ``Metadata_Treatment``, one row per embedded cell.
+        ``cell_id``, ``Metadata_Treatment`` and ``Metadata_Blank``, one row per embedded cell; a blank is never near.
     embeddings : (n, d) float32
         In the same order.
     rng : numpy Generator
@@ -59,7 +60,11 @@ class Ground:
         self._squared = np.einsum("nd,nd->n", self._centred, self._centred)
         if not np.isfinite(self._squared).all():
             raise SelectionError("some embeddings are not finite; run 'cytovae embed --overwrite'")
-        rows = rng.choice(len(cells), size=min(n_sampled, len(cells)), replace=False)
+        self._hidden = np.flatnonzero(~shown(cells))  # blank crops are no cells to be near to
+        usable = np.flatnonzero(shown(cells))
+        if len(usable) < 3:
+            raise SelectionError(f"evidence needs at least 3 cells that are not blank, not {len(usable)}")
+        rows = rng.choice(usable, size=min(n_sampled, len(usable)), replace=False)
         _, apart = self.nearest(self.embeddings[rows], 1, exclude=rows[:, None])
         self.real_to_real = np.sort(apart[:, 0])
         """(s,) float64: distances of sampled real cells to their nearest other real cell, sorted."""
@@ -89,7 +94,7 @@ class Ground:
         k, n = len(z), len(self)
         out = np.empty((k, 0), np.int64) if exclude is None else np.atleast_2d(np.asarray(exclude, dtype=np.int64))
         out = np.broadcast_to(out, (k, out.shape[1]))
-        m = min(m, n - out.shape[1])
+        m = max(min(m, n - out.shape[1] - len(self._hidden)), 0)
         keep = min(m + 4, n)  # a few to spare: float32 may swap near ties, the exact distance decides below
         query = z - self._mean
         best_d2 = np.empty((k, 0), np.float32)
@@ -99,6 +104,8 @@ class Ground:
             d2 = query @ block.T  # (k, b)
             d2 *= -2.0
             d2 += self._squared[start : start + BLOCK_CELLS]
+            hidden = self._hidden[(self._hidden >= start) & (self._hidden < start + len(block))]
+            d2[:, hidden - start] = np.inf
             for column in range(out.shape[1]):
                 here = np.flatnonzero((out[:, column] >= start) & (out[:, column] < start + len(block)))
                 d2[here, out[here, column] - start] = np.inf
@@ -108,7 +115,7 @@ class Ground:
             best_row = np.concatenate([best_row, rows + start], axis=1)
         rows = np.take_along_axis(best_row, _smallest(best_d2, keep), axis=1)
         exact = np.linalg.norm(self.embeddings[rows].astype(np.float64) - z[:, None, :].astype(np.float64), axis=2)
-        exact[(rows[:, :, None] == out[:, None, :]).any(axis=2)] = np.inf
+        exact[(rows[:, :, None] == out[:, None, :]).any(axis=2) | np.isin(rows, self._hidden)] = np.inf
         order = np.argsort(exact, axis=1, kind="stable")[:, :m]
         return np.take_along_axis(rows, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
@@ -137,7 +144,7 @@ class Evidence:
     gap_closed : (k,) float64 or None
         See `gap_closed`; None where the populations were not given.
     length_percentile : float or None
-        The path's length as a percentile of control-to-control lengths; None where those were not given.
+        The path's length as a percentile of the lengths of null paths; None where those were not given.
     typicality : float or None
         See `typicality`; None where the populations were not given.
     """
@@ -188,10 +195,17 @@ def assess(
         How many nearest cells.
     exclude : (e,) int, optional
         Rows of the embeddings that do not count as near; by default the path's two ends, found by their ids.
+
+    Raises
+    ------
+    SelectionError
+        No cell is left to be near to.
     """
     if exclude is None:
         exclude = np.flatnonzero((ground.cell_ids == path.control_id) | (ground.cell_ids == path.target_id))
     rows, distances = ground.nearest(path.z, m, exclude=np.asarray(exclude, dtype=np.int64))
+    if not rows.shape[1]:
+        raise SelectionError("there is no real cell besides those of the path itself to compare it with")
     support = ground.percentile(distances[:, 0])
     return Evidence(
         nearest_rows=rows,

@@ -14,7 +14,7 @@ from cytovae.explore.generator import Generator
 from cytovae.explore.targets import Choice, Embeddings, Rows
 
 N_NULL = 200
-"""Control-to-control paths whose lengths a path's is compared with."""
+"""Paths between the typical cells of two control wells, whose lengths a path's is compared with."""
 N_SPREAD = 64
 """Control cells, and treated cells, that are measured behind the morphology of a path."""
 
@@ -138,8 +138,9 @@ def draw(
     """
     start, end, start_rows, end_rows, title = _ends(cells, embeddings, control, request, rng)
     if request.dose_series is not None:
-        path = _series(cells, embeddings, generator, control, request.dose_series, start)
+        path, own = _series(cells, embeddings, generator, control, request.dose_series, start)
     else:
+        own = np.array([start.row, end.row])
         path = paths.interpolate(
             embeddings[start.row],
             embeddings[end.row],
@@ -154,11 +155,12 @@ def draw(
     notes = [f"start: {start.cell_id}, {start.how}", f"end: {end.cell_id}, {end.how}"]
     nulls = None
     try:
-        nulls = evidence.null_lengths(embeddings, *targets.null_pairs(cells, control, N_NULL, rng))
+        typical = None if "random" in (request.target, request.control) else embeddings
+        nulls = evidence.null_lengths(embeddings, *targets.null_pairs(cells, control, N_NULL, rng, embeddings=typical))
     except SelectionError as few:
         notes.append(f"no null paths: {few}")
     ground = ground or evidence.Ground(cells, embeddings, rng)
-    found = evidence.assess(path, ground, embeddings[start_rows], embeddings[end_rows], nulls)
+    found = evidence.assess(path, ground, embeddings[start_rows], embeddings[end_rows], nulls, exclude=own)
     return Study(path, found, start, end, start_rows, end_rows, title, (*notes, found.summary))
 
 
@@ -269,10 +271,10 @@ def _ends(
 
 def _series(
     cells: pd.DataFrame, embeddings: Embeddings, generator: Generator, control: str, compound: str, start: Choice
-) -> paths.Path:
+) -> tuple[paths.Path, Rows]:
     doses = targets.dose_series(cells, compound)
     rows = [targets.closest_to_mean(embeddings, dose.rows) for dose in doses]
-    return paths.series(
+    path = paths.series(
         embeddings[start.row],
         embeddings[rows],
         generator.decode,
@@ -281,3 +283,4 @@ def _series(
         start.cell_id,
         str(cells[schema.CELL_ID].iloc[rows[-1]]),
     )
+    return path, np.array([start.row, *rows])

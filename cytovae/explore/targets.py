@@ -1,7 +1,8 @@
 """Which cell stands for a control, a treatment, a subpopulation or a selection.
 
 Every function takes the table of embedded cells (``schema.CELL_COLUMNS``) and the embeddings in the same order, and
-answers in row numbers of that order: row i of the table is row i of the embeddings.
+answers in row numbers of that order: row i of the table is row i of the embeddings. Cells flagged ``Metadata_Blank``
+are never chosen, nor counted, unless one is named by its id.
 """
 
 from __future__ import annotations
@@ -109,6 +110,13 @@ class Dose:
     rows: Rows
 
 
+def shown(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which cells show something: not flagged blank. All of them where the table has no such column."""
+    if schema.BLANK not in cells:
+        return np.ones(len(cells), dtype=bool)
+    return ~cells[schema.BLANK].fillna(False).to_numpy(dtype=bool)
+
+
 def row_of(cells: pd.DataFrame, cell_id: str) -> int:
     """The row of a cell.
 
@@ -146,7 +154,10 @@ def rows_of(cells: pd.DataFrame, treatment: str, at_least: int = 1) -> Rows:
     """
     compound, concentration = schema.parse_treatment(treatment)
     name = schema.treatment_name(compound, concentration)
-    rows = np.flatnonzero((cells[schema.TREATMENT] == name).to_numpy()).astype(np.int64)
+    mine = (cells[schema.TREATMENT] == name).to_numpy()
+    rows = np.flatnonzero(mine & shown(cells)).astype(np.int64)
+    if mine.any() and not len(rows):
+        raise SelectionError(f"all {mine.sum()} cells of {name!r} are blank; choose another treatment")
     if not len(rows):
         doses = sorted(cells.loc[cells[schema.COMPOUND] == compound, schema.CONCENTRATION].dropna().unique())
         if doses:
@@ -171,7 +182,7 @@ def controls(cells: pd.DataFrame, control: str, plate: str | None = None, batch:
     SelectionError
         The screen has no control cells there.
     """
-    here = (cells[schema.COMPOUND] == control).to_numpy()
+    here = (cells[schema.COMPOUND] == control).to_numpy() & shown(cells)
     where = "the screen"
     if plate is not None:
         here, where = here & (cells[schema.PLATE] == plate).to_numpy(), f"plate {plate!r}"
@@ -198,9 +209,10 @@ def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = 5
     tuple of ((n,) int64, str)
         Rows, and where they are from in words.
     """
+    untreated = (cells[schema.COMPOUND] == control).to_numpy() & shown(cells)
     for column, word in ((schema.PLATE, "plate"), (schema.BATCH, "batch")):
         value = cells[column].iloc[row]
-        rows = np.flatnonzero(((cells[schema.COMPOUND] == control) & (cells[column] == value)).to_numpy())
+        rows = np.flatnonzero(untreated & (cells[column] == value).to_numpy())
         rows = rows[rows != row].astype(np.int64)
         if len(rows) >= at_least:
             return rows, f"of {word} {value}"
@@ -373,7 +385,8 @@ def dose_series(cells: pd.DataFrame, compound: str) -> list[Dose]:
     SelectionError
         There is no such compound; near names are suggested.
     """
-    mine = cells[(cells[schema.COMPOUND] == compound).to_numpy()]
+    usable = (cells[schema.COMPOUND] == compound).to_numpy() & shown(cells)
+    mine = cells[usable]
     if mine.empty:
         raise SelectionError(
             f"no cell was treated with {compound!r}{did_you_mean(compound, cells[schema.COMPOUND].dropna().unique())}"
@@ -382,9 +395,7 @@ def dose_series(cells: pd.DataFrame, compound: str) -> list[Dose]:
         Dose(
             schema.treatment_name(compound, c),
             float(c),
-            np.flatnonzero(
-                ((cells[schema.COMPOUND] == compound) & (cells[schema.CONCENTRATION] == c)).to_numpy()
-            ).astype(np.int64),
+            np.flatnonzero(usable & (cells[schema.CONCENTRATION] == c).to_numpy()).astype(np.int64),
         )
         for c in sorted(mine[schema.CONCENTRATION].dropna().unique())
     ]
@@ -417,7 +428,12 @@ def pairs(cells: pd.DataFrame, treatment: str, control: str, n: int, rng: np.ran
 
 
 def null_pairs(
-    cells: pd.DataFrame, control: str, n: int, rng: np.random.Generator, plate: str | None = None
+    cells: pd.DataFrame,
+    control: str,
+    n: int,
+    rng: np.random.Generator,
+    plate: str | None = None,
+    embeddings: Embeddings | None = None,
 ) -> tuple[Rows, Rows]:
     """Pairs of control cells from different wells: what a path between them changes, means nothing.
 
@@ -429,6 +445,9 @@ def null_pairs(
         How many pairs.
     plate : str, optional
         Start from controls of this plate where it has any.
+    embeddings : (n, d) float32, optional
+        With them each end is its well's typical control cell, the one closest to the mean of the well's: what a path
+        between typical cells has to be compared with. Without them, any control cell.
 
     Returns
     -------
@@ -456,7 +475,10 @@ def null_pairs(
             if near.any():
                 ends[i] = rng.choice(np.flatnonzero(near))
                 break
-    return rows[starts], rows[ends]
+    if embeddings is None:
+        return rows[starts], rows[ends]
+    typical = np.array([closest_to_mean(embeddings, rows[well == number]) for number in range(well.max() + 1)])
+    return typical[well[starts]], typical[well[ends]]
 
 
 def _choice(cells: pd.DataFrame, row: int, how: str, n_cells: int) -> Choice:
