@@ -20,8 +20,12 @@ Name = Annotated[str | None, typer.Option("--name", help="What to call the scree
 Source = Annotated[str, typer.Option("--source", help="Where the images come from.")]
 Licence = Annotated[str, typer.Option("--licence", help="Under what licence they are.")]
 PixelSize = Annotated[float | None, typer.Option("--pixel-size-um", help="Edge of a pixel (um), if known.")]
+PatchSize = Annotated[int, typer.Option("--patch-size-px", help="Edge of a patch (px).")]
 Control = Annotated[str, typer.Option("--control", help="Compound name of untreated cells.")]
 BitDepth = Annotated[int, typer.Option("--bit-depth", help="Bits per pixel of the files: 16 or 8.")]
+Illumination = Annotated[
+    str, typer.Option("--illumination", help="'plate' divides by each plate's own illumination, 'none' leaves it.")
+]
 Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
 
 
@@ -37,6 +41,7 @@ def ingest_bbbc021(
     pixel_size_um: PixelSize = None,
     control: Control = "DMSO",
     nucleus_px: Diameter = 34.0,
+    illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -56,10 +61,81 @@ def ingest_bbbc021(
         source=source,
         licence=licence,
     )
-    options = assembly.IngestOptions(bit_depth=bit_depth, nuclei=NucleiOptions(diameter_px=nucleus_px))
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
             layout, raw, screen, record, options, workers=_workers(workers), overwrite=overwrite, progress=progress
+        )
+    _report(outcome, as_json)
+
+
+@console.ingest_app.command("loaddata")
+def ingest_loaddata(
+    table: Annotated[Path, typer.Argument(metavar="CSV", help="A CellProfiler LoadData table.")],
+    screen: ScreenPath,
+    channels: Annotated[str, typer.Option(help="Channel=column for each: DNA=OrigDNA,Tubulin=OrigTubulin.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of relative paths; else the table's.")] = None,
+    centres: Annotated[Path | None, typer.Option(help="CSV of known cell centres, such as Nuclei.csv.")] = None,
+    compound_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Compound.")] = None,
+    concentration_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Concentration (uM).")] = None,
+    moa_column: Annotated[str | None, typer.Option(help="If it is not Metadata_MoA.")] = None,
+    batch_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Batch or WeekN of the plate.")] = None,
+    name: Name = None,
+    source: Source = "",
+    licence: Licence = "",
+    pixel_size_um: PixelSize = None,
+    patch_size_px: PatchSize = 68,
+    control: Control = "DMSO",
+    nucleus_px: Diameter = 34.0,
+    illumination: Illumination = "none",
+    bit_depth: BitDepth = 16,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fields of a CellProfiler LoadData table -> nuclei (or known centres) -> patches."""
+    from cytovae import schema
+    from cytovae.config import ScreenRecord
+    from cytovae.ingest import assembly, layouts
+    from cytovae.ingest.nuclei import NucleiOptions
+
+    pairs = [pair.split("=") for pair in channels.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise typer.BadParameter(f"write channel=column for each, such as DNA=OrigDNA, not {channels!r}")
+    asked = {
+        schema.COMPOUND: compound_column,
+        schema.CONCENTRATION: concentration_column,
+        schema.MOA: moa_column,
+        schema.BATCH: batch_column,
+    }
+    layout = layouts.loaddata(
+        table,
+        {channel.strip(): column.strip() for channel, column in pairs},
+        images=images,
+        centres=centres,
+        columns={name: column for name, column in asked.items() if column},
+        control=control,
+    )
+    record = ScreenRecord(
+        name=name or screen.stem,
+        channels=layout.channels,
+        pixel_size_um=pixel_size_um,
+        patch_size_px=patch_size_px,
+        control=control,
+        source=source,
+        licence=licence,
+    )
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
+    with console.progress("fields") as progress:
+        outcome = assembly.ingest_fields(
+            layout,
+            images or table.parent,
+            screen,
+            record,
+            options,
+            workers=_workers(workers),
+            overwrite=overwrite,
+            progress=progress,
         )
     _report(outcome, as_json)
 
@@ -79,7 +155,7 @@ def ingest_crops(
     source: Source = "",
     licence: Licence = "",
     pixel_size_um: PixelSize = None,
-    patch_size_px: Annotated[int, typer.Option(help="Edge of a crop (px).")] = 68,
+    patch_size_px: PatchSize = 68,
     control: Control = "DMSO",
     bit_depth: BitDepth = 16,
     overwrite: Overwrite = False,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,8 +28,8 @@ import pyarrow.parquet as pq
 from cytovae import schema
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError
-from cytovae.ingest import images, layouts, nuclei, patches
-from cytovae.screen import Screen, provenance, read_provenance, write_json, write_table_blocks
+from cytovae.ingest import illumination, images, layouts, nuclei, patches
+from cytovae.screen import Screen, provenance, read_provenance, whole_file, write_json, write_table_blocks
 
 Progress = Callable[[int, int], None]
 
@@ -44,16 +45,22 @@ class IngestOptions:
     ----------
     bit_depth : int
         Bits per pixel the files are declared to have: 16, or 8.
+    illumination : str
+        ``none``, or ``plate``: patches are divided by the illumination of their plate and channel, estimated from the
+        plate's own fields.
     nuclei : NucleiOptions
         How nuclei are found.
     """
 
     bit_depth: int = 16
+    illumination: str = "none"
     nuclei: nuclei.NucleiOptions = dataclasses.field(default_factory=nuclei.NucleiOptions)
 
     def __post_init__(self) -> None:
         if self.bit_depth not in (8, 16):
             raise ConfigError(f"images have 8 or 16 bits per pixel, not {self.bit_depth}")
+        if self.illumination not in ("none", "plate"):
+            raise ConfigError(f"illumination is corrected 'plate' by plate, or 'none', not {self.illumination!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,29 +133,41 @@ def ingest_fields(
         raise IngestError(f"no field of {raw} is usable: {_reasons(layout.fields)}")
     config = {"record": to_dict(record), "options": to_dict(options)}
     inputs = {**layout.inputs, "images": _fingerprint(layout, raw)}
-    size = max(4, -(-len(usable) // _MAX_PARTS))
-    groups = [usable[i : i + size] for i in range(0, len(usable), size)]
     with _work_folder(path, config, inputs, overwrite) as work:
         if work is None:
             return describe(Screen.open(path), already=True)
-        tasks = [_task(layout, raw, record, options, work, number, rows) for number, rows in enumerate(groups)]
-        _run(tasks, workers, len(usable), progress)
-        results = [json.loads(_result_path(work, number).read_text()) for number in range(len(groups))]
+        lights = {}
+        if options.illumination == "plate":
+            lights = _illuminate(layout, raw, options, work, usable, workers, progress)
+        to_read = _to_read(layout, raw, usable, lights)
+        size = max(4, -(-len(to_read) // _MAX_PARTS))
+        tasks = [
+            _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options)
+            for number, first in enumerate(range(0, len(to_read), size))
+        ]
+        _run(_make_part, [(task, len(task.fields), task.result) for task in tasks], workers, progress)
+        results = [json.loads(_result_path(work, number).read_text()) for number in range(len(tasks))]
         fields = layout.fields.copy()
         fields[schema.N_CELLS], fields[schema.N_BORDER] = 0, 0
+        dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
+        said = (
+            f"its plate has fewer than {illumination.MIN_FIELDS} usable fields, so its illumination was not corrected"
+        )
+        layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
         for result in results:
             for entry in result["fields"]:
-                row = entry["row"]
-                fields.loc[row, [schema.N_CELLS, schema.N_BORDER]] = len(entry["y"]), entry["n_border"]
-                if entry["code"]:
-                    fields.loc[row, [schema.STATUS, schema.CODE, schema.REASON]] = (
-                        layouts.REFUSED,
-                        entry["code"],
-                        entry["reason"],
-                    )
+                if "code" in entry:
+                    refusal = [layouts.REFUSED, entry["code"], entry["reason"]]
+                    fields.loc[entry["row"], [schema.STATUS, schema.CODE, schema.REASON]] = refusal
+                else:
+                    counts = [len(entry["y"]), entry["n_border"]]
+                    fields.loc[entry["row"], [schema.N_CELLS, schema.N_BORDER]] = counts
         if not fields[schema.N_CELLS].sum():
             shutil.rmtree(work)
             raise IngestError(f"no field of {raw} is usable: {_reasons(fields)}")
+        if lights:
+            with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
+                np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
         blocks = (_cells_of(fields, result) for result in results)
         _finish(work, path, record, fields, layout.channels, blocks, provenance("ingest", config=config, inputs=inputs))
     return describe(Screen.open(path))
@@ -326,55 +345,133 @@ def _result_path(work: Path, number: int) -> Path:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Field:
+    """One field to be read: its row in the table, its files, and its cells' centres where they are known."""
+
+    row: int
+    paths: dict[str, Path]
+    frames: dict[str, int]
+    centres: npt.NDArray[np.float64] | None = None  # (n, 2) y, x (px)
+    objects: npt.NDArray[np.int64] | None = None  # (n,) object numbers
+    light: Path | None = None
+
+    def read(self, bit_depth: int) -> images.Image:
+        return images.read_field(self.paths, bit_depth=bit_depth, frames=self.frames)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Task:
     """One part to make of fields: everything a worker process needs."""
 
     work: Path
     number: int
-    fields: tuple[dict[str, Any], ...]
+    fields: tuple[_Field, ...]
     patch_size_px: int
     options: IngestOptions
 
+    @property
+    def result(self) -> Path:
+        return _result_path(self.work, self.number)
 
-def _task(
+
+def _to_read(layout: layouts.Layout, raw: Path, rows: pd.Index, lights: Mapping[str, Path]) -> list[_Field]:
+    """What `layout` says of some fields, ready to be read."""
+    table = layout.fields.loc[rows]
+    files = table[[layouts.path_column(c) for c in layout.channels]].to_numpy(str)
+    frames = [layouts.frame_column(c) for c in layout.channels]
+    pages = table[frames].to_numpy(int) if set(frames) <= set(table.columns) else np.zeros(files.shape, int)
+    known = None if layout.centres is None else layout.centres.groupby(schema.FIELD)
+    fields = []
+    for i, (row, name, plate) in enumerate(zip(rows, table[schema.FIELD], table[schema.PLATE], strict=True)):
+        centres = objects = None
+        if known is not None:
+            here = known.get_group(name) if name in known.groups else known.obj.iloc[:0]
+            centres, objects = here[["y", "x"]].to_numpy(np.float64), here[schema.OBJECT].to_numpy(np.int64)
+        fields.append(
+            _Field(
+                int(row),
+                {c: raw / file for c, file in zip(layout.channels, files[i], strict=True)},
+                {c: int(page) for c, page in zip(layout.channels, pages[i], strict=True)},
+                centres,
+                objects,
+                lights.get(plate),
+            )
+        )
+    return fields
+
+
+def _illuminate(
     layout: layouts.Layout,
     raw: Path,
-    record: ScreenRecord,
     options: IngestOptions,
     work: Path,
-    number: int,
-    rows: pd.Index,
-) -> _Task:
-    columns = [layouts.path_column(c) for c in layout.channels]
-    fields = tuple(
-        {"row": int(row), "paths": {c: raw / name for c, name in zip(layout.channels, names, strict=True)}}
-        for row, names in zip(rows, layout.fields.loc[rows, columns].itertuples(index=False), strict=True)
-    )
-    return _Task(work, number, fields, record.patch_size_px, options)
+    usable: pd.Index,
+    workers: int,
+    progress: Progress | None,
+) -> dict[str, Path]:
+    """Estimate the illumination of every plate from some of its fields; plate -> file."""
+    lights = {}
+    jobs: list[tuple[Any, int, Path]] = []
+    for number, (plate, rows) in enumerate(layout.fields.loc[usable].groupby(schema.PLATE).groups.items()):
+        lights[str(plate)] = work / "light" / f"{number:04d}.npy"
+        some = rows[:: max(1, len(rows) // illumination.MAX_FIELDS)][: illumination.MAX_FIELDS]
+        fields = tuple(_to_read(layout, raw, some, {}))
+        jobs.append(((fields, options.bit_depth, lights[str(plate)]), len(fields), lights[str(plate)]))
+    _run(_estimate_light, jobs, workers, progress)
+    return lights
 
 
-def _run(tasks: Sequence[_Task], workers: int, total: int, progress: Progress | None) -> None:
-    """Make all parts that are not there yet, in this process or in several."""
-    waiting = [task for task in tasks if not _result_path(task.work, task.number).exists()]
-    done = total - sum(len(task.fields) for task in waiting)
+def _estimate_light(job: tuple[tuple[_Field, ...], int, Path]) -> None:
+    """The illumination of one plate, written to its file; fields that cannot be read are passed over."""
+    fields, bit_depth, path = job
+
+    def readable() -> Iterator[images.Image]:
+        for field in fields:
+            with contextlib.suppress(ImageError):
+                yield field.read(bit_depth)
+
+    first = next(readable(), None)
+    shape = (8, 8, len(fields[0].paths)) if first is None else (first.shape[0], first.shape[1], first.shape[2])
+    light = illumination.estimate(readable(), shape)
+    with whole_file(path) as beside, beside.open("wb") as handle:
+        np.save(handle, light)
+
+
+def _run(
+    work_on: Callable[[Any], None],
+    jobs: Sequence[tuple[Any, int, Path]],
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Do jobs, each (argument, size, the file that tells it is done), in this process or in several."""
+    waiting = [job for job in jobs if not job[2].exists()]
+    total = sum(size for _, size, _ in jobs)
+    done = total - sum(size for _, size, _ in waiting)
     report = progress or (lambda _done, _total: None)
     report(done, total)
     if workers <= 1 or len(waiting) <= 1:
-        for task in waiting:
-            _make_part(task)
-            done += len(task.fields)
+        for argument, size, _ in waiting:
+            work_on(argument)
+            done += size
             report(done, total)
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker) as pool:
-        running = {pool.submit(_make_part, task): task for task in waiting}
-        for future in as_completed(running):
-            future.result()
-            done += len(running[future].fields)
-            report(done, total)
+    try:
+        with ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker) as pool:
+            running = {pool.submit(work_on, argument): size for argument, size, _ in waiting}
+            for future in as_completed(running):
+                future.result()
+                done += running[future]
+                report(done, total)
+    except BrokenProcessPool:
+        raise IngestError(
+            "a worker process was ended from outside, perhaps for want of memory; "
+            "run the same command again to go on, with fewer --workers if it happens again"
+        ) from None
 
 
 def _start_worker() -> None:
@@ -398,43 +495,56 @@ def _start_worker() -> None:
 def _make_part(task: _Task) -> None:
     """Read the fields of one part, cut its patches, write both; what became of each field goes into the JSON file."""
     entries = []
+    lights: dict[Path, npt.NDArray[np.float32]] = {}
     with patches.PartWriter(task.work / "screen" / "patches", task.number) as part:
         for field in task.fields:
-            entry = {"row": field["row"], "code": "", "reason": "", "y": [], "x": [], "object": [], "blank": []}
-            entry["n_border"] = 0
+            if field.light is not None and field.light not in lights:
+                lights = {field.light: np.load(field.light)}
+            light = None if field.light is None else lights[field.light]
             try:
-                pixels = images.read_field(field["paths"], bit_depth=task.options.bit_depth)
-                _cells_in(pixels, field, task, part, entry)
+                entries.append(_cells_in(field, task, light, part))
             except ImageError as broken:
-                entry["code"], entry["reason"] = broken.code, str(broken)
-            entries.append(entry)
-    write_json(_result_path(task.work, task.number), {"fields": entries})
+                entries.append({"row": field.row, "code": broken.code, "reason": str(broken)})
+    write_json(task.result, {"fields": entries})
 
 
 def _cells_in(
-    pixels: images.Image, field: Mapping[str, Any], task: _Task, part: patches.PartWriter, entry: dict[str, Any]
-) -> None:
-    """Find the cells of one field, append their patches and note them."""
-    for channel, (name, path) in enumerate(field["paths"].items()):
+    field: _Field, task: _Task, light: npt.NDArray[np.float32] | None, part: patches.PartWriter
+) -> dict[str, Any]:
+    """Find the cells of one field and append their patches; what is to be remembered of them."""
+    pixels = field.read(task.options.bit_depth)
+    for channel, (name, path) in enumerate(field.paths.items()):
         if pixels[..., channel].min() == pixels[..., channel].max():
             raise ImageError("constant-channel", f"{path} ({name}) holds nothing but the value {pixels[0, 0, channel]}")
-    centres = nuclei.find_nuclei(pixels[..., 0], task.options.nuclei)
+    if light is not None and light.shape[:2] == (pixels.shape[0] // 8, pixels.shape[1] // 8):
+        pixels = illumination.correct(pixels, light)
+    dna = next(iter(field.paths.values()))
+    if field.centres is None:
+        centres = nuclei.find_nuclei(pixels[..., 0], task.options.nuclei).astype(np.float64)
+        objects = np.arange(1, len(centres) + 1)
+        nothing = f"no nucleus was found in {dna}"
+    else:
+        centres, objects = field.centres, np.asarray(field.objects)
+        nothing = f"the table of centres names no cell in {dna}"
     cut, inside = patches.cut(pixels, centres, task.patch_size_px)
-    entry["n_border"] = int((~inside).sum())
     if not len(cut):
-        dna = next(iter(field["paths"].values()))
-        seen = f"all {len(centres)} nuclei lie too near its border" if len(centres) else "no nucleus was found"
-        raise ImageError("empty-field", f"{seen} in {dna}")
+        raise ImageError(
+            "empty-field", f"all {len(centres)} nuclei lie too near the border of {dna}" if len(centres) else nothing
+        )
     part.append(cut)
-    kept = centres[inside]
-    entry["y"], entry["x"] = ([round(float(v), 2) for v in kept[:, axis]] for axis in (0, 1))
-    entry["object"] = (np.flatnonzero(inside) + 1).tolist()
-    entry["blank"] = images.is_blank(cut).tolist()
+    return {
+        "row": field.row,
+        "y": centres[inside, 0].round(2).tolist(),
+        "x": centres[inside, 1].round(2).tolist(),
+        "object": objects[inside].tolist(),
+        "blank": images.is_blank(cut).tolist(),
+        "n_border": int((~inside).sum()),
+    }
 
 
 def _cells_of(fields: pd.DataFrame, result: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of ``cells.parquet`` of one part."""
-    entries = [e for e in result["fields"] if e["y"]]
+    entries = [e for e in result["fields"] if "y" in e]
     repeats = np.repeat([e["row"] for e in entries], [len(e["y"]) for e in entries]).astype(np.int64)
     cells = fields.loc[repeats].reset_index(drop=True)
     cells[schema.OBJECT] = np.array([o for e in entries for o in e["object"]], dtype=np.int64)
@@ -492,7 +602,7 @@ def describe(screen: Screen, already: bool = False) -> Outcome:
     """What an ingested screen holds and what was refused."""
     fields = screen.fields()
     blank = pq.read_table(screen.cells_path, columns=[schema.BLANK])[schema.BLANK].to_numpy()
-    codes = fields.loc[fields[schema.CODE] != "", schema.CODE].value_counts()
+    codes = fields.loc[fields[schema.CODE] != "", schema.CODE].str.split("; ").explode().value_counts()
     return Outcome(
         screen,
         already,

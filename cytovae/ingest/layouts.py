@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import urllib.parse
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,7 +135,8 @@ def bbbc021(
         folder, file = names[channel]
         fields[path_column(channel)] = table[folder].astype(str) + "/" + table[file].astype(str)
     sites = table[names["DNA"][1]].astype(str).str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
-    fields[schema.SITE] = pd.to_numeric(sites).fillna(0).astype(np.int64)
+    unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
+    fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
     fields = _complete(fields)
     _join_moa(fields, _moa_table(moa_table), str(moa_table.name))
     fields = _check_files(fields, order, raw)
@@ -175,8 +177,9 @@ def _complete(fields: pd.DataFrame) -> pd.DataFrame:
 
 def _metadata(table: pd.DataFrame) -> pd.DataFrame:
     """Fields or cells with the types of the vocabulary, what follows from their plate, and status ok."""
+    incomplete = table[[schema.PLATE, schema.WELL, schema.COMPOUND]].isna().any(axis=1)
     for column in (schema.PLATE, schema.WELL, schema.COMPOUND):
-        table[column] = table[column].astype(str)
+        table[column] = table[column].fillna("").astype(str)
     if schema.REPLICATE not in table:
         table[schema.REPLICATE] = 0
     table[schema.REPLICATE] = pd.to_numeric(table[schema.REPLICATE], errors="coerce").fillna(0).astype(np.int64)
@@ -193,21 +196,26 @@ def _metadata(table: pd.DataFrame) -> pd.DataFrame:
         schema.treatment_name(c, x) for c, x in table[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
     ]
     table[schema.STATUS], table[schema.CODE], table[schema.REASON] = OK, "", ""
+    note(table, incomplete, REFUSED, "incomplete-row", "the table gives no plate, no well or no compound")
     bad = ~np.isfinite(table[schema.CONCENTRATION])
     note(table, bad, REFUSED, "bad-concentration", "the table gives no number as its concentration")
     return table
 
 
 def note(fields: pd.DataFrame, rows: pd.Series, status: str, code: str, reason: str | pd.Series) -> None:
-    """Write what is to be said of some fields into their status, code and reason, after what is already said."""
+    """Write what is to be said of some fields into their status, code and reason, after what is already said.
+
+    Several codes and reasons stand one after the other, with "; " between them. Of a field that is already refused
+    nothing more is said.
+    """
     rows = rows & (fields[schema.STATUS] == OK)
     if not rows.any():
         return
     more = pd.Series(reason, index=fields.index)[rows]
-    said = fields.loc[rows, schema.REASON]
-    fields.loc[rows, schema.REASON] = said.where(said == "", said + "; ") + more
     fields.loc[rows, schema.STATUS] = status
-    fields.loc[rows, schema.CODE] = code
+    for column, text in ((schema.CODE, pd.Series(code, index=fields.index)[rows]), (schema.REASON, more)):
+        said = fields.loc[rows, column]
+        fields.loc[rows, column] = said.where(said == "", said + "; ") + text
 
 
 def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
@@ -233,19 +241,24 @@ def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
             fields.loc[here, schema.TREATMENT] = schema.treatment_name(compound, known[nearest])
 
 
+def _note_missing(fields: pd.DataFrame, channels: Sequence[str], there: pd.DataFrame) -> None:
+    """Say of fields that none, or not all, of their files are there (`there`: a bool column per channel)."""
+    said = "the table names this field, but none of its files exist"
+    note(fields, ~there.any(axis=1), ABSENT, "row-without-image", said)
+    missing = pd.Series("", index=fields.index)
+    for channel in channels:
+        lost = ~there[channel]
+        missing[lost] += "the " + channel + " file " + fields.loc[lost, path_column(channel)] + " does not exist; "
+    note(fields, ~there.all(axis=1), REFUSED, "missing-file", missing.str.removesuffix("; "))
+
+
 def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd.DataFrame:
     """Fields whose files are not all there, and files that no row names."""
     there = {
         p.relative_to(raw).as_posix() for p in raw.rglob("*") if p.suffix.lower() in (".tif", ".tiff") and p.is_file()
     }
     found = pd.DataFrame({c: fields[path_column(c)].isin(there) for c in channels})
-    said = "the table names this field, but none of its files exist"
-    note(fields, ~found.any(axis=1), ABSENT, "row-without-image", said)
-    missing = pd.Series("", index=fields.index)
-    for channel in channels:
-        lost = ~found[channel]
-        missing[lost] += "the " + channel + " file " + fields.loc[lost, path_column(channel)] + " does not exist; "
-    note(fields, ~found.all(axis=1), REFUSED, "missing-file", missing.str.removesuffix("; "))
+    _note_missing(fields, channels, found)
     named = {p for c in channels for p in fields[path_column(c)]}
     orphans = sorted(there - named)
     if not orphans:
@@ -343,10 +356,10 @@ def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str 
         elif name in _CROP_REQUIRED:
             have = ", ".join(map(str, given.columns[:12]))
             raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {have}")
-    incomplete = cells[list(_CROP_REQUIRED[:-1])].isna().any(axis=1)
+    nameless = cells[schema.CELL_ID].isna()
     cells = _complete_crops(cells)
-    note(cells, incomplete, REFUSED, "incomplete-row", "cell_id, plate, well or compound is not given")
-    twice = cells.duplicated(schema.CELL_ID) & ~incomplete
+    note(cells, nameless, REFUSED, "incomplete-row", "the table gives no cell_id")
+    twice = cells.duplicated(schema.CELL_ID) & ~nameless
     note(cells, twice, REFUSED, "duplicate-cell-id", "an earlier row has the same cell_id " + cells[schema.CELL_ID])
     unknown = cells[schema.MOA] == schema.UNKNOWN_MOA
     note(cells, unknown, OK, "unknown-moa", "the table gives no mechanism for " + cells[schema.TREATMENT])
@@ -464,3 +477,140 @@ def open_array(path: Path) -> CropArray:
 def _check_axes(path: Path, shape: tuple[int, ...]) -> None:
     if len(shape) != 4:
         raise IngestError(f"{path} holds an array of shape {shape}, not (n, H, W, C)")
+
+
+_CENTRE_COLUMNS = {
+    "y": ("Metadata_CenterY_px", "Nuclei_Location_Center_Y", "Location_Center_Y", "Nuclei_AreaShape_Center_Y"),
+    "x": ("Metadata_CenterX_px", "Nuclei_Location_Center_X", "Location_Center_X", "Nuclei_AreaShape_Center_X"),
+}
+
+
+def loaddata(
+    table: Path,
+    channels: Mapping[str, str],
+    *,
+    images: Path | None = None,
+    centres: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    control: str = "DMSO",
+) -> Layout:
+    """A CellProfiler LoadData table: ``FileName_X``, ``PathName_X`` or ``URL_X``, optional ``Frame_X``, ``Metadata_*``.
+
+    Parameters
+    ----------
+    table : Path
+        The CSV. It needs Metadata_Plate and Metadata_Well; without Metadata_Site the fields of a well are numbered.
+        Without a compound every well is its own treatment: its compound is ``<plate>/<well>``.
+    channels : mapping of str to str
+        Channel -> the X of its columns, such as ``{"DNA": "OrigDNA"}``.
+    images : Path, optional
+        Folder to which relative paths belong; without it the table's own.
+    centres : Path, optional
+        CSV of known cell centres (px), such as CellProfiler's Nuclei.csv: Metadata_Plate, Metadata_Well, Metadata_Site
+        (or ImageNumber: the row of the table, from 1), and Location_Center_X and Y.
+    columns : mapping of str to str, optional
+        Vocabulary column -> column of the table, where it is called otherwise, such as
+        ``{"Metadata_Compound": "Metadata_pert_iname"}``.
+    control : str
+        Compound name of untreated cells; its missing concentration is 0.
+
+    Raises
+    ------
+    TableError
+        A column is missing.
+    """
+    given = _read_csv(table)
+    named = dict(columns or {})
+    schema.require_columns(given, list(named.values()), str(table))
+    fields = pd.DataFrame(index=given.index)
+    for name in _FIELD_METADATA:
+        column = named.get(name, name)
+        if column in given:
+            fields[name] = given[column]
+    schema.require_columns(fields, [schema.PLATE, schema.WELL], str(table))
+    if schema.SITE not in fields:
+        fields[schema.SITE] = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
+    fields[schema.SITE] = pd.to_numeric(fields[schema.SITE], errors="coerce").fillna(0).astype(np.int64)
+    if schema.COMPOUND not in fields:
+        fields[schema.COMPOUND] = fields[schema.PLATE].astype(str) + "/" + fields[schema.WELL].astype(str)
+        fields[schema.CONCENTRATION] = 0.0
+    if schema.CONCENTRATION not in fields:
+        raise TableError(
+            f"{table} gives compounds but no {schema.CONCENTRATION} (uM); name its column with --concentration-column"
+        )
+    untreated = (fields[schema.COMPOUND] == control) & fields[schema.CONCENTRATION].isna()
+    fields.loc[untreated, schema.CONCENTRATION] = 0.0
+    order = stored_order(list(channels))
+    base = (images or table.parent).resolve()
+    for channel in order:
+        fields[path_column(channel)] = _loaddata_paths(given, channels[channel], base, table)
+        frame = f"Frame_{channels[channel]}"
+        fields[frame_column(channel)] = given[frame].astype(np.int64) if frame in given else 0
+    fields["row"] = np.arange(1, len(fields) + 1)
+    fields = _complete(fields)
+    note(
+        fields,
+        fields[schema.MOA] == schema.UNKNOWN_MOA,
+        OK,
+        "unknown-moa",
+        f"{table.name} gives no mechanism for " + fields[schema.TREATMENT],
+    )
+    there = pd.DataFrame({c: [(base / p).is_file() for p in fields[path_column(c)]] for c in order})
+    _note_missing(fields, order, there)
+    inputs = {table.name: digest_file(table)}
+    known = None
+    if centres is not None:
+        known = _centre_table(centres, fields)
+        inputs[centres.name] = digest_file(centres)
+    return Layout(fields.drop(columns="row"), order, inputs, known)
+
+
+_FIELD_METADATA = (
+    schema.PLATE,
+    schema.WELL,
+    schema.SITE,
+    schema.REPLICATE,
+    schema.BATCH,
+    schema.COMPOUND,
+    schema.CONCENTRATION,
+    schema.MOA,
+)
+
+
+def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) -> list[str]:
+    """One channel's files, relative to `base` where they lie in it."""
+    url, name, folder = f"URL_{channel}", f"FileName_{channel}", f"PathName_{channel}"
+    if url in given:
+        parts = [urllib.parse.urlparse(str(u)) for u in given[url]]
+        far = [p for p in parts if p.scheme not in ("", "file")]
+        if far:
+            raise TableError(f"{table} names images by {far[0].scheme}://; fetch them first, only local files are read")
+        paths = [Path(urllib.parse.unquote(p.path)) for p in parts]
+    else:
+        schema.require_columns(given, [name], str(table))
+        folders = given[folder].astype(str) if folder in given else ["."] * len(given)
+        paths = [Path(f) / str(n) for f, n in zip(folders, given[name], strict=True)]
+    return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in paths]
+
+
+def _centre_table(path: Path, fields: pd.DataFrame) -> pd.DataFrame:
+    """Known centres: field, object number, y and x (px)."""
+    given = _read_csv(path)
+    centres = pd.DataFrame(index=given.index)
+    for axis, accepted in _CENTRE_COLUMNS.items():
+        there = [c for c in accepted if c in given]
+        if not there:
+            raise TableError(f"{path} lacks a column {' or '.join(accepted)}")
+        centres[axis] = pd.to_numeric(given[there[0]], errors="coerce")
+    where = [schema.PLATE, schema.WELL, schema.SITE]
+    if set(where) <= set(given.columns):
+        centres[schema.FIELD] = [field_name(p, w, s) for p, w, s in given[where].itertuples(index=False)]
+    elif "ImageNumber" in given:
+        centres[schema.FIELD] = given["ImageNumber"].map(fields.set_index("row")[schema.FIELD])
+    else:
+        raise TableError(f"{path} must say the field of a centre: {', '.join(where)}, or ImageNumber")
+    numbers = [c for c in (schema.OBJECT, "ObjectNumber") if c in given]
+    centres[schema.OBJECT] = (
+        given[numbers[0]].astype(np.int64) if numbers else centres.groupby(schema.FIELD).cumcount() + 1
+    )
+    return centres.dropna()

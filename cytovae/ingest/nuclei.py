@@ -292,7 +292,7 @@ def _objects(labels: npt.NDArray[np.int32], count: int, image: npt.NDArray[np.fl
     for name, values in (("bottom", ys), ("right", xs)):
         objects[name] = -np.inf
         np.maximum.at(objects[name], which, values)
-    return objects[objects.area > 0]
+    return objects[objects.area > 0].view(np.recarray)
 
 
 _MEASURES = ("y", "x", "area", "level", "top", "bottom", "left", "right")
@@ -309,7 +309,7 @@ def _joined_fragments(objects: np.recarray, usual: float, options: NucleiOptions
     small = np.flatnonzero(objects.area < options.fragment_area * usual)
     if small.size < 2:
         return objects
-    pieces = objects[small]
+    pieces = objects[small].view(np.recarray)
     places = np.stack([pieces.y, pieces.x], axis=1)
     brightness = np.log(np.maximum(pieces.level, 1e-6))
     reach = options.fragment_distance * options.diameter_px / _SCALE

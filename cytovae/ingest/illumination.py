@@ -1,0 +1,81 @@
+"""The uneven illumination of a plate, channel by channel, estimated from the plate's own fields.
+
+The mean of many fields shows where the light is brighter, once the cells in them have averaged out; what is left of the
+cells is smoothed away (Singh et al. 2014, J. Microsc. 256, 231-236: the "regular" method). Patches are divided by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from cytovae.ingest.images import Image
+
+_SHRINK = 8
+MIN_FIELDS = 8
+MAX_FIELDS = 96
+
+
+def estimate(fields: Iterable[Image], shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """The illumination of a plate, from some of its fields.
+
+    The dark level of each field (its 1st percentile) is taken off first: it carries no light of the lamp.
+
+    Parameters
+    ----------
+    fields : iterable of (H, W, C) uint16
+        Read one at a time; those of another shape are passed over.
+    shape : tuple of int
+        (H, W, C).
+
+    Returns
+    -------
+    (H // 8, W // 8, C) float32
+        Mean 1 in every channel, at least 0.1; all 1 where fewer than `MIN_FIELDS` fields could be used, for their cells
+        would be taken for light.
+    """
+    import cv2
+
+    height, width, channels = shape[0] // _SHRINK, shape[1] // _SHRINK, shape[2]
+    total = np.zeros((height, width, channels), dtype=np.float64)
+    count = 0
+    for field in fields:
+        if field.shape != shape:
+            continue
+        small = cv2.resize(field.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        small = small.reshape(height, width, channels)
+        small -= np.percentile(small, 1, axis=(0, 1))
+        # A few very bright objects must not count as light.
+        total += np.minimum(small, np.percentile(small, 98, axis=(0, 1)))
+        count += 1
+    if count < MIN_FIELDS:
+        return np.ones((height, width, channels), dtype=np.float32)
+    sigma = max(height, width) / 8
+    smooth = cv2.GaussianBlur(total.astype(np.float32) / count, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    smooth = smooth.reshape(height, width, channels)
+    light = smooth / np.maximum(smooth.mean(axis=(0, 1)), 1e-6)
+    return np.asarray(np.maximum(light, 0.1), dtype=np.float32)
+
+
+def correct(field: Image, light: npt.NDArray[np.float32]) -> Image:
+    """A field divided by its plate's illumination; its dark level (1st percentile) stays as it is.
+
+    Parameters
+    ----------
+    field : (H, W, C) uint16
+    light : (h, w, C) float32
+        From `estimate`.
+
+    Returns
+    -------
+    (H, W, C) uint16
+    """
+    import cv2
+
+    height, width, channels = field.shape
+    full = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, channels)
+    dark = np.percentile(field[::4, ::4], 1, axis=(0, 1)).astype(np.float32)
+    even = np.rint((field - dark) / full + dark)
+    return np.asarray(np.clip(even, 0, np.iinfo(np.uint16).max), dtype=np.uint16)
