@@ -2,23 +2,20 @@
 
 What would tell the two classes apart without looking, and what is done about it:
 
-===================================  ================================================================================
-a real patch                         so
-===================================  ================================================================================
-lies on the camera's grid (12 bits   a reconstruction is put back on the scale and grid of the cell it was made from;
-in steps of 16)                      then both get a uniform dither of one step, which leaves no gaps between levels
-has a noise floor, never exact 0;    each channel is stretched by rank: the same number of its pixels is 0 and the same
-its brightest pixel is exactly 1     number is 255 on every card, everything between lies in 1..254
-after normalisation                  (an affine change of a channel, such as division by its maximum, changes nothing)
-has sparse highlights, so some of    a level that no pixel of a channel has is taken by the pixel next in rank, moved by
-the 256 levels do not occur          at most 8 levels of 255: next to all levels occur on every card
-is uint16, another size              every card is uint8 of one shape
-comes from an uneven screen          every treatment gives as many real as synthetic cards; no cell is dealt twice
-===================================  ================================================================================
+- *Brightness, contrast, black and white point, range.* A reconstruction is smooth, so its maximum is not 1, its
+  background is flat or negative, and any stretch of its own range makes it brighter than a real cell. So a synthetic
+  card takes its grey values from the cell it was made from, rank by rank: the generator says which pixel is brighter
+  than which, the camera says how bright. Every statistic of the grey values of a channel (minimum, maximum, mean,
+  spread, number of levels) then has the same distribution for both classes, whatever the generator.
+- *The camera's grid* (12 bits in steps of 16) and its noise floor come along with the grey values.
+- *Gaps between levels*, wide in dim cells: every pixel of either class gets a uniform dither of one step.
+- *Exact zeros and saturation.* Each channel is stretched linearly by rank: the same number of its pixels is 0 and the
+  same number 255 on every card, all others lie in 1..254. (Dividing by the maximum first would change nothing.)
+- *Type and size*: every card is uint8 of one shape.
+- *Uneven screens*: every treatment gives as many real as synthetic cards; no cell is dealt twice.
 
-So a generator that reproduces its input exactly deals the very bytes of the real cell. What is left, such as
-smoothness and thus compressibility, mean brightness and the shape of the histogram, is the picture itself: it is
-what the rater is asked about.
+So a generator that reproduces its input exactly deals the very bytes of the real cell. What is left is where the
+light lies: structure, and with it smoothness and compressibility. That is the picture, and what the rater judges.
 """
 
 from __future__ import annotations
@@ -36,9 +33,6 @@ from cytovae.errors import QuizError
 
 SYNTHETIC = "synthetic"
 """Column of a deck's cards: True where the card shows a reconstruction."""
-
-REACH = 8
-"""How many grey levels of 255 a pixel may be moved so that all levels occur."""
 
 CARD_COLUMNS = (schema.CELL_ID, schema.TREATMENT, schema.MOA, SYNTHETIC)
 
@@ -145,22 +139,51 @@ def deal(
     schema.require_columns(cells, CARD_COLUMNS[:3], "the table of cells")
     rows, real, all_held_out = _choose(cells, held_out, avoid, options, rng)
     patches = np.asarray(read(rows))
+    noise = rng.random(patches.shape)
     levels = patches.astype(np.int64)
     synthetic = np.flatnonzero(~real)
-    levels[synthetic] = _reconstruct(generator, patches[synthetic])
+    images = _reconstruct(generator, patches[synthetic])
+    levels[synthetic] = with_grey_values_of(patches[synthetic], images, noise[synthetic])
     cards = cells.iloc[rows][list(CARD_COLUMNS[:3])].reset_index(drop=True)
     cards[SYNTHETIC] = ~real
-    return Deck(cards, as_pictures(levels, camera_step(patches), rng, options.clip_percent), all_held_out, options)
+    pictures = as_pictures(levels, camera_step(patches), noise, options.clip_percent)
+    return Deck(cards, pictures, all_held_out, options)
+
+
+def with_grey_values_of(
+    patches: npt.NDArray[np.uint16], images: npt.NDArray[np.float64], noise: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Images redrawn with the grey values of patches: in each channel the brightest pixel takes the highest, and so on.
+
+    Parameters
+    ----------
+    patches : (n, H, W, C) uint16
+        Where the grey values come from.
+    images : (n, H, W, C) float
+        Where the order of the pixels comes from.
+    noise : (n, H, W, C) float
+        Orders pixels that are equal in `images`.
+
+    Returns
+    -------
+    (n, H, W, C) int64
+    """
+    grey = np.sort(_by_channel(patches), axis=2).astype(np.int64)
+    levels = np.empty_like(grey)
+    np.put_along_axis(levels, np.lexsort((_by_channel(noise), _by_channel(images)), axis=2), grey, axis=2)
+    return _by_pixel(levels, patches.shape)
 
 
 def as_pictures(
-    levels: npt.NDArray[np.int64], step: npt.NDArray[np.int64], rng: np.random.Generator, clip_percent: float = 0.5
+    levels: npt.NDArray[np.int64],
+    step: npt.NDArray[np.int64],
+    noise: npt.NDArray[np.float64],
+    clip_percent: float = 0.5,
 ) -> npt.NDArray[np.uint8]:
     """Camera levels as 8-bit pictures that all have the same number of black and of full pixels.
 
-    A uniform dither of one step is added; in each channel the darkest `clip_percent` of the pixels become 0, as many
-    of the brightest 255, and the rest spread linearly over 1..254; a level that would not occur is taken by a pixel
-    within `REACH`. A channel with one level alone stays black.
+    A dither of one step is added; in each channel the darkest `clip_percent` of the pixels become 0, as many of the
+    brightest 255, and the rest spread linearly over 1..254. A channel with one level alone stays black.
 
     Parameters
     ----------
@@ -168,41 +191,35 @@ def as_pictures(
         Intensities on the camera's grid, real and synthetic alike.
     step : (n,) int64
         Distance of the grid's levels, from `camera_step`.
-    rng : numpy.random.Generator
+    noise : (n, H, W, C) float
+        Uniform, range [0, 1).
     clip_percent : float
 
     Returns
     -------
     (n, H, W, C) uint8
     """
-    n, height, width, channels = levels.shape
-    clipped = max(1, round(height * width * clip_percent / 100))
-    dithered = levels + step[:, None, None, None] * (rng.random(levels.shape) - 0.5)
-    out = np.zeros(levels.shape, dtype=np.uint8)
-    for card, channel in np.ndindex(n, channels):
-        if np.ptp(levels[card, :, :, channel]):
-            grey = _spread(dithered[card, :, :, channel].ravel(), clipped)
-            out[card, :, :, channel] = grey.reshape(height, width)
-    return out
+    dithered = _by_channel(levels + step[:, None, None, None] * (noise - 0.5))  # (n, C, H*W)
+    clipped = max(1, round(dithered.shape[2] * clip_percent / 100))
+    order = np.argsort(dithered, axis=2)
+    ends = np.take_along_axis(dithered, order[:, :, [clipped - 1, -clipped]], axis=2)
+    low, high = ends[:, :, :1], ends[:, :, 1:]
+    grey = np.clip(1 + np.floor(254 * (dithered - low) / (high - low)), 1, 254).astype(np.uint8)
+    np.put_along_axis(grey, order[:, :, :clipped], 0, axis=2)
+    np.put_along_axis(grey, order[:, :, -clipped:], 255, axis=2)
+    grey[np.ptp(levels, axis=(1, 2)) == 0] = 0
+    return _by_pixel(grey, levels.shape)
 
 
-def _spread(values: npt.NDArray[np.float64], clipped: int) -> npt.NDArray[np.uint8]:
-    """Distinct values (p,) as grey levels (p,): `clipped` are 0, as many 255, next to all of 1..254 occur between."""
-    order = np.argsort(values)
-    inner = values[order[clipped:-clipped]]
-    low, high = values[order[clipped - 1]], values[order[-clipped]]
-    grey = np.clip(1 + np.floor(254 * (inner - low) / (high - low)), 1, 254).astype(np.int64)
-    used = np.arange(1, 255)
-    if len(grey) >= len(used):  # a level that no pixel has is taken by the pixel next in rank, if it is near
-        rank = np.arange(len(used))
-        first = np.maximum.accumulate(np.searchsorted(grey, used) - rank) + rank
-        first = np.minimum(first, len(grey) - len(used) + rank)
-        near = np.abs(grey[first] - used) <= REACH
-        grey[first[near]] = used[near]
-    out = np.zeros(len(values), dtype=np.uint8)
-    out[order[clipped:-clipped]] = grey
-    out[order[-clipped:]] = 255
-    return out
+def _by_channel(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Images (n, H, W, C) as (n, C, H*W)."""
+    return np.ascontiguousarray(np.moveaxis(images, 3, 1)).reshape(len(images), images.shape[3], -1)
+
+
+def _by_pixel(channels: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The way back: (n, C, H*W) as (n, H, W, C)."""
+    n, height, width, c = shape
+    return np.ascontiguousarray(np.moveaxis(channels.reshape(n, c, height, width), 1, 3))
 
 
 def camera_step(patches: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
@@ -222,8 +239,8 @@ def camera_step(patches: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
     return np.maximum(step, 1)
 
 
-def _reconstruct(generator: Generator, patches: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
-    """The generator's image of each patch, on the patch's own scale and grid: (n, H, W, C) int64."""
+def _reconstruct(generator: Generator, patches: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
+    """The generator's image of each patch, (n, H, W, C)."""
     images = np.asarray(generator.decode(generator.encode(patches)), dtype=np.float64)
     if images.shape != patches.shape:
         raise QuizError(
@@ -232,12 +249,7 @@ def _reconstruct(generator: Generator, patches: npt.NDArray[np.uint16]) -> npt.N
         )
     if not np.isfinite(images).all():
         raise QuizError(f"model {generator.name!r} gives values that are no numbers; train it anew")
-    flat = patches.reshape(len(patches), -1)
-    offset = flat.min(axis=1)[:, None, None, None].astype(np.int64)
-    step = camera_step(patches)[:, None, None, None]
-    scale = patches.max(axis=(1, 2), keepdims=True)  # (n, 1, 1, C): what the patch was divided by
-    levels: npt.NDArray[np.int64] = offset + step * np.rint((images * scale - offset) / step).astype(np.int64)
-    return levels
+    return images
 
 
 def _choose(

@@ -16,8 +16,8 @@ EDGE_PX = 68
 class Screen:
     """Cells and patches: 12-bit steps of 16, a camera offset and noise floor, sparse highlights, uneven treatments."""
 
-    def __init__(self, seed: int = 0, counts: tuple[int, ...] = (60, 24, 24, 12, 12, 6, 2, 1)) -> None:
-        rng = np.random.default_rng(seed)
+    def __init__(self, edge_px: int = EDGE_PX, counts: tuple[int, ...] = (60, 24, 24, 12, 12, 6, 2, 1)) -> None:
+        rng = np.random.default_rng(0)
         treatment = np.repeat([f"drug{i}@1" for i in range(len(counts))], counts)
         n = len(treatment)
         self.cells = pd.DataFrame(
@@ -28,12 +28,12 @@ class Screen:
                 schema.BLANK: np.zeros(n, dtype=bool),
             }
         )
-        y, x = np.mgrid[:EDGE_PX, :EDGE_PX] - EDGE_PX / 2
+        y, x = np.mgrid[:edge_px, :edge_px] - edge_px / 2
         gain = rng.uniform(400, 20_000, (n, 1, 1, 3))
         width = rng.uniform(12, 26, (n, 1, 1, 3))
         blob = np.exp(-(x**2 + y**2)[None, :, :, None] / (2 * width**2))
-        speckle = rng.gamma(8.0, 0.125, (n, EDGE_PX, EDGE_PX, 3))
-        light = gain * blob * speckle + rng.normal(500, 40, (n, EDGE_PX, EDGE_PX, 3))
+        speckle = rng.gamma(8.0, 0.125, (n, edge_px, edge_px, 3))
+        light = gain * blob * speckle + rng.normal(500, 40, (n, edge_px, edge_px, 3))
         self.patches: npt.NDArray[np.uint16] = (16 * np.rint(light / 16)).clip(16, 65520).astype(np.uint16)
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
