@@ -227,10 +227,18 @@ def choose_target() -> str:
 
 
 def choose_control() -> str:
-    """How the control cell is chosen: ``plate``, ``screen`` or a cell id."""
-    words = {"plate": "typical, same plate as the target", "screen": "typical of all controls"}
+    """How the control cell is chosen: ``auto``, ``random`` or a cell id."""
+    words = {"auto": "typical, same plate as the target", "random": "random, same plate as the target"}
     how = "pick one under Cells, or type a cell id"
     return choose("Control cell", "control", list(words), words=words, free=True, help=how)
+
+
+def choose_start(screen: Screen, treatment: str) -> tuple[str | None, str]:
+    """A treatment to start from instead of a control, or None; and what the address says."""
+    labels = {"control": f"a {screen.record.control} cell", **treatment_labels(screen)}
+    labels.pop(treatment, None)
+    name = choose("Start from", "from", list(labels), words=labels)
+    return (None if name == "control" else name), name
 
 
 def header(title: str, *, model: bool = True, embedded: bool = True) -> tuple[Screen, str]:

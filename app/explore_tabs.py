@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import streamlit as st
 
-from app import explorer, galleries
-from cytovae.explore import render, targets
+from app import explorer, figures, galleries
+from app.components.player import player
+from cytovae.explore import morphology, render, targets
 from cytovae.screen import Screen, provenance
 
+N_PAIRS = (8, 16, 32)
 
-def record_of(screen: Screen, model: str, shown: explorer.View) -> dict[str, object]:
+
+def record_of(screen: Screen, model: str, shown: explorer.View) -> dict[str, Any]:
     """The provenance that every download of the page carries."""
     config = {
+        **dataclasses.asdict(shown.request),
         "screen": screen.name,
         "model": model,
-        "control": shown.control.cell_id,
-        "control_chosen": shown.control.how,
-        "target": shown.target.cell_id,
-        "target_chosen": shown.target.how,
-        "steps": shown.path.steps,
-        "mode": shown.path.mode,
-        "spacing": shown.path.spacing,
+        "start": shown.study.start.cell_id,
+        "end": shown.study.end.cell_id,
     }
     return provenance("interpolate", config=config, inputs={"cells": screen.cells_digest()}, seed=explorer.SEED)
 
 
-def downloads(screen: Screen, model: str, treatment: str, shown: explorer.View) -> None:
+def strip(screen: Screen, model: str, shown: explorer.View, form: str, look: str) -> bytes:
+    """The path as the paper's figure, as a file."""
+    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
+    rows = render.path_rows(shown.study.path, shown.study.evidence, shown.near)
+    title, px = f"{shown.study.title}, {model}", screen.record.pixel_size_um
+    return render.strip(
+        rows, screen.record.channels, limits, look, 1.0, px, title, 2, form, record_of(screen, model, shown)
+    )
+
+
+def gif(screen: Screen, model: str, shown: explorer.View, look: str) -> bytes:
+    """The path as an animation, as a file."""
+    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
+    return render.gif(
+        shown.study.path,
+        screen.record.channels,
+        limits,
+        look,
+        1.0,
+        screen.record.pixel_size_um,
+        record=record_of(screen, model, shown),
+    )
+
+
+def downloads(screen: Screen, model: str, shown: explorer.View) -> None:
     """Buttons that make a file when they are pressed."""
-    record, px = record_of(screen, model, shown), screen.record.pixel_size_um
-    channels, limits = screen.record.channels, np.array([[0.0, 1.0]] * len(screen.record.channels))
-    rows = render.path_rows(shown.path, shown.evidence, shown.near)
-    title = f"{screen.record.control} to {treatment} µM, {model}"
-    stem = f"{treatment}.{model}".replace(" ", "_").replace("/", "_")
-    look = st.session_state.get("file-look", "rgb")
-
-    def strip(form: str) -> bytes:
-        return render.strip(rows, channels, limits, look, 1.0, px, title, 2, form, record)
-
+    stem = f"{shown.study.title}.{model}".replace(" ", "_").replace("/", "_")
+    look = st.session_state.get("file-look") or "rgb"
     makers = {
-        ("GIF", "gif", "image/gif"): lambda: render.gif(shown.path, channels, limits, look, 1.0, px, record=record),
-        ("PNG", "png", "image/png"): lambda: strip("png"),
-        ("SVG", "svg", "image/svg+xml"): lambda: strip("svg"),
-        ("CSV", "csv", "text/csv"): lambda: render.csv(render.table(shown.path, shown.evidence), record),
+        ("GIF", "gif", "image/gif"): lambda: gif(screen, model, shown, look),
+        ("PNG", "png", "image/png"): lambda: strip(screen, model, shown, "png", look),
+        ("SVG", "svg", "image/svg+xml"): lambda: strip(screen, model, shown, "svg", look),
+        ("CSV", "csv", "text/csv"): lambda: render.csv(
+            render.table(shown.study.path, shown.study.evidence), record_of(screen, model, shown)
+        ),
     }
     for (label, suffix, mime), make in makers.items():
         st.download_button(
@@ -50,42 +71,146 @@ def downloads(screen: Screen, model: str, treatment: str, shown: explorer.View) 
         )
 
 
-def figure(screen: Screen, model: str, treatment: str, shown: explorer.View) -> None:
+def cells(screen: Screen, model: str, shown: explorer.View) -> None:
+    """The treatment's cells beside controls of the same plate: a click takes one as an end of the path."""
+    table, study = shown.cells, shown.study
+    near, where = targets.controls_near(table, screen.record.control, study.end.row)
+    chosen = (study.start.cell_id, study.end.cell_id)
+    treatment = shown.request.treatment or ""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(f"**{treatment} µM**. Click a cell to make it the target.")
+        mine = table.iloc[targets.rows_of(table, treatment)]
+        target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
+    with right:
+        st.markdown(f"**{screen.record.control} {where}**. Click a cell to start from it.")
+        control = galleries.gallery(screen, table.iloc[near], "controls", chosen=chosen, controls=False)
+    for key, picked in (("target", target), ("control", control)):
+        if picked and st.session_state.get(key) != picked:
+            st.session_state[f"next-{key}"] = picked
+            st.rerun()
+
+
+def changed(screen: Screen, model: str, shown: explorer.View) -> None:
+    """Morphology along the path."""
+    along = explorer.along(screen, model, shown.request)
+    st.plotly_chart(figures.curves(along.steps, along.spread, along.ranked), key="curves")
+    st.caption(
+        f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {explorer.N_SPREAD} decoded control "
+        "cells and as many treated ones. Where no nucleus is found at a step, the curve has a gap."
+    )
+    with st.expander("All measurements"):
+        st.plotly_chart(figures.changes(along.ranked), key="changes")
+        st.dataframe(along.ranked.round(3), hide_index=True)
+
+
+def population(screen: Screen, model: str, shown: explorer.View) -> None:
+    """Subpopulations, and the same path for many pairs of cells."""
+    if shown.request.treatment is None:
+        return
+    groups = explorer.subpopulations(screen, model, shown.request.treatment)
+    if len(groups.groups) == 1:
+        st.markdown("The treatment's cells form **one group**: no grouping separates them better than chance would.")
+    else:
+        st.markdown(
+            f"The treatment's cells fall into **{len(groups.groups)} groups**; choose which one the path leads to."
+        )
+        with st.container(horizontal=True):
+            for group in groups.groups:
+                how = f"subpopulation:{group.number}"
+                if st.button(f"Group {group.number}: {group.share:.0%} of cells", disabled=shown.request.target == how):
+                    st.session_state["next-target"] = how
+                    st.rerun()
+    n = st.segmented_control("Pairs of cells", N_PAIRS, default=N_PAIRS[0], key="pairs", required=True)
+    found = explorer.population(screen, model, shown.request, int(n or N_PAIRS[0]))
+    table, steps = found.cosine, found.cosine["step"].tolist()
+    left, right = st.columns([1, 1.1], gap="large")
+    with left:
+        lines = [
+            ("cosine to own target", table["mean"], table["low"], table["high"], figures.PATH),
+            ("gap closed", table["gap_closed"], None, None, figures.TREATED),
+            ("gap closed, re-encoded", table["gap_closed_reencoded"], None, None, figures.OKABE_ITO[4]),
+        ]
+        st.plotly_chart(figures.lines(steps, lines, "step", "", 330), key="population-cosine")
+    with right:
+        names = screen.record.channels
+        images = [
+            figures.diverging(
+                found.path.difference[..., c], found.path.difference_low[..., c], found.path.difference_high[..., c]
+            )
+            for c in range(len(names))
+        ]
+        for column, name, image in zip(st.columns(len(names)), names, images, strict=True):
+            column.image(_enlarged(image), caption=name, width="stretch", output_format="PNG")
+        st.caption(
+            "Mean change from start to end: red brighter, blue darker, grey where the 95 % interval holds no change."
+        )
+    labels = {m.name: m.label for m in morphology.measures(names, screen.record.pixel_size_um)}
+    st.plotly_chart(figures.population_curves(found.curves, labels), key="population-curves")
+    st.caption(
+        f"Mean change over {n} pairs (a control and a treated cell of the same plate, else batch) with 95 % intervals."
+    )
+
+
+def _enlarged(image: Any) -> Any:
+    return np.kron(image, np.ones((4, 4, 1), dtype=np.uint8))
+
+
+def doses(screen: Screen, model: str, shown: explorer.View) -> None:
+    """One typical cell per concentration."""
+    request = explorer.Request(dose_series=explorer.doses(shown), control=shown.request.control)
+    series = explorer.view(screen, model, request)
+    player(*explorer.player_data(screen, series), key="dose-player")
+    path = series.study.path
+    lines = [
+        ("latent", path.cosine, None, None, figures.PATH),
+        ("re-encoded", path.cosine_reencoded, None, None, figures.CONTROL),
+    ]
+    st.plotly_chart(
+        figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260), key="dose-curve"
+    )
+    st.caption("Each frame is the decoded typical cell of a dose; nothing between doses is invented.")
+
+
+def null_path(screen: Screen, model: str, shown: explorer.View) -> None:
+    """A path that means nothing, for comparison."""
+    null = explorer.null(screen, model, shown.request)
+    mine = shown.study.path
+    left, right = st.columns([1, 1.4], gap="large")
+    with left:
+        st.plotly_chart(figures.lengths(null.lengths, mine.length, "this path"), key="null-lengths")
+    with right:
+        limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
+        rows = [
+            render.StripRow("this path", mine.frames[:: max(1, mine.steps // 6)]),
+            render.StripRow("control to control", null.path.frames[:: max(1, mine.steps // 6)]),
+        ]
+        st.image(render.strip(rows, screen.record.channels, limits, pixel_size_um=screen.record.pixel_size_um, zoom=1))
+        table = pd.DataFrame({"this path": [mine.length], "null, median": [np.median(null.lengths)]}).round(2)
+        st.dataframe(table, hide_index=True)
+    st.caption(
+        f"{len(null.lengths)} paths between {screen.record.control} cells of different wells: what a path changes where no "
+        "treatment is at work. A path no longer than these shows two individuals, not a drug."
+    )
+
+
+def figure(screen: Screen, model: str, shown: explorer.View) -> None:
     """The paper's strip, as it will be exported."""
     look = st.segmented_control(
         "Look of the files", list(render.LOOKS), default="rgb", key="file-look", required=True, persist_state="session"
     )
-    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
-    rows = render.path_rows(shown.path, shown.evidence, shown.near)
-    title = f"{screen.record.control} to {treatment} µM, {model}"
-    st.image(
-        render.strip(
-            rows, screen.record.channels, limits, look or "rgb", pixel_size_um=screen.record.pixel_size_um, title=title
-        )
-    )
+    st.image(strip(screen, model, shown, "png", look or "rgb"))
     st.caption(
         "Under each image: cosine of its embedding and the target's (of the decoded image embedded again), then how many "
         "features stand at the target's values. Every image of the figure has the same contrast limits."
     )
 
 
-def cells(screen: Screen, model: str, treatment: str, shown: explorer.View) -> None:
-    """The treatment's cells beside controls of the same plate: a click takes one as an end of the path."""
-    table = shown.cells
-    near, where = targets.controls_near(table, screen.record.control, shown.target.row)
-    chosen = (shown.control.cell_id, shown.target.cell_id)
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader(f"{treatment} µM", anchor=False)
-        st.caption("Click a cell to make it the **target**.")
-        target = galleries.gallery(
-            screen, table.iloc[targets.rows_of(table, treatment)], "treated", chosen=chosen, controls=False
-        )
-    with right:
-        st.subheader(f"{screen.record.control} {where}", anchor=False)
-        st.caption("Click a cell to make it the **control**.")
-        control = galleries.gallery(screen, table.iloc[near], "controls", chosen=chosen, controls=False)
-    for key, picked in (("target", target), ("control", control)):
-        if picked and st.session_state.get(key) != picked:
-            st.session_state[f"next-{key}"] = picked
-            st.rerun()
+TABS = {
+    "Cells": cells,
+    "What changed": changed,
+    "Population": population,
+    "Dose series": doses,
+    "Null path": null_path,
+    "Figure": figure,
+}

@@ -13,6 +13,10 @@ class Player {
     document.addEventListener("keydown", this.keys);
     window.cytovaePictures.add(this.count);
     this.$(".play").onclick = () => this.toggle();
+    // of several players on a page the keys drive the one that was touched last
+    const mine = () => { window.cytovaeActive = this; };
+    root.addEventListener("pointerenter", mine); root.addEventListener("focusin", mine);
+    if (!window.cytovaeActive?.root.isConnected) mine();
   }
 
   remove() {
@@ -68,9 +72,9 @@ class Player {
       box.onpointerdown = () => { this.stop(); this.go(i); this.dragging = true; };
       box.onpointerenter = (event) => { if (this.dragging && event.buttons) this.go(i); };
       this.frames.push(box);
-      put(element("div", "cell muted", i === 0 ? "decoded" : String(frame.n_features)), i + 4, 2);
+      put(element("div", "cell muted", frame.label || (i === 0 ? "decoded" : String(frame.n_features))), i + 4, 2);
     });
-    label(2, "", [["features changed"]]);
+    label(2, "", [[header.frames[0].label ? "dose" : "features changed"]]);
     window.addEventListener("pointerup", () => { this.dragging = false; });
     this.slider = element("input", "scrub");
     Object.assign(this.slider, { type: "range", min: 0, max: n - 1, step: 1 });
@@ -158,14 +162,12 @@ class Player {
 
   show() {
     if (!this.header) return;
-    const { header, n, at } = this, frame = header.frames[at], lut = lookup(header.top);
+    const { header, at } = this, frame = header.frames[at], lut = lookup(header.top);
     this.stage();
     for (const { canvas, image, only, caption } of this.big) {
       paint(canvas, header, image === "now" ? at + 1 : image, lut, only);
       if (image === "now" && only === null) {
-        caption.firstChild.textContent = at === 0 ? "Decoded control" : at === n - 1 ? "Decoded target" : `Step ${at} of ${n - 1}`;
-        caption.lastChild.textContent =
-          `${frame.n_features} of ${header.n_features} features changed · cosine ${number(frame.cosine)} latent, ${number(frame.cosine_reencoded)} re-encoded`;
+        this.caption(caption, frame);
       }
     }
     if (this.legend) {
@@ -178,6 +180,13 @@ class Player {
     this.where();
     for (const [canvas, index] of this.thumbs) paint(canvas, header, index, lut);
     syncControls(this.$(".controls"));
+  }
+
+  caption(box, frame) {
+    const { at, n, header } = this;
+    box.firstChild.textContent = frame.label ? `Decoded, ${frame.label}` : at === 0 ? "Decoded start" : at === n - 1 ? "Decoded end" : `Step ${at} of ${n - 1}`;
+    const cosines = `cosine ${number(frame.cosine)} latent, ${number(frame.cosine_reencoded)} re-encoded`;
+    box.lastChild.textContent = frame.label ? cosines : `${frame.n_features} of ${header.n_features} features changed · ${cosines}`;
   }
 
   where() {
@@ -198,21 +207,19 @@ class Player {
   // a step repaints the large picture alone; the thumbnails do not change
   go(i) {
     this.at = Math.min(this.n - 1, Math.max(0, i));
-    const { header, at, n } = this, frame = header.frames[at], lut = lookup(header.top);
+    const { header, at } = this, frame = header.frames[at], lut = lookup(header.top);
     for (const { canvas, image, only, caption } of this.big) {
       if (image !== "now") continue;
       paint(canvas, header, at + 1, lut, only);
       if (only === null) {
-        caption.firstChild.textContent = at === 0 ? "Decoded control" : at === n - 1 ? "Decoded target" : `Step ${at} of ${n - 1}`;
-        caption.lastChild.textContent =
-          `${frame.n_features} of ${header.n_features} features changed · cosine ${number(frame.cosine)} latent, ${number(frame.cosine_reencoded)} re-encoded`;
+        this.caption(caption, frame);
       }
     }
     this.where();
   }
 
   key(event) {
-    if (typing(event) || !this.header || !this.root.isConnected) return;
+    if (typing(event) || !this.header || !this.root.isConnected || window.cytovaeActive !== this) return;
     const inside = event.composedPath().includes(this.root) || this.root.matches(":hover");
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) { this.stop(); this.go(this.at + step); event.preventDefault(); }

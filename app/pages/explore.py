@@ -17,21 +17,44 @@ with two:
 with three:
     control = context.choose_control()
 with four, st.popover("Path", icon=":material/tune:", width="stretch"):
-    steps = int(context.choose("Steps", "steps", ["11", "5", "7", "9", "13", "17", "21", "31"]))
+    steps = context.choose("Steps", "steps", ["11", "5", "7", "9", "13", "17", "21", "31"])
     mode = context.choose("Way", "mode", ["top-features", "linear", "spherical"])
     spacing = context.choose("Spacing", "spacing", ["count", "gain"])
+    start, words = context.choose_start(screen, treatment)
+    reverse = context.choose("Direction", "direction", ["forward", "reverse"])
 
-shown = explorer.view(screen, model, treatment, control, target, steps, mode, spacing)
+request = explorer.Request(
+    treatment=treatment,
+    target=target,
+    control="auto" if start else control,
+    start_treatment=start,
+    reverse=reverse == "reverse",
+    steps=int(steps),
+    mode=mode,
+    spacing=spacing,
+)
+shown = explorer.view(screen, model, request)
 player(*explorer.player_data(screen, shown), key="player")
-st.caption(explorer.verdict(screen, shown))
-with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    names = ("screen", "model", "treatment", "target", "control", "steps", "mode", "spacing")
-    values = (screen.name, model, treatment, target, control, str(steps), mode, spacing)
-    copy_link(dict(zip(names, values, strict=True)), key="link")
-    explore_tabs.downloads(screen, model, treatment, shown)
 
-TABS = {"Cells": explore_tabs.cells, "Figure": explore_tabs.figure}
-for tab, show in zip(st.tabs(list(TABS), key="tab", on_change="rerun"), TABS.values(), strict=True):
-    if tab.open:
-        with tab, context.page_errors():
-            show(screen, model, treatment, shown)
+with st.container(horizontal=True, gap="large"):
+    for name, figure, meaning in explorer.verdict(shown):
+        st.metric(name, figure, help=meaning, width="content")
+st.caption(". ".join(note[:1].upper() + note[1:] for note in shown.study.notes) + ".")
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    view = {"screen": screen.name, "model": model, "treatment": treatment, "target": target, "control": control}
+    way = {"steps": steps, "mode": mode, "spacing": spacing, "from": words, "direction": reverse}
+    copy_link({**view, **way}, key="link")
+    explore_tabs.downloads(screen, model, shown)
+
+
+@st.fragment
+def tabs() -> None:
+    """What stands under the path; a tab is worked out when it is opened."""
+    made = st.tabs(list(explore_tabs.TABS), key="tab", on_change="rerun")
+    for tab, show in zip(made, explore_tabs.TABS.values(), strict=True):
+        if tab.open:
+            with tab, context.page_errors():
+                show(screen, model, shown)
+
+
+tabs()
