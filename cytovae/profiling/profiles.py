@@ -117,12 +117,8 @@ def wells(
     keep = usable(cells)
     if not keep.any():
         raise ProfileError(f"none of {len(cells)} cells is usable (all are flagged blank); there is nothing to profile")
-    keys = cells.loc[keep, [schema.PLATE, schema.WELL]].astype(str)
-    grouped = keys.groupby([schema.PLATE, schema.WELL], sort=True)
-    well_of = np.full(len(cells), -1, dtype=np.int64)
-    well_of[keep] = grouped.ngroup().to_numpy()
+    table, well_of = _wells_of(cells, keep)
     counts = np.bincount(well_of[keep])
-    table = _metadata_of_wells(cells[keep], well_of[keep])
     table[schema.N_CELLS] = counts
 
     def total(transform: Callable[[npt.NDArray[np.float64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]) -> Any:
@@ -161,21 +157,29 @@ def wells(
     return pd.concat([table, pd.DataFrame(features.astype(np.float32), columns=names)], axis=1)
 
 
-def _metadata_of_wells(cells: pd.DataFrame, well_of: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """One row per well code with what all its cells must agree on."""
-    described = cells[[schema.PLATE, schema.WELL, *_OF_A_WELL]].reset_index(drop=True)
-    described[[schema.PLATE, schema.WELL]] = described[[schema.PLATE, schema.WELL]].astype(str)
-    described[schema.MOA] = described[schema.MOA].fillna(schema.UNKNOWN_MOA)
-    distinct = described.assign(well=well_of).drop_duplicates()
-    twice = distinct[distinct["well"].duplicated()]
-    if len(twice):
-        plate, well = twice.iloc[0][[schema.PLATE, schema.WELL]]
-        seen = sorted(distinct.loc[distinct["well"] == twice["well"].iloc[0], schema.TREATMENT].astype(str))
-        raise ProfileError(
-            f"the cells of well {well} on plate {plate} disagree about what it holds ({', '.join(seen)}); "
-            "a well has one compound, concentration, mechanism and batch"
-        )
-    return distinct.sort_values("well").drop(columns="well").reset_index(drop=True)
+def _wells_of(cells: pd.DataFrame, keep: npt.NDArray[np.bool_]) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """One row per well with what all its cells must agree on; the well of every cell, -1 where it does not count."""
+    rows = np.flatnonzero(keep)
+    plate, plates = pd.factorize(cells[schema.PLATE].astype(str), sort=True)
+    well, wells = pd.factorize(cells[schema.WELL].astype(str), sort=True)
+    _, first, own = np.unique(plate[rows] * len(wells) + well[rows], return_index=True, return_inverse=True)
+    first = rows[first]
+    well_of = np.full(len(cells), -1, dtype=np.int64)
+    well_of[rows] = own
+    for column in _OF_A_WELL:
+        codes = pd.factorize(cells[column])[0]
+        other = rows[codes[rows] != codes[first][own]]
+        if len(other):
+            row = other[0]
+            seen = sorted({str(cells[column].iloc[k]) for k in (row, first[well_of[row]])})
+            raise ProfileError(
+                f"the cells of well {cells[schema.WELL].iloc[row]} on plate {cells[schema.PLATE].iloc[row]} disagree "
+                f"about what it holds ({', '.join(seen)}); a well has one compound, concentration, mechanism and batch"
+            )
+    table = cells[_OF_A_WELL].iloc[first].reset_index(drop=True)
+    table[schema.MOA] = table[schema.MOA].fillna(schema.UNKNOWN_MOA)
+    table[schema.PLATE], table[schema.WELL] = plates[plate[first]], wells[well[first]]
+    return table[[c for c in WELL_METADATA if c != schema.N_CELLS]], well_of
 
 
 def treatments(wells: pd.DataFrame) -> pd.DataFrame:

@@ -121,12 +121,12 @@ def fit(
     if not np.isfinite(samples).all():
         raise ProfileError("the controls hold values that are not finite; whitening cannot be learned from them")
     centered = samples - samples.mean(axis=0)
+    covariance = centered.T @ centered / n
     if regularisation is None:
-        from sklearn.covariance import ledoit_wolf_shrinkage
-
-        regularisation = float(ledoit_wolf_shrinkage(centered, assume_centered=True))
-    covariance = (1 - regularisation) * (centered.T @ centered) / n
-    covariance[np.diag_indices(d)] += regularisation * np.einsum("ij,ij->", centered, centered) / (n * d)
+        regularisation = _shrinkage(centered, covariance)
+    level = regularisation * np.trace(covariance) / d
+    covariance *= 1 - regularisation
+    covariance[np.diag_indices(d)] += level
     values, vectors = np.linalg.eigh(covariance)
     if values[0] <= values[-1] * d * np.finfo(np.float64).eps:
         raise ProfileError(
@@ -135,6 +135,18 @@ def fit(
         )
     matrix = (vectors / np.sqrt(values)) @ vectors.T
     return Transform(samples.mean(axis=0) if center is None else center, matrix, n, regularisation)
+
+
+def _shrinkage(centered: Matrix, covariance: Matrix) -> float:
+    """Ledoit and Wolf's (2004) shrinkage, as ``sklearn.covariance.ledoit_wolf_shrinkage`` gives it.
+
+    That function multiplies the samples out twice more; the sum of ``(x^2)^T (x^2)`` is that of the squared row norms.
+    """
+    n, d = centered.shape
+    squares = float(np.einsum("ij,ij->", covariance, covariance))
+    distance = squares - float(np.trace(covariance)) ** 2 / d
+    error = (float((np.einsum("ij,ij->i", centered, centered) ** 2).sum()) / n - squares) / n
+    return min(max(error, 0.0), distance) / distance if distance > 0 else 0.0
 
 
 def contributions(embeddings: npt.NDArray[np.floating[Any]], summary: str) -> Matrix:
