@@ -533,6 +533,10 @@ def benchmark_screen(
             elif isinstance(value, list):
                 document.setdefault(key, []).extend(value)
         document |= {"screen": own["screen"], "seed": seed}
+    if len(dimensions) > 1:
+        pixels = [x for x in document["baselines"] if x["baseline"] == baselines.PIXELS]
+        for line in pixels:
+            line["baseline"] = f"{baselines.PIXELS} ({line['dimension']})"
     return document
 
 

@@ -50,25 +50,29 @@ def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] =
         raise ProfileError("there is no score to draw; no treatment could be scored")
     names = list(dict.fromkeys(name for name, _ in lines))
     columns = [c for c in _STYLES if any((x["summary"], x["whiten"]) == c for _, x in lines)]
-    figure = Figure(figsize=(10, 1.6 + 0.22 * len(names) * max(len(columns), 2)), layout="constrained")
+    # One line per name and column that it has, a gap between names.
+    at: dict[tuple[str, tuple[str, str]], float] = {}
+    ticks, edges, y = [], [], 0.0
+    for name in names:
+        own = [c for c in columns if any(n == name and (x["summary"], x["whiten"]) == c for n, x in lines)]
+        at |= {(name, column): y + k for k, column in enumerate(own)}
+        ticks.append(y + (len(own) - 1) / 2)
+        y += len(own) + 0.5
+        edges.append(y - 0.75)
+    figure = Figure(figsize=(10, 1.8 + 0.24 * y), layout="constrained")
     panels = figure.subplots(1, len(RULES), sharey=True, squeeze=False)[0]
     for panel, rule in zip(panels, RULES, strict=True):
         here = [(name, x) for name, x in lines if x["rule"] == rule.name]
-        for k, column in enumerate(columns):
+        for column in columns:
             colour, marker = _STYLES[column]
-            own = [(name, x) for name, x in here if (x["summary"], x["whiten"]) == column]
-            at = [names.index(name) + (k - (len(columns) - 1) / 2) * 0.8 / max(len(columns), 1) for name, _ in own]
+            own_lines = [(at[name, column], x) for name, x in here if (x["summary"], x["whiten"]) == column]
+            dots_at = [100 * x["accuracy"] for _, x in own_lines]
             panel.plot(
-                [100 * x["accuracy"] for _, x in own],
-                at,
-                marker,
-                color=colour,
-                markersize=5,
-                label=column_title(*column),
+                dots_at, [row for row, _ in own_lines], marker, color=colour, markersize=5, label=column_title(*column)
             )
-            for y, (_, x) in zip(at, own, strict=True):
+            for row, x in own_lines:
                 if x["ci95"]:
-                    panel.plot([100 * v for v in x["ci95"]], [y, y], color=colour, linewidth=1)
+                    panel.plot([100 * v for v in x["ci95"]], [row, row], color=colour, linewidth=1)
         scored = sorted({(x["n_scored"], x["n_treatments"]) for _, x in here})
         said = ", ".join(f"{n} of {total}" for n, total in scored)
         panel.set_title(f"{rule.name} ({said} treatments scored)", fontsize=10)
@@ -76,10 +80,10 @@ def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] =
         panel.set_xlim(-2, 102)
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)
-        for edge in np.arange(len(names) - 1) + 0.5:
+        for edge in edges[:-1]:
             panel.axhline(edge, color="0.85", linewidth=0.8)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    panels[0].set_yticks(ticks, names)
+    panels[0].set_ylim(edges[-1], -0.75)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False, title=note or None)
     return figure
