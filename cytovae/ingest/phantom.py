@@ -281,13 +281,13 @@ def _field(
     )
 
 
-def _draw(root: Path, options: PhantomOptions, field: _Field) -> int:
-    """Draw and write one field; its truth last, so that a truth file says the field is whole. Returns its cells."""
+def _draw(root: Path, options: PhantomOptions, field: _Field) -> None:
+    """Draw and write one field; its truth last, so that a truth file says the field is whole."""
     import tifffile
 
     truth_path = _truth_part(root, field)
     if truth_path.exists():
-        return sum(1 for _ in truth_path.open()) - 1
+        return
     counts, truth = draw_field(
         None if field.moa == CONTROL else field.moa,
         field.strength,
@@ -317,7 +317,6 @@ def _draw(root: Path, options: PhantomOptions, field: _Field) -> int:
         truth.insert(position, name, value)
     with whole_file(truth_path) as beside:
         truth.to_csv(beside, index=False, float_format="%.6g", lineterminator="\n")
-    return len(truth)
 
 
 def _truth_part(root: Path, field: _Field) -> Path:
@@ -467,7 +466,7 @@ def write(
             progress(done, len(fields))
 
     parts = [pd.read_csv(_truth_part(root, f)) for f in fields]
-    cells = pd.concat([p for p in parts if len(p)], ignore_index=True)
+    cells = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
     texts = {
         "truth/cells.csv": cells.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "truth/wells.csv": _well_table(fields, cells).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
