@@ -182,9 +182,9 @@ def ingest_crops(
 
 
 def _workers(asked: int | None) -> int:
-    import os
+    from cytovae.ingest.workers import cores
 
-    return asked or len(os.sched_getaffinity(0))
+    return asked or cores()
 
 
 def _report(outcome: Outcome, as_json: bool) -> None:

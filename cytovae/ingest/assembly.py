@@ -13,7 +13,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError
 from cytovae.ingest import illumination, images, layouts, nuclei, patches
+from cytovae.ingest.workers import share_out
 from cytovae.screen import Screen, provenance, read_provenance, whole_file, write_json, write_table_blocks
 
 Progress = Callable[[int, int], None]
@@ -449,47 +449,10 @@ def _run(
     done = total - sum(size for _, size, _ in waiting)
     report = progress or (lambda _done, _total: None)
     report(done, total)
-    if workers <= 1 or len(waiting) <= 1:
-        for argument, size, _ in waiting:
-            work_on(argument)
-            done += size
-            report(done, total)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker) as pool:
-            running = {pool.submit(work_on, argument): size for argument, size, _ in waiting}
-            for future in as_completed(running):
-                future.result()
-                done += running[future]
-                report(done, total)
-    except BrokenProcessPool:
-        raise IngestError(
-            "a worker process was ended from outside, perhaps for want of memory; "
-            "run the same command again to go on, with fewer --workers if it happens again"
-        ) from None
-
-
-def _start_worker() -> None:
-    """One thread per worker process, and an end to it when the parent is gone."""
-    import multiprocessing
-    import threading
-
-    import cv2
-
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    finished = share_out(work_on, [argument for argument, _, _ in waiting], workers)
+    for (_, size, _), _ in zip(waiting, finished, strict=True):
+        done += size
+        report(done, total)
 
 
 def _make_part(task: _Task) -> None:

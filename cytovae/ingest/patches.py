@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,10 @@ def cut(
 class PatchStore:
     """All patches of a screen, as if they were one ``(n, H, W, C)`` array.
 
+    Reads go through the memory map where the patches wanted are in the page cache, which is fastest; where they have to
+    come from the disk, several threads ask for them at once, since a memory map would wait for one after the other.
+    Which of the two it is, is found anew at every read.
+
     Parameters
     ----------
     folder : Path
@@ -137,12 +143,23 @@ class PatchStore:
         paths = sorted(self.folder.glob("part-*.npy"))
         if not paths:
             raise ScreenError(f"{self.folder} holds no patches; run 'cytovae ingest' first")
-        self.parts = [np.load(p, mmap_mode="r") for p in paths]
+        try:
+            self.parts = [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
+        except (ValueError, EOFError) as broken:
+            raise ScreenError(
+                f"a part of {self.folder} is damaged: {broken}; run 'cytovae ingest --overwrite'"
+            ) from None
         shapes = {part.shape[1:] for part in self.parts}
         if len(shapes) != 1 or any(part.dtype != np.uint16 for part in self.parts):
             raise ScreenError(f"the parts of {self.folder} differ in shape or type: {shapes}")
         self.patch_shape: tuple[int, int, int] = self.parts[0].shape[1:]  # (H, W, C)
         self.starts = np.concatenate([[0], np.cumsum([len(p) for p in self.parts])])
+        self._patch_bytes = 2 * int(np.prod(self.patch_shape))
+        self._files = [os.open(p, os.O_RDONLY) for p in paths]
+        self._closing = weakref.finalize(self, _close, self._files)
+
+    def __reduce__(self) -> tuple[type[PatchStore], tuple[Path]]:
+        return PatchStore, (self.folder,)  # another process opens its own
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -161,12 +178,52 @@ class PatchStore:
             )
         out = np.empty((len(rows), *self.patch_shape), dtype=np.uint16)
         part = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(part):
-            here = part == number
-            out[here] = self.parts[number][rows[here] - self.starts[number]]
+        within = rows - self.starts[part]
+        if self._on_disk(part, within):
+            self._read_by_threads(out, part, within)
+        else:
+            for number in np.unique(part):
+                here = part == number
+                out[here] = self.parts[number][within[here]]
         return out
 
     def blocks(self, size: int) -> Iterator[tuple[int, Patches]]:
         """Consecutive blocks of at most `size` patches, each with the row it starts at; memory stays flat."""
         for start in range(0, len(self), size):
             yield start, self.read(np.arange(start, min(start + size, len(self))))
+
+    def _place(self, part: int, within: int) -> int:
+        return int(self.parts[part].offset) + int(within) * self._patch_bytes
+
+    def _on_disk(self, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> bool:
+        """Whether some of the patches are not in the page cache, judged by a few of them."""
+        if len(part) < _FEW or not hasattr(os, "RWF_NOWAIT"):
+            return False
+        byte = [bytearray(1)]
+        for i in range(0, len(part), len(part) // _FEW):
+            try:
+                os.preadv(self._files[part[i]], byte, self._place(part[i], within[i]), os.RWF_NOWAIT)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False  # this file system cannot tell
+        return False
+
+    def _read_by_threads(self, out: Patches, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> None:
+        def read(some: range) -> None:
+            for i in some:
+                view = memoryview(out[i]).cast("B")
+                if os.preadv(self._files[part[i]], [view], self._place(part[i], within[i])) != self._patch_bytes:
+                    raise ScreenError(f"part {part[i]} of {self.folder} is cut short; run 'cytovae ingest --overwrite'")
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(read, [range(first, len(out), _THREADS) for first in range(min(_THREADS, len(out)))]))
+
+
+_THREADS = 16  # reads in flight on a disk
+_FEW = 8  # patches looked at to judge where a batch lies
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
