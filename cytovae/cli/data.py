@@ -18,6 +18,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make it again, rep
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one per core.")]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the screen; by default its folder's name.")]
 Source = Annotated[str, typer.Option("--source", help="Where the images come from.")]
+Origin = Annotated[
+    str | None, typer.Option("--source", help="Where the images come from, if not what the folder says.")
+]
 Licence = Annotated[str, typer.Option("--licence", help="Under what licence they are.")]
 PixelSize = Annotated[float | None, typer.Option("--pixel-size-um", help="Edge of a pixel (um), if known.")]
 PatchSize = Annotated[int, typer.Option("--patch-size-px", help="Edge of a patch (px).")]
@@ -36,8 +39,8 @@ def ingest_bbbc021(
     image_table: Annotated[Path | None, typer.Option(help="The collection's image table.")] = None,
     moa_table: Annotated[Path | None, typer.Option(help="The collection's table of mechanisms.")] = None,
     name: Name = None,
-    source: Source = "BBBC021v1",
-    licence: Licence = "CC BY-NC-SA 3.0",
+    source: Origin = None,
+    licence: Licence = "",
     pixel_size_um: PixelSize = None,
     control: Control = "DMSO",
     nucleus_px: Diameter = 34.0,
@@ -53,13 +56,14 @@ def ingest_bbbc021(
     from cytovae.ingest.nuclei import NucleiOptions
 
     layout = layouts.bbbc021(raw, image_table, moa_table)
+    known = layouts.origin(raw)
     record = ScreenRecord(
         name=name or screen.stem,
         channels=layout.channels,
         pixel_size_um=pixel_size_um,
         control=control,
-        source=source,
-        licence=licence,
+        source=known[0] if source is None else source,
+        licence=licence or (known[1] if source is None else ""),
     )
     options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
     with console.progress("fields") as progress:
@@ -209,3 +213,107 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         f"'cytovae info {outcome.screen.path}' names every one with its reason" if outcome.codes else "",
     ]
     console.emit(document, as_json, "\n".join(line for line in lines if line))
+
+
+@console.fetch_app.command("bbbc021")
+def fetch_bbbc021(
+    raw: Annotated[Path, typer.Argument(metavar="RAW_DIR", help="Folder to fill.")],
+    plates: Annotated[
+        str | None, typer.Option(help="Plates, with commas between; all 55 (about 40 GB) without.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Where the files lie; the collection's own site without.")
+    ] = None,
+    checksums: Annotated[Path | None, typer.Option(help="Expected sha256 digests, as sha256sum writes them.")] = None,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the zip files.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Fetch again what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """BBBC021's tables and images from the collection's site, resumable and checked (CC BY-NC-SA 3.0)."""
+    from cytovae.ingest import fetch
+
+    asked = [p.strip() for p in plates.split(",")] if plates else None
+    expected = fetch.read_checksums(checksums) if checksums else None
+    with console.progress("bytes") as progress:
+        done = fetch.bbbc021(
+            raw,
+            asked,
+            base_url=base_url or fetch.BASE_URL,
+            sha256=expected,
+            keep_archives=keep_archives,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    before = f", {len(done.already)} of them there before" if done.already else ""
+    lines = [f"{raw}: {done.images} images of {len(done.plates)} plates{before}"]
+    if done.absent:
+        lines.append(f"{len(done.absent)} files of the table are in no archive, the first {done.absent[0]}")
+    document = {
+        "raw": str(raw),
+        "plates": list(done.plates),
+        "already": list(done.already),
+        "images": done.images,
+        "absent": list(done.absent),
+    }
+    console.emit(document, as_json, "\n".join(lines))
+
+
+@console.app.command("info")
+def info(
+    path: Annotated[Path, typer.Argument(metavar="SCREEN_OR_BUNDLE", help="A screen's or a model's folder.")],
+    limit: Annotated[int, typer.Option(help="How many fields to name for each kind of fault.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """What it is, what it holds, what is missing, what was refused and why."""
+    from cytovae.learn import bundle
+    from cytovae.screen import Screen
+
+    if path.name in bundle.find() and not path.exists():
+        path = bundle.locate(path)
+    if (path / bundle.CONFIG).exists():
+        document = {"kind": "bundle", "path": str(path), **bundle.describe(path), "metrics": bundle.read_metrics(path)}
+        text = [f"model {document['name']} at {path}"]
+        text += [
+            f"  {key}: {value}" for key, value in document.items() if key not in ("kind", "path", "name", "metrics")
+        ]
+        text += [f"  measured {key}: {value}" for key, value in document["metrics"].items()]
+        console.emit(document, as_json, "\n".join(text))
+        return
+    from cytovae.ingest import inventory
+
+    held = inventory.take(Screen.open(path))
+    console.emit(held, as_json, inventory.as_text(held, limit))
+
+
+@console.app.command("export")
+def export(
+    screen: Annotated[Path, typer.Argument(metavar="SCREEN", help="A screen's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File (anndata, parquet) or folder (crops) to write.")],
+    to: Annotated[str, typer.Option(help="anndata, parquet or crops.")],
+    bundle: Annotated[str | None, typer.Option(help="Whose embedding goes with it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A screen for other tools, with its provenance."""
+    from cytovae.ingest import exports
+    from cytovae.screen import Screen
+
+    if to not in ("anndata", "parquet", "crops"):
+        raise typer.BadParameter(f"'anndata', 'parquet' or 'crops', not {to!r}", param_hint="--to")
+    if to == "anndata" and bundle is None:
+        raise typer.BadParameter("an AnnData file holds an embedding: say whose", param_hint="--bundle")
+    opened = Screen.open(screen)
+    if out.exists() and not overwrite:
+        console.say(f"{out} is there already, nothing done (--overwrite replaces it)")
+        console.emit({"out": str(out), "already": True}, as_json)
+        return
+    model = Path(bundle).name if bundle else None
+    if to == "parquet":
+        count = exports.to_parquet(opened, out, model)
+    elif to == "anndata":
+        count = exports.to_anndata(opened, out, str(model))
+    else:
+        with console.progress("cells") as progress:
+            count = exports.to_crops(opened, out, progress)
+    document = {"out": str(out), "already": False, "to": to, "cells": count, "bundle": model}
+    console.emit(document, as_json, f"{out}: {count} cells")

@@ -143,6 +143,13 @@ def bbbc021(
     return Layout(fields, order, {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)})
 
 
+def origin(raw: Path) -> tuple[str, str]:
+    """Source and licence of a raw folder in the collection's layout: the collection's, or a simulated screen's."""
+    if (raw / "phantom.json").exists():
+        return "simulated by cytovae phantom", "free of rights"
+    return "BBBC021v1", "CC BY-NC-SA 3.0"
+
+
 def _find_table(raw: Path, name: str, option: str) -> Path:
     for path in (raw / name, raw / "tables" / name):
         if path.is_file():

@@ -1,0 +1,130 @@
+"""A screen handed to other tools: AnnData, parquet, or plain crops with their table; each with its provenance."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cytovae import schema
+from cytovae.config import to_dict
+from cytovae.errors import DependencyError, ScreenError
+from cytovae.ingest.patches import PatchStore
+from cytovae.screen import Screen, provenance, whole_file, whole_folder, write_json, write_table_blocks
+
+Progress = Callable[[int, int], None]
+
+_BLOCK = 4096
+
+
+def _record(screen: Screen, model: str | None) -> dict[str, Any]:
+    """What an export was made of."""
+    inputs = {"cells": screen.cells_digest()}
+    config: dict[str, Any] = {"screen": to_dict(screen.record), "model": model}
+    return provenance("export", config=config, inputs=inputs)
+
+
+def feature_names(count: int) -> list[str]:
+    """Names of embedding dimensions: ``z000``, ``z001``, ..."""
+    return [f"z{i:03d}" for i in range(count)]
+
+
+def to_parquet(screen: Screen, out: Path, model: str | None = None) -> int:
+    """Cells as one parquet table, pycytominer-style; with a model its embedding as features ``z000`` and on.
+
+    Written block by block, so memory stays flat.
+
+    Returns
+    -------
+    int
+        The number of cells written.
+
+    Raises
+    ------
+    ScreenError
+        The model has not been run on this screen.
+    """
+    cells, features = _cells_and_features(screen, model)
+    names = feature_names(0 if features is None else features.shape[1])
+    plain = pa.Schema.from_pandas(cells, preserve_index=False).remove_metadata()
+    types = pa.schema([*plain, *(pa.field(name, pa.float32()) for name in names)])
+
+    def blocks() -> Iterator[pd.DataFrame]:
+        for first in range(0, len(cells), _BLOCK):
+            block = cells.iloc[first : first + _BLOCK].reset_index(drop=True)
+            if features is not None:
+                values = pd.DataFrame(np.asarray(features[first : first + _BLOCK]), columns=names)
+                block = pd.concat([block, values], axis=1)
+            yield block
+
+    write_table_blocks(out, types, blocks(), _record(screen, model))
+    return len(cells)
+
+
+def _cells_and_features(screen: Screen, model: str | None) -> tuple[pd.DataFrame, Any]:
+    return (screen.cells(), None) if model is None else screen.embeddings(model)
+
+
+def to_anndata(screen: Screen, out: Path, model: str) -> int:
+    """Embeddings as an AnnData file (h5ad): X the features, obs the cells, ``uns["cytovae"]`` the provenance (JSON).
+
+    Returns
+    -------
+    int
+        The number of cells written.
+
+    Raises
+    ------
+    DependencyError
+        anndata is not installed.
+    ScreenError
+        The model has not been run on this screen.
+    """
+    try:
+        import anndata
+    except ImportError:
+        raise DependencyError("AnnData needs the package anndata: pip install 'cytovae[anndata]'") from None
+    cells, features = screen.embeddings(model)
+    obs = cells.set_index(schema.CELL_ID)
+    var = pd.DataFrame(index=pd.Index(feature_names(features.shape[1]), name="feature"))
+    data = anndata.AnnData(X=np.asarray(features), obs=obs, var=var)
+    data.uns["cytovae"] = json.dumps(_record(screen, model), sort_keys=True)
+    with whole_file(out) as beside:
+        data.write_h5ad(beside)
+    return len(cells)
+
+
+def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int:
+    """All patches as ``cells.npz`` (``images`` uint16, ``cell_id``) with ``cells.csv`` and ``provenance.json``.
+
+    ``cytovae ingest crops`` reads them back to the same screen. Written block by block, so memory stays flat.
+
+    Returns
+    -------
+    int
+        The number of cells written.
+    """
+    cells = screen.cells()
+    store = PatchStore(screen.patches_path)
+    if len(store) != len(cells):
+        raise ScreenError(f"{screen.path} holds {len(store)} patches for {len(cells)} cells")
+    with whole_folder(out) as folder:
+        with zipfile.ZipFile(folder / "cells.npz", "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as handle:
+                head = {"descr": "<u2", "fortran_order": False, "shape": (len(store), *store.patch_shape)}
+                np.lib.format.write_array_header_1_0(handle, head)
+                for first, block in store.blocks(_BLOCK):
+                    handle.write(block.astype("<u2", copy=False).tobytes())
+                    if progress:
+                        progress(first + len(block), len(store))
+            with archive.open(zipfile.ZipInfo("cell_id.npy"), "w") as handle:
+                np.lib.format.write_array(handle, cells[schema.CELL_ID].to_numpy(str), allow_pickle=False)
+        cells.to_csv(folder / "cells.csv", index=False)
+        write_json(folder / "provenance.json", _record(screen, None))
+    return len(cells)
