@@ -360,6 +360,9 @@ def write_figures(folder: Path, document: dict[str, Any], note: str) -> list[str
     from cytovae.profiling import figures
     from cytovae.screen import whole_file
 
+    if not any(line["n_scored"] for line in document["scores"]):
+        console.say("no figure was drawn: no treatment could be scored")
+        return []
     drawn = {"table1": figures.dots(document["scores"], document["baselines"], note)}
     bundles = list(dict.fromkeys(line["bundle"] for line in document["scores"]))
     for bundle in bundles:

@@ -489,7 +489,8 @@ def _random_average_precision(positives: int, total: int, null_size: int, seed: 
 def batch_score(wells: pd.DataFrame, control: str = "DMSO") -> list[dict[str, Any]]:
     """Is it batch or biology? How often a control well's nearest control well is of its own plate, or its own batch.
 
-    Controls are all the same biology, so without batch effects the share is what chance gives (``expected``).
+    Controls are all the same biology, so without batch effects the share is what chance gives (``expected``). It can
+    fall below: whitening centres the controls of a plate, and vectors around their own centre point apart.
 
     Parameters
     ----------

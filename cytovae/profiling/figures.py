@@ -73,7 +73,7 @@ def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] =
             for row, x in own_lines:
                 if x["ci95"]:
                     panel.plot([100 * v for v in x["ci95"]], [row, row], color=colour, linewidth=1)
-        scored = sorted({(x["n_scored"], x["n_treatments"]) for _, x in here})
+        scored = sorted({(x["n_scored"], x["n_treatments"]) for x in scores if x["rule"] == rule.name})
         said = ", ".join(f"{n} of {total}" for n, total in scored)
         panel.set_title(f"{rule.name} ({said} treatments scored)", fontsize=10)
         panel.set_xlabel("accuracy (%), 95 % interval over compounds")

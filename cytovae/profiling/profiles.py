@@ -358,12 +358,15 @@ def complete(wells: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     wells : DataFrame
-        ``Metadata_Plate``, ``Metadata_Well``, ``Metadata_Compound``, ``Metadata_Concentration`` (uM) and features.
+        ``Metadata_Plate``, ``Metadata_Well``, ``Metadata_Compound``, ``Metadata_Concentration`` (uM) and features;
+        other columns that are not numbers are dropped.
     """
     schema.require_columns(
         wells, [schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION], "the table of profiles"
     )
-    table = wells.copy()
+    table = wells[
+        [c for c in wells if str(c).startswith("Metadata_") or pd.api.types.is_numeric_dtype(wells[c])]
+    ].copy()
     if schema.BATCH not in table:
         table[schema.BATCH] = table[schema.PLATE].map(schema.batch_of)
     table[schema.TREATMENT] = [

@@ -56,6 +56,12 @@ def test_figures_save_without_touching_process_wide_state(kind):
     assert "matplotlib.pyplot" not in sys.modules
 
 
+def test_a_rule_that_scores_nothing_says_so_in_its_panel():
+    none = line(0.5, "NSCB", bundle="vae") | {"accuracy": None, "ci95": None, "n_scored": 0}
+    figure = figures.dots([line(0.5, "NSC", bundle="vae"), none])
+    assert figure.axes[1].get_title() == "NSCB (0 of 103 treatments scored)"
+
+
 def test_nothing_to_draw_is_said():
     with pytest.raises(ProfileError, match="no score to draw"):
         figures.dots([{"bundle": "m", "accuracy": None}])

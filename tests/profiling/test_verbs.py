@@ -158,6 +158,24 @@ def test_columns_without_the_controls_are_said_unless_they_were_asked_for(screen
         run("benchmark", few.path, "m0", "--whiten", "plate", "--no-figures")
 
 
+@pytest.mark.parametrize("moa", [None, "unknown"])
+def test_a_screen_without_mechanisms_scores_nothing_and_says_so(screen, moa):
+    blind = make_screen(
+        screen.path.parent / "blind.screen", screen.cells().assign(**{schema.MOA: "y"}), np.random.default_rng(0)
+    )
+    cells = screen.cells().assign(**{schema.MOA: moa})
+    write_table(blind.cells_path, cells, provenance("ingest"))
+    z = np.random.default_rng(0).normal(size=(len(cells), 4)).astype(np.float32)
+    record = provenance("embed", inputs={"cells": blind.cells_digest()})
+    blind.write_embeddings("m0", cells[schema.CELL_ID].tolist(), z, record)
+    done = CliRunner().invoke(app, ["benchmark", str(blind.path), "m0", "--json"], catch_exceptions=False)
+    assert "no figure was drawn" in done.stderr
+    document = json.loads(done.stdout)["model"]
+    assert all(x["accuracy"] is None and x["n_scored"] == 0 for x in document["scores"])
+    assert document["verdicts"][0] == "m0 under NSC: no treatment can be scored"
+    assert "0 of 8" in run("benchmark", blind.path, "m0")
+
+
 def test_several_screens_are_scored_as_one(screen, tmp_path):
     cells = screen.cells()
     first, second = (
