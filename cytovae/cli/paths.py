@@ -128,8 +128,9 @@ def interpolate(
     for note in drawn.notes:
         console.say(note)
     positions = opened.cells().reset_index(names="row").set_index(schema.CELL_ID)["row"]
-    near = positions.loc[list(drawn.evidence.nearest_ids[:, 0])].to_numpy()
-    rows = render.path_rows(drawn.path, drawn.evidence, normalise(PatchStore(opened.patches_path).read(near)))
+    wanted = [drawn.start.cell_id, drawn.end.cell_id, *drawn.evidence.nearest_ids[:, 0]]
+    real = normalise(PatchStore(opened.patches_path).read(positions.loc[wanted].to_numpy()))
+    rows = render.path_rows(drawn.path, drawn.evidence, real[2:], real[:2])
     measured = None
     more: dict[str, Any] = {}
     if morphology:

@@ -144,18 +144,24 @@ class StripRow:
         Length k, under each image; a newline starts another line.
     warn : sequence of bool
         Length k or empty: captions to be set in the colour of a warning.
+    columns : sequence of int
+        Where each image stands; from the left where empty.
     """
 
     label: str
     images: npt.NDArray
     captions: Sequence[str] = ()
     warn: Sequence[bool] = ()
+    columns: Sequence[int] = ()
 
 
 def path_rows(
-    path: Path, evidence: Evidence | None = None, nearest_images: npt.NDArray | None = None
+    path: Path,
+    evidence: Evidence | None = None,
+    nearest_images: npt.NDArray | None = None,
+    end_images: npt.NDArray | None = None,
 ) -> list[StripRow]:
-    """The rows that show a path: its decoded steps with cosines; the nearest real cells where given.
+    """The rows that show a path: its decoded steps with cosines; the nearest real cells and its own ends where given.
 
     Parameters
     ----------
@@ -163,6 +169,8 @@ def path_rows(
     evidence : Evidence, optional
     nearest_images : (k, H, W, C), optional
         The real patches of ``evidence.nearest_rows[:, 0]``, normalised.
+    end_images : (2, H, W, C), optional
+        The real patches of the start and the target, normalised.
     """
     captions = []
     for step in range(path.steps):
@@ -177,6 +185,9 @@ def path_rows(
             )
         ]
         rows.append(StripRow("nearest real cell\nsupport percentile", nearest_images, under, list(evidence.off_data)))
+    if end_images is not None:
+        names = [path.control_id, path.target_id]
+        rows.append(StripRow("the cells at its ends\nas imaged", end_images, names, columns=(0, path.steps - 1)))
     return rows
 
 
@@ -259,7 +270,7 @@ def strip(
     drawing = _Drawing()
     height, width = rows[0].images.shape[1:3]
     step_w, step_h, left, gap = width * zoom, height * zoom, 8, 4
-    label_w = 128
+    label_w = 148
     y = 8.0
     if title:
         drawing.text(left, y, title, 15)
@@ -282,8 +293,9 @@ def strip(
             for line, text in enumerate(label.split("\n")):
                 drawing.text(left, y + 4 + 15 * line, text, 12)
             pixels = row.images if finished else composite(row.images, limits, look, gamma, which)
-            for step, image in enumerate(pixels):
-                x = left + label_w + step * (step_w + gap)
+            columns = row.columns or range(len(pixels))
+            for column, image in zip(columns, pixels, strict=True):
+                x = left + label_w + column * (step_w + gap)
                 drawing.image(x, y, step_w, step_h, image)
                 if first:
                     bar_y = y + step_h - 8
@@ -292,9 +304,9 @@ def strip(
             y += step_h + gap
             if number == len(passes) - 1 and len(row.captions):
                 lines = max(c.count("\n") + 1 for c in row.captions)
-                for step, caption in enumerate(row.captions):
-                    centre = left + label_w + step * (step_w + gap) + step_w / 2
-                    ink = _WARN if len(row.warn) and row.warn[step] else _INK
+                for number, (column, caption) in enumerate(zip(columns, row.captions, strict=True)):
+                    centre = left + label_w + column * (step_w + gap) + step_w / 2
+                    ink = _WARN if len(row.warn) and row.warn[number] else _INK
                     for line, text in enumerate(caption.split("\n")):
                         drawing.text(centre, y + 14 * line, _short(text, step_w // 6), 11, ink, centred=True)
                 y += 14 * lines + 8
