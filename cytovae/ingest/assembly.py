@@ -326,6 +326,8 @@ def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], ove
             if not plan.exists() or json.loads(plan.read_text()) != json.loads(json.dumps(wanted)):
                 shutil.rmtree(work, ignore_errors=True)
                 write_json(plan, wanted)
+            for half in work.rglob(".*.part"):  # what a killed run was writing
+                half.unlink()
             yield work
         finally:
             lock_path.unlink(missing_ok=True)

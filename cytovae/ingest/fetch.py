@@ -260,6 +260,8 @@ def _transfer(url: str, part: Path, state: Path, progress: Progress | None) -> b
     """One request for what is still lacking; whether the file is whole afterwards."""
     had = part.stat().st_size if part.exists() else 0
     known = json.loads(state.read_text()) if had and state.exists() else {}
+    if had and known.get("total") == had:
+        return True
     request = urllib.request.Request(url)
     if had and known.get("tag"):
         request.add_header("Range", f"bytes={had}-")
@@ -268,15 +270,19 @@ def _transfer(url: str, part: Path, state: Path, progress: Progress | None) -> b
         going_on = answer.status == 206
         if not going_on:
             had = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
+            raise OSError(
+                f"the source sent {answer.headers.get('Content-Range')} when asked for what follows byte {had}"
+            )
         length = answer.headers.get("Content-Length")
         total = had + int(length) if length else None
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         if tag and tag.startswith("W/"):
             tag = None  # a weak tag does not vouch for bytes
-        write_json(state, {"tag": tag})
+        write_json(state, {"tag": tag, "total": total})
         if total is not None and shutil.disk_usage(part.parent).free < total - had:
             raise IngestError(
-                f"{part.parent} has no room for {url}: it needs {(total - had) / 1e9:.1f} GB; fetch fewer plates at once"
+                f"{part.parent} has no room for {url}, {(total - had) / 1e9:.1f} GB; fetch fewer plates at once"
             )
         with part.open("ab" if going_on else "wb") as handle:
             while chunk := answer.read(_CHUNK):
