@@ -107,6 +107,25 @@ def test_of_tied_neighbours_the_first_by_name_is_taken_and_the_tie_is_said():
     assert call["cosine"] == pytest.approx(np.sqrt(0.5))
 
 
+def test_rounding_does_not_decide_between_parallel_profiles(rng):
+    seen = set()
+    for _ in range(50):
+        v, factor = rng.normal(size=4), rng.uniform(0.1, 10)
+        treatments = table(
+            ("q@1", "x", "W1", tuple(rng.normal(size=4))),
+            ("b@1", "x", "W2", tuple(v)),
+            ("c@1", "y", "W3", tuple(factor * v)),
+        )
+        seen.add(np.sign(np.subtract(*cosine_similarity(treatments.filter(like="z0"))[0, 1:])))
+        assert benchmark.neighbours(treatments, NSC).set_index(schema.TREATMENT).loc["q@1", "neighbour"] == "b@1"
+    assert seen == {-1, 0, 1}  # to the last digit either may be nearer
+
+
+def test_no_treatment_is_its_own_neighbour_whatever_the_rule(make_treatments):
+    calls = benchmark.neighbours(make_treatments(), benchmark.Rule("1-NN", ()))
+    assert (calls[schema.TREATMENT] != calls["neighbour"]).all() and calls["neighbour"].notna().all()
+
+
 def test_a_profile_of_zeros_is_wrong_and_nobodys_neighbour():
     treatments = table(
         ("a@1", "x", "W1", (0, 0)), ("b@1", "x", "W2", (-1, 0)), ("c@1", "y", "W3", (1, 0)), ("d@1", "y", "W4", (1, 1))

@@ -196,11 +196,12 @@ def test_standardised_controls_have_mean_0_and_sd_1_on_every_plate(rng):
 
 
 def test_features_not_finite_or_flat_among_the_controls_of_any_plate_are_dropped(rng):
-    joined = profiles.join_published(*published(rng))
-    joined.loc[20, "b"] = np.inf  # one well of one plate
+    joined = profiles.join_published(*published(rng, controls=6))
+    joined.loc[25, "b"] = np.inf  # one well of one plate
     joined.loc[3, "f"] = np.nan
     flat = (joined[schema.COMPOUND] == "DMSO") & (joined[schema.PLATE] == "Week1_1")
-    joined.loc[flat, "d"] = 0.1 + 0.2  # constant on one plate, in a value whose s.d. need not round to zero
+    joined.loc[flat, "d"] = 0.1  # constant on one plate, in a value whose s.d. does not round to zero
+    assert joined.loc[flat, "d"].to_numpy().std() > 0
     standard, dropped = profiles.standardise(joined, "DMSO")
     assert dropped == ["b", "d", "f"]
     assert schema.feature_columns(standard) == ["a", "c", "e"]
