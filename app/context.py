@@ -241,11 +241,43 @@ def choose_start(screen: Screen, treatment: str) -> tuple[str | None, str]:
     return (None if name == "control" else name), name
 
 
+def fitting_models(screen: Screen) -> list[str]:
+    """Models made for the screen's channels and patches; stops the page with what to do where there is none."""
+    names = loaders.models(screen)
+    fit = [
+        name
+        for name in names
+        if loaders.describe(name).get("channels") == list(screen.record.channels)
+        and loaders.describe(name).get("patch_size_px") == screen.record.patch_size_px
+    ]
+    if not names:
+        st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
+        st.stop()
+    if not fit:
+        st.info(
+            f"None of the models in {loaders.models_dir()} was made for {screen.name}'s channels "
+            f"({', '.join(screen.record.channels)}) and patches of {screen.record.patch_size_px} px; train one on it.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return fit
+
+
+def counter(label: str, key: str, icon: str | None = None) -> int:
+    """A button that counts, its count in the address: another draw at every press, the same one for the same link."""
+    now = int(linked(key, [], "0", free=True)) if linked(key, [], "0", free=True).isdigit() else 0
+    if st.button(label, icon=icon, key=f"{key}-button", width="stretch"):
+        now += 1
+    st.session_state[key] = str(now)
+    publish(key, str(now), "0")
+    return now
+
+
 def header(title: str, *, model: bool = True, embedded: bool = True) -> tuple[Screen, str]:
     """The head of a page: its title, the screen and, where asked for, the model."""
     words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
     words.title(title)
-    with left:
+    with left if model else right:
         screen = choose_screen()
     if not model:
         return screen, ""

@@ -190,3 +190,233 @@ def diverging(difference: npt.NDArray, low: npt.NDArray, high: npt.NDArray) -> n
     out = np.where(t >= 0, white + (red - white) * t, white + (blue - white) * -t)
     unsure = ((low <= 0) & (high >= 0))[..., None]
     return np.asarray(np.where(unsure, 205.0, out), dtype=np.uint8)
+
+
+def spectrum(models: dict[str, tuple[npt.NDArray, npt.NDArray]]) -> go.Figure:
+    """Energy by spatial frequency, reconstruction over original; 1 is as sharp as the real cells."""
+    figure = go.Figure()
+    for k, (name, (frequency, ratio)) in enumerate(models.items()):
+        line = {"color": OKABE_ITO[k % len(OKABE_ITO)], "width": 2.5, "dash": "solid" if k < len(OKABE_ITO) else "dot"}
+        figure.add_trace(go.Scatter(x=frequency, y=np.maximum(ratio, 1e-6), mode="lines", name=name, line=line))
+    figure.add_hline(y=1, line={"color": CONTROL, "width": 1, "dash": "dot"})
+    figure.update_layout(
+        height=320,
+        margin=_SMALL,
+        xaxis_title="spatial frequency (cycles per pixel)",
+        yaxis_title="energy over original",
+        yaxis_type="log",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+    return figure
+
+
+def confusion(line: dict[str, Any]) -> go.Figure:
+    """Mechanisms by the mechanism of the nearest neighbour, in treatments; every square can be clicked.
+
+    Parameters
+    ----------
+    line : dict
+        Of ``confusion`` in ``scores.json``. A point's ``customdata`` is (true, predicted).
+    """
+    true, predicted, counts = line["true"], line["predicted"], np.array(line["counts"])
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    at = [(r, c) for r in range(len(true)) for c in range(len(predicted)) if counts[r, c]]
+    figure = go.Figure(
+        go.Scatter(
+            x=[predicted[c] for _, c in at],
+            y=[true[r] for r, _ in at],
+            mode="markers+text",
+            text=[str(counts[r, c]) for r, c in at],
+            textfont={"color": ["#fff" if share[r, c] > 0.45 else "#17212B" for r, c in at], "size": 13},
+            customdata=[[true[r], predicted[c]] for r, c in at],
+            marker={
+                "symbol": "square",
+                "size": 30,
+                "color": [share[r, c] for r, c in at],
+                "colorscale": [[0, "#D9ECEE"], [1, "#0B5F66"]],
+                "cmin": 0,
+                "cmax": 1,
+                "line": {"width": [2 if true[r] == predicted[c] else 0 for r, c in at], "color": TREATED},
+            },
+            hovertemplate="%{y}<br>called %{x}: %{text}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        height=150 + 34 * len(true),
+        margin={"t": 10, "b": 10, "l": 8, "r": 8},
+        xaxis={"categoryorder": "array", "categoryarray": predicted, "tickangle": -40, "title": "nearest neighbour"},
+        yaxis={"categoryorder": "array", "categoryarray": true[::-1], "title": None},
+        clickmode="event+select",
+        dragmode=False,
+    )
+    return figure
+
+
+def scores(lines: list[tuple[str, dict[str, Any]]], title_of: Any) -> go.Figure:
+    """Accuracies with 95 % intervals: one panel per rule, a row per model or baseline, a colour per column of Table 1."""
+    names = list(dict.fromkeys(name for name, _ in lines))
+    columns = list(dict.fromkeys((x["summary"], x["whiten"]) for _, x in lines))
+    rules = list(dict.fromkeys(x["rule"] for _, x in lines))
+    figure = make_subplots(1, len(rules), shared_yaxes=True, subplot_titles=rules, horizontal_spacing=0.04)
+    symbols = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+    for k, column in enumerate(columns):
+        for r, rule in enumerate(rules):
+            mine = [
+                (names.index(n), x)
+                for n, x in lines
+                if x["rule"] == rule and (x["summary"], x["whiten"]) == column and x["accuracy"] is not None
+            ]
+            y = [row + (k - (len(columns) - 1) / 2) * 0.72 / max(len(columns), 1) for row, _ in mine]
+            value = np.array([100 * x["accuracy"] for _, x in mine])
+            ends = np.array([[100 * v for v in (x["ci95"] or (x["accuracy"],) * 2)] for _, x in mine]).reshape(-1, 2)
+            figure.add_trace(
+                go.Scatter(
+                    x=value,
+                    y=y,
+                    mode="markers",
+                    name=title_of(*column),
+                    legendgroup=str(k),
+                    showlegend=r == 0,
+                    marker={"size": 9, "color": OKABE_ITO[k % 8], "symbol": symbols[k % 6]},
+                    error_x={
+                        "type": "data",
+                        "symmetric": False,
+                        "array": ends[:, 1] - value,
+                        "arrayminus": value - ends[:, 0],
+                        "thickness": 1.4,
+                        "width": 0,
+                    },
+                    hovertemplate="%{x:.1f} %<extra>" + title_of(*column) + "</extra>",
+                ),
+                row=1,
+                col=r + 1,
+            )
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5])
+    figure.update_xaxes(range=[0, 101], title="accuracy (%)")
+    figure.update_layout(
+        height=120 + 46 * len(names), margin=_SMALL, legend={"orientation": "h", "y": -0.2, "yanchor": "top"}
+    )
+    return figure
+
+
+def plate(table: pd.DataFrame, rows: list[str], columns: list[int], title: str) -> go.Figure:
+    """A plate as a grid of wells coloured by a value; control wells have a frame.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``Metadata_Well``, ``value``, ``control``, ``cells``, ``Metadata_Treatment``, ``Metadata_MoA``.
+    """
+    place = table["Metadata_Well"].astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
+    number = pd.to_numeric(place[1])
+    empty = [(r, c) for r in rows for c in columns]
+    big = len(rows) <= 8
+    base = {"symbol": "circle", "size": 34 if big else 17}
+    figure = go.Figure(
+        go.Scatter(
+            x=[c for _, c in empty],
+            y=[r for r, _ in empty],
+            mode="markers",
+            hoverinfo="skip",
+            showlegend=False,
+            marker={**base, "color": "rgba(127,127,127,0.12)"},
+        )
+    )
+    control = table["control"].to_numpy(bool)
+    figure.add_trace(
+        go.Scatter(
+            x=number,
+            y=place[0],
+            mode="markers",
+            showlegend=False,
+            marker={
+                **base,
+                "color": table["value"],
+                "colorscale": "Viridis",
+                "showscale": True,
+                "colorbar": {"title": title},
+                "line": {"width": np.where(control, 3, 0), "color": TREATED},
+            },
+            customdata=table[["Metadata_Well", "Metadata_Treatment", "Metadata_MoA", "cells", "value"]],
+            hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]} µM<br>%{customdata[2]}<br>%{customdata[3]} cells<br>"
+            + title
+            + " %{customdata[4]:.3g}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        height=120 + (42 if big else 24) * len(rows),
+        margin={**_SMALL, "t": 30},
+        xaxis={
+            "side": "top",
+            "tickvals": columns,
+            "range": [0.4, columns[-1] + 0.6],
+            "showgrid": False,
+            "zeroline": False,
+        },
+        yaxis={"categoryorder": "array", "categoryarray": rows[::-1], "tickvals": rows, "showgrid": False},
+    )
+    return figure
+
+
+def field(rgb: npt.NDArray[np.uint8], cells: pd.DataFrame, scale: float) -> go.Figure:
+    """A field with its nuclei marked.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The field, perhaps smaller than it was taken.
+    cells : DataFrame
+        ``Metadata_CenterX_px``, ``Metadata_CenterY_px`` and ``cell_id``.
+    scale : float
+        Pixels of the field per pixel of `rgb`.
+    """
+    from PIL import Image
+
+    height, width = rgb.shape[:2]
+    figure = go.Figure(
+        go.Scatter(
+            x=cells["Metadata_CenterX_px"] / scale,
+            y=cells["Metadata_CenterY_px"] / scale,
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 15, "color": "#ffffff", "line": {"width": 1.6}},
+            customdata=cells[["cell_id"]],
+            hovertemplate="%{customdata[0]}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.add_layout_image(
+        source=Image.fromarray(rgb),
+        xref="x",
+        yref="y",
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        layer="below",
+        sizing="stretch",
+    )
+    figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
+    figure.update_yaxes(range=[height, 0], visible=False, scaleanchor="x", constrain="domain")
+    figure.update_layout(height=620, margin={"t": 4, "b": 4, "l": 4, "r": 4}, dragmode="pan")
+    return figure
+
+
+def training(log: pd.DataFrame) -> go.Figure:
+    """Loss terms by iteration, one panel each, on logarithmic axes."""
+    terms = [c for c in log.columns if c not in ("iteration", "it_per_s", "eta_s") and log[c].notna().any()]
+    columns = min(3, max(len(terms), 1))
+    rows = -(-max(len(terms), 1) // columns)
+    figure = make_subplots(rows, columns, subplot_titles=terms, vertical_spacing=0.28 / rows)
+    thin = log.iloc[:: max(1, len(log) // 1500)]
+    for k, term in enumerate(terms):
+        line = {"color": OKABE_ITO[k % 8], "width": 2}
+        figure.add_trace(
+            go.Scatter(x=thin["iteration"], y=thin[term], line=line, showlegend=False),
+            row=k // columns + 1,
+            col=k % columns + 1,
+        )
+        positive = (thin[term].dropna() > 0).all()
+        figure.update_yaxes(type="log" if positive else "linear", row=k // columns + 1, col=k % columns + 1)
+    figure.update_layout(height=60 + 200 * rows, margin=_SMALL)
+    figure.update_annotations(font_size=13)
+    return figure

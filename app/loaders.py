@@ -172,7 +172,18 @@ def bundle(name: str) -> Bundle:
     path = models_dir() / name
     if not (path / "config.json").exists():
         raise BundleError(f"there is no model {name!r} in {models_dir()}; 'cytovae train' makes one")
-    return _bundle(str(path), stamp_of(path / "config.json", path / "weights.safetensors"))
+    return _bundle(str(path), bundle_stamp(name))
+
+
+def bundle_stamp(name: str) -> tuple[int, ...]:
+    """What changes when a model does: a key for what is computed with it."""
+    return stamp_of(models_dir() / name / "config.json", models_dir() / name / "weights.safetensors")
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What a model is, without loading it; empty where that cannot be read."""
+    found = read_json(models_dir() / name / "config.json")
+    return found if isinstance(found, dict) else {}
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

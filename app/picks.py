@@ -60,6 +60,12 @@ def use(screen: Screen, role: str, cell_id: str) -> None:
     st.session_state["go"] = "explore"
 
 
+def leave() -> None:
+    """Go to Explore where a button asked for it; pages call it first."""
+    if st.session_state.pop("go", None):
+        st.switch_page("pages/explore.py")
+
+
 def one(screen: Screen, model: str, state: str, title: str, *, buttons: bool) -> None:
     """A cell large: the one opened, or the one under the pointer (of a well or treatment, its typical cell)."""
     found = st.session_state.get(state)

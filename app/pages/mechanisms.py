@@ -1,7 +1,84 @@
-"""mechanisms."""
+"""Mechanisms: does the nearest neighbour of a treatment share its mechanism of action?"""
 
 from __future__ import annotations
 
-from app import context
+import streamlit as st
 
-screen, _ = context.header("mechanisms", model=False)
+from app import context, figures, loaders, mechanisms, picks
+from app.components.cells import Row, cells
+from cytovae import schema
+from cytovae.profiling.benchmark import column_title
+
+picks.leave()
+screen, model = context.header("Does the embedding know the mechanism?")
+documents = mechanisms.results(screen)
+if not documents:
+    st.info(
+        f"Nothing has been scored on {screen.name} yet. Run `cytovae benchmark {screen.path} "
+        f"{loaders.models_dir() / model}`, then reload this page.",
+        icon=":material/info:",
+    )
+    st.stop()
+
+table = mechanisms.table1(documents)
+st.dataframe(table, hide_index=True, height=min(38 + 35 * len(table), 620))
+st.caption(
+    "Accuracy in %, 95 % interval over compounds in brackets, as in the paper's Table 1. NSC: neighbours of the same compound are "
+    "held out. NSCB: neighbours of the same compound or batch. A treatment without an admissible neighbour of its mechanism "
+    "is not scored. On a sample of a collection these are statements about the sample, not the paper's figures."
+)
+for sentence in dict.fromkeys(s for d in documents.values() for s in d.get("verdicts", [])):
+    st.markdown(f":material/balance: {sentence}")
+lines = [(name, line) for name, d in documents.items() for line in d["scores"]]
+seen = {
+    (x["baseline"], x["rule"], x["summary"], x["whiten"]): x for d in documents.values() for x in d.get("baselines", [])
+}
+lines += [(line["baseline"], line) for line in seen.values()]
+st.plotly_chart(figures.scores(lines, column_title), key="scores")
+if model not in documents:
+    st.info(f"{model} has not been scored on this screen; choose {' or '.join(documents)}.", icon=":material/info:")
+    st.stop()
+
+document = documents[model]
+titles = {column_title(x["summary"], x["whiten"]): (x["summary"], x["whiten"]) for x in document["scores"]}
+one, two = st.columns(2)
+with one:
+    column = titles[context.choose("Profiles", "profiles", list(titles))]
+with two:
+    rule = context.choose("Rule", "rule", ["NSCB", "NSC"])
+line = mechanisms.pick(document.get("confusion", []), column, rule)
+left, right = st.columns([1.25, 1], gap="large")
+with left:
+    st.subheader(f"Where {model} errs", anchor=False)
+    if line and line["true"]:
+        event = st.plotly_chart(figures.confusion(line), key="confusion", on_select="rerun", selection_mode="points")
+    else:
+        event = None
+        st.caption("No treatment could be scored here.")
+with right:
+    table = mechanisms.calls(screen, model, column, rule)
+    points = event.selection.points if event else []
+    if points:
+        true, predicted = points[0]["customdata"]
+        table = table[(table[schema.MOA] == true) & (table["predicted"] == predicted) & table["scored"]]
+        st.subheader(f"{true}, called {predicted}", anchor=False)
+    else:
+        st.subheader("Every treatment", anchor=False)
+        st.caption("Click a square to see its treatments.")
+    kept = [schema.TREATMENT, schema.MOA, "neighbour", "predicted", "cosine", "correct", "reason"]
+    st.dataframe(table[kept], hide_index=True, height=430, column_config=mechanisms.CALLS)
+
+st.subheader("Nearest neighbours", anchor=False)
+treatment = context.choose_treatment(screen)
+near = mechanisms.nearest(screen, model, column, rule, treatment)
+names = [treatment, *near[schema.TREATMENT]]
+images, items = mechanisms.typical(
+    screen, model, names, ["this treatment", *(f"cosine {c:.2f}" for c in near["cosine"])]
+)
+opened = cells(screen.record, images, [Row(items)], "neighbours", size_px=130, most_px=170, pickable=True)
+if opened:
+    picks.use(screen, "target", opened)
+    st.rerun()
+st.caption("The typical cell of each treatment. Click one to explore the path to it.")
+st.subheader("Batch or biology?", anchor=False)
+st.dataframe(mechanisms.batch(document), hide_index=True)

@@ -8,9 +8,7 @@ import streamlit as st
 from app import context, loaders, maps, picks
 from app.components.scatter import scatter
 
-if st.session_state.pop("go", None):
-    st.switch_page("pages/explore.py")
-
+picks.leave()
 screen, model = context.header("Which cells are alike?")
 one, two, three = st.columns(3)
 with one:

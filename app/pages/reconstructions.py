@@ -1,7 +1,63 @@
-"""reconstructions."""
+"""Reconstructions: real cells above what each model makes of them."""
 
 from __future__ import annotations
 
-from app import context
+import streamlit as st
 
-screen, _ = context.header("reconstructions", model=False)
+from app import compare, context, figures, loaders
+from app.components.cells import cells
+from cytovae import schema
+
+screen, _ = context.header("What does each model see?", model=False)
+known = compare.kinds(context.fitting_models(screen))
+words = {name: f"{name} ({compare.TITLES.get(kind, kind)})" for name, kind in known.items()}
+one, two, three, four = st.columns([1.2, 2, 0.7, 0.7], vertical_alignment="bottom")
+with one:
+    ways = {"each": "held-out, mechanisms in turn", "held-out": "held-out, at random", "treatment": "of one treatment"}
+    how = context.choose("Cells", "cells", list(ways), words=ways)
+with two:
+    if how == "treatment":
+        treatment = context.choose_treatment(screen)
+    else:
+        treatment = ""
+        st.caption("Held-out cells lie in wells that the first model below was not trained on.")
+with three:
+    n = int(context.choose("How many", "n", ["8", "6", "10", "12", "16"]))
+with four:
+    number = context.counter("New draw", "draw", icon=":material/casino:")
+with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    first = list(known)[:6]
+    chosen = st.pills("Models", list(known), selection_mode="multi", default=first, format_func=words.get, key="shown")
+    difference = st.toggle("Difference images", key="difference", persist_state="session")
+shown = {name: words[name] for name in known if name in (chosen or [])}
+if not shown:
+    st.info("Choose at least one model to see what it makes of these cells.", icon=":material/info:")
+    st.stop()
+
+rows = compare.draw(screen, next(iter(shown)), how, treatment, n, number)
+images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
+for sentence in refused:
+    st.warning(sentence, icon=":material/warning:")
+picked = cells(screen.record, images, lines, "grid", columns=len(rows), size_px=84, most_px=150, pickable=True)
+if picked:
+    st.session_state["large"] = picked
+if st.session_state.get("large") in loaders.cells(screen)[schema.CELL_ID].iloc[rows].tolist():
+    st.markdown(f"**{st.session_state['large']}**")
+    images, lines = compare.large(screen, shown, st.session_state["large"])
+    cells(screen.record, images, lines, "large-cell", size_px=200, most_px=290, controls=False)
+else:
+    st.caption("Click a cell to see it large. Keys `1` `2` `3` switch the channels of every picture on the page.")
+
+st.subheader("Over many cells", anchor=False)
+left, right = st.columns([1.3, 1], gap="large")
+with left:
+    st.dataframe(compare.table(screen, {m: known[m] for m in shown}), hide_index=True, column_config=compare.MEASURES)
+    splits = {compare.sample(screen, m).split for m in shown}
+    st.caption(
+        "On cells of wells that each model was not trained on."
+        if splits == {"test"}
+        else "A model above does not say which wells it left out, or none of them is here: then cells of any well count."
+    )
+with right:
+    curves = {words[m]: (compare.sample(screen, m).frequency, compare.sample(screen, m).ratio) for m in shown}
+    st.plotly_chart(figures.spectrum(curves), key="spectrum")
