@@ -1,6 +1,6 @@
-"""How long profiles, whitening and the benchmark take; prints seconds, ends 1 where a stated limit is missed.
+"""How long profiles, whitening and the benchmark take; prints seconds, ends 1 where a limit is missed.
 
-Limits: 1,000 treatments x 512 features under both rules in 1 s; whitening 100 plates in 512 dimensions in 30 s.
+Limits: 1,000 treatments x 512 features under both rules in 1 s; whitening 100 plates in 512 dimensions in 10 s; of processor time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +22,17 @@ from cytovae.profiling import benchmark, profiles, whiten
 missed: list[str] = []
 
 
-def timed(label: str, work: Callable[[], object], limit_s: float | None = None) -> None:
-    """Print the best of two runs of `work`, and the limit."""
-    best = np.inf
-    for _ in range(2):
-        start = time.perf_counter()
+def timed(label: str, work: Callable[[], object], limit_s: float | None = None, repeats: int = 2) -> None:
+    """Print the best of some runs of `work` on the clock and in processor time; the limit is on processor time."""
+    took, busy = [], []
+    for _ in range(repeats):
+        start, used = time.perf_counter(), time.process_time()
         work()
-        best = min(best, time.perf_counter() - start)
-    print(f"{label}: {best:.3f} s" + (f" (limit {limit_s:g} s)" if limit_s else ""), flush=True)
-    if limit_s and best > limit_s:
+        took.append(time.perf_counter() - start)
+        busy.append(time.process_time() - used)
+    limit = f" (limit {limit_s:g} s)" if limit_s else ""
+    print(f"{label}: {min(took):.2f} s, processor {min(busy):.2f} s{limit}", flush=True)
+    if limit_s and min(busy) > limit_s:
         missed.append(label)
 
 
@@ -81,13 +84,12 @@ def main() -> None:
     for summary, dimension in (("mean", 512), ("mean+sd", 256)):
         z = rng.normal(size=(len(table), dimension)).astype(np.float32)
         wells = profiles.wells(table, z, summary)
-        start = time.perf_counter()
-        whiten.profiles(wells, whiten.Options("plate"), cells=table, embeddings=z, summary=summary)
-        took = time.perf_counter() - start
-        label = f"whitening 100 plates, {summary} of {dimension} dimensions, 600 control cells a plate"
-        print(f"{label}: {took:.1f} s (limit 30 s)", flush=True)
-        if took > 30:
-            missed.append(label)
+        timed(
+            f"whitening 100 plates, {summary} of {dimension} dimensions, 600 control cells a plate",
+            partial(whiten.profiles, wells, whiten.Options("plate"), cells=table, embeddings=z, summary=summary),
+            10,
+            repeats=1,
+        )
         del z
 
     table = cells(plates=50, wells=100, per_well=200, controls=6)
@@ -96,11 +98,11 @@ def main() -> None:
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(table), 256)).flush()  # a sparse file
         z = np.load(path, mmap_mode="r")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
-        wells = profiles.wells(table, z)
-        took = time.perf_counter() - start
+        timed(f"{len(table):,} cells x 256 (zeros) to wells", lambda: profiles.wells(table, z), repeats=1)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"{len(table):,} cells x 256 (zeros) to {len(wells):,} wells: {took:.1f} s, peak memory +{grown:.0f} MB")
+    print(
+        f"  peak resident memory +{grown:.0f} MB, cached pages of the mapped file included; the embeddings are {len(table) * 1024 / 1e6:.0f} MB"
+    )
     if missed:
         sys.exit(f"missed: {'; '.join(missed)}")
 
