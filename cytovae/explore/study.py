@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
@@ -115,6 +116,7 @@ def draw(
     request: Request,
     rng: np.random.Generator,
     ground: evidence.Ground | None = None,
+    nulls: npt.NDArray[np.float64] | None = None,
 ) -> Study:
     """The path that was asked for.
 
@@ -129,7 +131,9 @@ def draw(
     request : Request
     rng : numpy Generator
     ground : evidence.Ground, optional
-        Made here where it is not given.
+    nulls : (q,) float64, optional
+        Lengths of null paths, see `null_lengths`. Both are the same for all paths of a screen and a model, and made here
+        where they are not given.
 
     Raises
     ------
@@ -153,15 +157,27 @@ def draw(
             end.cell_id,
         )
     notes = [f"start: {start.cell_id}, {start.how}", f"end: {end.cell_id}, {end.how}"]
-    nulls = None
-    try:
-        typical = None if "random" in (request.target, request.control) else embeddings
-        nulls = evidence.null_lengths(embeddings, *targets.null_pairs(cells, control, N_NULL, rng, embeddings=typical))
-    except SelectionError as few:
-        notes.append(f"no null paths: {few}")
+    if nulls is None:
+        try:
+            nulls = null_lengths(cells, embeddings, control, rng)
+        except SelectionError as few:
+            notes.append(f"no null paths: {few}")
     ground = ground or evidence.Ground(cells, embeddings, rng)
     found = evidence.assess(path, ground, embeddings[start_rows], embeddings[end_rows], nulls, exclude=own)
     return Study(path, found, start, end, start_rows, end_rows, title, (*notes, found.summary))
+
+
+def null_lengths(
+    cells: pd.DataFrame, embeddings: Embeddings, control: str, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Lengths of paths that mean nothing: between the typical control cells of two wells, `N_NULL` times, (q,).
+
+    Raises
+    ------
+    SelectionError
+        There are no two control wells.
+    """
+    return evidence.null_lengths(embeddings, *targets.null_pairs(cells, control, N_NULL, rng, embeddings=embeddings))
 
 
 def morphology_along(
