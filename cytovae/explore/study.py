@@ -132,7 +132,7 @@ def draw(
     rng : numpy Generator
     ground : evidence.Ground, optional
     nulls : (q,) float64, optional
-        Lengths of null paths, see `null_lengths`. Both are the same for all paths of a screen and a model, and made here
+        Lengths of null paths, see `null_lengths`. Both are the same for all paths of a screen and model, and made here
         where they are not given.
 
     Raises
