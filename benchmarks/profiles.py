@@ -1,6 +1,7 @@
 """How long profiles, whitening and the benchmark take; prints seconds, ends 1 where a limit is missed.
 
-Limits: 1,000 treatments x 512 features under both rules in 1 s; whitening 100 plates in 512 dimensions in 10 s; of processor time.
+Limits, in processor time: 1,000 treatments x 512 features under both rules in 1 s; whitening 100 plates in 512
+dimensions in 10 s.
 """
 
 from __future__ import annotations
@@ -100,9 +101,8 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         timed(f"{len(table):,} cells x 256 (zeros) to wells", lambda: profiles.wells(table, z), repeats=1)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(
-        f"  peak resident memory +{grown:.0f} MB, cached pages of the mapped file included; the embeddings are {len(table) * 1024 / 1e6:.0f} MB"
-    )
+    size = len(table) * 1024 / 1e6
+    print(f"  peak resident memory +{grown:.0f} MB, with cached pages of the mapped file ({size:.0f} MB)")
     if missed:
         sys.exit(f"missed: {'; '.join(missed)}")
 
