@@ -1,7 +1,8 @@
 """The uneven illumination of a plate, channel by channel, estimated from the plate's own fields.
 
-The mean of many fields shows where the light is brighter, once the cells in them have averaged out; what is left of the
-cells is smoothed away (Singh et al. 2014, J. Microsc. 256, 231-236: the "regular" method). Patches are divided by it.
+The mean of many fields shows where the light is brighter, once the cells in them have averaged out (Singh et al. 2014,
+J. Microsc. 256, 231-236: the "regular" method). A surface of second degree is laid through it, so that what is left of
+the cells is not taken for light. Fields are divided by it before nuclei are found and patches cut.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def estimate(fields: Iterable[Image], shape: tuple[int, int, int]) -> npt.NDArra
         count += 1
     if count < MIN_FIELDS:
         return np.ones((height, width, channels), dtype=np.float32)
-    sigma = max(height, width) / 8
-    smooth = cv2.GaussianBlur(total.astype(np.float32) / count, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    smooth = smooth.reshape(height, width, channels)
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].reshape(2, -1)
+    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    coefficients = np.linalg.lstsq(basis, total.reshape(-1, channels) / count, rcond=None)[0]
+    smooth = (basis @ coefficients).reshape(height, width, channels)
     light = smooth / np.maximum(smooth.mean(axis=(0, 1)), 1e-6)
     return np.asarray(np.maximum(light, 0.1), dtype=np.float32)
 

@@ -1,0 +1,281 @@
+"""Pre-cut cells become a screen, from arrays and folders, with every fault named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from cytovae import schema
+from cytovae.config import ScreenRecord
+from cytovae.errors import ConfigError, IngestError, TableError
+from cytovae.ingest import assembly, images, layouts
+from cytovae.ingest.patches import PatchStore
+from cytovae.screen import Screen
+from tests.ingest.drawn import draw
+
+CHANNELS = ["DNA", "Tubulin", "Actin"]
+
+
+def make_crops(n: int = 8) -> np.ndarray:
+    return np.stack([draw([(34, 34)], (68, 68), seed=i) for i in range(n)])
+
+
+def make_table(n: int = 8) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "cell_id": [f"cell{i}" for i in range(n)],
+            "plate": ["Week1_1"] * (n // 2) + ["Week2_1"] * (n - n // 2),
+            "well": ["B02", "B03"] * (n // 2),
+            "site": 1,
+            "replicate": 1,
+            "compound": ["DMSO", "taxol"] * (n // 2),
+            "concentration_uM": [0.0, 0.3] * (n // 2),
+            "moa": ["DMSO", "Microtubule stabilizers"] * (n // 2),
+        }
+    )
+
+
+@pytest.fixture
+def crops() -> np.ndarray:
+    return make_crops()
+
+
+def ingest(tmp_path: Path, source: Path, table: pd.DataFrame, channels=CHANNELS, name="a.screen", **more):
+    table.to_csv(tmp_path / "cells.csv", index=False)
+    layout = layouts.crops(source, tmp_path / "cells.csv", channels, more.pop("batch_column", None))
+    record = ScreenRecord("s", layout.channels)
+    return assembly.ingest_crops(layout, tmp_path / name, record, more.pop("options", None), **more)
+
+
+def save(tmp_path: Path, crops: np.ndarray, **more) -> Path:
+    np.savez_compressed(tmp_path / "cells.npz", images=crops, **more)
+    return tmp_path / "cells.npz"
+
+
+def patches_of(screen: Screen) -> np.ndarray:
+    store = PatchStore(screen.patches_path)
+    return store.read(np.arange(len(store)))
+
+
+def codes(outcome: assembly.Outcome) -> dict[str, str]:
+    fields = outcome.screen.fields()
+    said = fields[fields["code"] != ""]
+    return {r.split("/", 1)[-1]: c for r, c in zip(said["path_DNA"], said["code"], strict=True)}
+
+
+def test_an_array_is_taken_in_the_order_of_its_table(tmp_path: Path, crops: np.ndarray) -> None:
+    outcome = ingest(tmp_path, save(tmp_path, crops), make_table())
+    cells = outcome.screen.cells()
+    assert np.array_equal(patches_of(outcome.screen), crops)
+    assert list(cells.columns) == list(schema.CELL_COLUMNS)
+    assert cells[schema.CELL_ID].tolist() == make_table().cell_id.tolist()
+    assert cells[schema.TREATMENT].tolist() == ["DMSO@0", "taxol@0.3"] * 4
+    assert cells[schema.BATCH].tolist() == ["Week1"] * 4 + ["Week2"] * 4
+    assert cells[schema.FIELD].iloc[0] == "Week1_1/B02/s1"
+    assert outcome.screen.fields()[schema.N_CELLS].tolist() == [2, 2, 2, 2]
+
+
+def test_metadata_names_are_understood_too(tmp_path: Path, crops: np.ndarray) -> None:
+    names = {c: f"Metadata_{c.title()}" for c in ("plate", "well", "site", "replicate", "compound")}
+    names |= {"concentration_uM": schema.CONCENTRATION, "moa": schema.MOA}
+    plain = ingest(tmp_path, save(tmp_path, crops), make_table()).screen.cells()
+    named = ingest(tmp_path, save(tmp_path, crops), make_table().rename(columns=names), name="b.screen").screen.cells()
+    assert plain.equals(named)
+
+
+def test_channels_are_stored_as_dna_tubulin_actin_whatever_order_the_files_have(
+    tmp_path: Path, crops: np.ndarray
+) -> None:
+    source = save(tmp_path, crops[..., [2, 0, 1]])
+    outcome = ingest(tmp_path, source, make_table(), ["Actin", "DNA", "Tubulin"])
+    assert outcome.screen.record.channels == ("DNA", "Tubulin", "Actin")
+    assert np.array_equal(patches_of(outcome.screen), crops)
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"), [(["DAPI", "Tubulin", "Actin"], "called DNA"), (["DNA", "DNA"], "twice")]
+)
+def test_channels_are_never_guessed(tmp_path: Path, crops: np.ndarray, channels: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ingest(tmp_path, save(tmp_path, crops), make_table(), channels)
+
+
+def test_an_array_with_ids_is_joined_by_them_and_not_by_position(tmp_path: Path, crops: np.ndarray) -> None:
+    table = make_table()
+    order = np.random.default_rng(0).permutation(8)
+    source = save(tmp_path, crops[order], cell_id=table.cell_id.to_numpy(str)[order])
+    outcome = ingest(tmp_path, source, table.iloc[:-1])
+    assert np.array_equal(patches_of(outcome.screen), crops[:-1])
+    assert outcome.codes == {"image-without-row": 1}
+    more = pd.concat([table, table.iloc[:1].assign(cell_id="lost")])
+    assert ingest(tmp_path, source, more, name="b.screen").codes == {"row-without-image": 1}
+
+
+def test_an_array_without_ids_must_be_as_long_as_its_table(tmp_path: Path, crops: np.ndarray) -> None:
+    with pytest.raises(IngestError, match="holds 8 crops and the table 7 rows, so their order cannot be trusted"):
+        ingest(tmp_path, save(tmp_path, crops), make_table().iloc[:-1])
+
+
+@pytest.mark.parametrize("kind", ["npy", "tif", "png"])
+def test_a_folder_of_files_gives_the_same_screen(tmp_path: Path, crops: np.ndarray, kind: str) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for name, crop in zip(make_table().cell_id, crops, strict=True):
+        path = folder / f"{name}.{kind}"
+        if kind == "npy":
+            np.save(path, crop)
+        elif kind == "tif":
+            tifffile.imwrite(path, np.moveaxis(crop, -1, 0), photometric="minisblack")
+        else:
+            cv2.imwrite(str(path), crop[..., ::-1])
+    outcome = ingest(tmp_path, folder, make_table())
+    assert np.array_equal(patches_of(outcome.screen), crops)
+    assert outcome.codes == {}
+
+
+def test_each_broken_crop_is_named_and_the_rest_goes_on(tmp_path: Path, crops: np.ndarray) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    broken = {
+        "cell0.npy": crops[0].astype(np.float32),
+        "cell1.npy": crops[1][:60],
+        "cell2.npy": (crops[2] // 16).astype(np.uint8),
+        "cell3.npy": crops[3].astype(np.float64) + 0.5,
+    }
+    broken["cell0.npy"][3, 3, 1] = np.nan
+    for name, pixels in broken.items():
+        np.save(folder / name, pixels)
+    tifffile.imwrite(folder / "cell4.tif", crops[4], photometric="rgb")
+    data = (folder / "cell4.tif").read_bytes()
+    (folder / "cell4.tif").write_bytes(data[: len(data) // 2])
+    (folder / "cell5.png").write_bytes(b"no picture")
+    np.save(folder / "cell7.npy", crops[7])
+    np.save(folder / "stranger.npy", crops[7])
+    outcome = ingest(tmp_path, folder, make_table())
+    assert codes(outcome) == {
+        "cell0.npy": "nan",
+        "cell1.npy": "wrong-shape",
+        "cell2.npy": "wrong-bit-depth",
+        "cell3.npy": "wrong-bit-depth",
+        "cell4.tif": "unreadable-file",
+        "cell5.png": "unreadable-file",
+        "cell6": "row-without-image",
+        "stranger.npy": "image-without-row",
+    }
+    fields = outcome.screen.fields()
+    reasons = fields.loc[fields["status"] == "refused", "reason"]
+    assert all(any(name.split(".")[0] in reason for reason in reasons) for name in codes(outcome))
+    assert outcome.screen.cells()[schema.CELL_ID].tolist() == ["cell7"]
+
+
+def test_a_cell_id_that_stands_twice_is_taken_once(tmp_path: Path, crops: np.ndarray) -> None:
+    table = make_table()
+    table.loc[5, "cell_id"] = "cell1"
+    outcome = ingest(tmp_path, save(tmp_path, crops), table)
+    assert outcome.codes == {"duplicate-cell-id": 1}
+    assert np.array_equal(patches_of(outcome.screen), np.delete(crops, 5, axis=0))
+
+
+def test_rows_without_a_name_a_compound_or_a_number_are_refused(tmp_path: Path, crops: np.ndarray) -> None:
+    table = make_table().astype({"concentration_uM": object})
+    table.loc[0, "cell_id"] = None
+    table.loc[1, "compound"] = None
+    table.loc[2, "concentration_uM"] = "high"
+    table.loc[3, "moa"] = None
+    outcome = ingest(tmp_path, save(tmp_path, crops), table)
+    assert outcome.codes == {"bad-concentration": 1, "incomplete-row": 2, "unknown-moa": 1}
+    assert outcome.n_cells == 5
+    assert outcome.screen.cells()[schema.MOA].iloc[0] == schema.UNKNOWN_MOA
+
+
+def test_a_missing_column_is_named(tmp_path: Path, crops: np.ndarray) -> None:
+    with pytest.raises(TableError, match=r"lacks a column compound or Metadata_Compound; it has cell_id"):
+        ingest(tmp_path, save(tmp_path, crops), make_table().drop(columns="compound"))
+
+
+def test_no_usable_crop_is_an_error_that_writes_nothing(tmp_path: Path, crops: np.ndarray) -> None:
+    source = save(tmp_path, (crops // 16).astype(np.uint8))
+    with pytest.raises(IngestError, match=r"no crop of .* is usable: 8 wrong-bit-depth"):
+        ingest(tmp_path, source, make_table())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cells.csv", "cells.npz"]
+    declared = assembly.IngestOptions(bit_depth=8)
+    assert ingest(tmp_path, source, make_table(), options=declared).n_cells == 8
+
+
+def test_the_batch_may_be_a_column(tmp_path: Path, crops: np.ndarray) -> None:
+    table = make_table().assign(day=["mon", "tue"] * 4)
+    cells = ingest(tmp_path, save(tmp_path, crops), table, batch_column="day").screen.cells()
+    assert cells[schema.BATCH].tolist() == ["mon", "tue"] * 4
+
+
+def test_parts_do_not_change_what_is_read(tmp_path: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "_CROPS_PER_PART", 3)
+    screen = ingest(tmp_path, save(tmp_path, crops), make_table()).screen
+    assert len(list(screen.patches_path.iterdir())) == 3
+    assert np.array_equal(patches_of(screen), crops)
+
+
+def test_a_stopped_ingest_of_crops_goes_on(tmp_path: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "_CROPS_PER_PART", 3)
+    whole = ingest(tmp_path, save(tmp_path, crops), make_table(), name="whole.screen").screen
+    make_part, made = assembly._make_crop_part, []
+
+    def once(*args) -> None:
+        if len(made) == 1:
+            made.append(-1)
+            raise KeyboardInterrupt
+        made.append(args[4])
+        make_part(*args)
+
+    monkeypatch.setattr(assembly, "_make_crop_part", once)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(tmp_path, tmp_path / "cells.npz", make_table())
+    screen = ingest(tmp_path, tmp_path / "cells.npz", make_table()).screen
+    assert made == [0, -1, 1, 2]
+    for path in whole.path.rglob("*.*"):
+        if path.is_file():
+            assert path.read_bytes() == (screen.path / path.relative_to(whole.path)).read_bytes()
+
+
+def test_a_crop_without_contrast_in_dna_is_blank_and_kept(tmp_path: Path, crops: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    crops[1] = rng.normal(700, 45, crops[1].shape)  # nothing but noise
+    crops[2, ..., 0] = rng.normal(360, 35, (68, 68))  # no nucleus beside bright tubulin
+    crops[3, ..., 0] = 0
+    crops[4, ..., 0] = 500 + np.arange(68)  # a ramp of the lamp is no cell
+    crops[4, ..., 0] += rng.normal(0, 30, (68, 68)).astype(np.uint16)
+    crops[5, ..., 1:] = 0  # DNA alone is a cell
+    outcome = ingest(tmp_path, save(tmp_path, crops), make_table())
+    assert outcome.screen.cells()[schema.BLANK].tolist() == [i in (1, 2, 3, 4) for i in range(8)]
+    assert (outcome.n_cells, outcome.n_blank) == (8, 4)
+
+
+def test_blankness_depends_on_neither_gain_nor_offset(crops: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(600, 40, crops.shape)
+    both = np.concatenate([crops, noise])
+    expected = [False] * 8 + [True] * 8
+    for gain, offset in ((1, 0), (0.05, 0), (7, 300)):
+        assert images.is_blank(both * gain + offset).tolist() == expected
+
+
+def test_the_real_blank_crops_and_only_these_are_found(bbbc021: Path) -> None:
+    suspect = pd.read_csv(bbbc021 / "crops" / "cells.csv")["suspect_blank"].to_numpy(bool)
+    with np.load(bbbc021 / "crops" / "cells.npz") as held:
+        blank = images.is_blank(held["images"])
+    assert suspect.sum() == 38
+    assert np.array_equal(blank, suspect)
+
+
+def test_real_crops_become_a_screen_of_5734_cells(bbbc021: Path, tmp_path: Path) -> None:
+    layout = layouts.crops(bbbc021 / "crops" / "cells.npz", bbbc021 / "crops" / "cells.csv", CHANNELS)
+    outcome = assembly.ingest_crops(layout, tmp_path / "a.screen", ScreenRecord("real", layout.channels))
+    assert (outcome.n_cells, outcome.n_blank, outcome.codes) == (5734, 38, {})
+    cells = outcome.screen.cells()
+    assert cells[schema.MOA].nunique() == 13
+    assert cells[schema.PLATE].nunique() == 55
+    assert cells[schema.BATCH].nunique() == 10

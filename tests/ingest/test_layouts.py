@@ -1,0 +1,163 @@
+"""LoadData tables, known centres and the collection's tables are read as they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from cytovae import schema
+from cytovae.config import ScreenRecord
+from cytovae.errors import ConfigError, IngestError, TableError
+from cytovae.ingest import assembly, layouts
+from cytovae.ingest.patches import PatchStore
+from tests.ingest.drawn import CHANNELS, Raw
+
+COLUMNS = {"DNA": "OrigDNA", "Tubulin": "OrigTub", "Actin": "OrigAct"}
+
+
+def loaddata(raw: Raw, **more: str) -> pd.DataFrame:
+    """The raw screen's table as CellProfiler writes it."""
+    table = pd.read_csv(raw.image_table)
+    out = pd.DataFrame(
+        {
+            "Metadata_Plate": table.Image_Metadata_Plate_DAPI,
+            "Metadata_Well": table.Image_Metadata_Well_DAPI,
+            "Metadata_Site": 1,
+            "Metadata_Compound": table.Image_Metadata_Compound,
+            "Metadata_Concentration": table.Image_Metadata_Concentration,
+        }
+    )
+    for ours, theirs in zip(COLUMNS.values(), ("DAPI", "Tubulin", "Actin"), strict=True):
+        out[f"FileName_{ours}"] = table[f"Image_FileName_{theirs}"]
+        out[f"PathName_{ours}"] = table[f"Image_PathName_{theirs}"]
+    return out.assign(**more)
+
+
+def ingest(raw: Raw, table: pd.DataFrame, path: Path, channels=COLUMNS, **more) -> assembly.Outcome:
+    table.to_csv(raw.folder / "load_data.csv", index=False)
+    layout = layouts.loaddata(raw.folder / "load_data.csv", channels, **more)
+    return assembly.ingest_fields(layout, raw.folder, path, ScreenRecord("s", layout.channels))
+
+
+def all_patches(outcome: assembly.Outcome) -> np.ndarray:
+    store = PatchStore(outcome.screen.patches_path)
+    return store.read(np.arange(len(store)))
+
+
+def test_loaddata_gives_the_cells_that_the_collections_tables_give(raw: Raw, tmp_path: Path) -> None:
+    layout = layouts.bbbc021(raw.folder)
+    theirs = assembly.ingest_fields(layout, raw.folder, tmp_path / "a.screen", ScreenRecord("s", layout.channels))
+    ours = ingest(raw, loaddata(raw), tmp_path / "b.screen")
+    assert np.array_equal(all_patches(theirs), all_patches(ours))
+    same = [schema.CELL_ID, schema.FIELD, schema.TREATMENT, schema.CENTER_Y, schema.CENTER_X, schema.BATCH]
+    assert theirs.screen.cells()[same].equals(ours.screen.cells()[same])
+    assert ours.codes == {"unknown-moa": 6}
+
+
+def test_loaddata_stores_channels_in_their_fixed_order(raw: Raw, tmp_path: Path) -> None:
+    shuffled = {c: COLUMNS[c] for c in ("Actin", "DNA", "Tubulin")}
+    outcome = ingest(raw, loaddata(raw), tmp_path / "a.screen", shuffled)
+    assert outcome.screen.record.channels == CHANNELS
+    assert np.array_equal(all_patches(outcome), all_patches(ingest(raw, loaddata(raw), tmp_path / "b.screen")))
+
+
+def test_urls_and_absolute_paths_are_understood(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw)
+    for column in COLUMNS.values():
+        files = raw.folder / table.pop(f"PathName_{column}") / table.pop(f"FileName_{column}")
+        table[f"URL_{column}"] = [path.as_uri() for path in files]
+    assert ingest(raw, table, tmp_path / "a.screen").n_cells == 36
+    table["URL_OrigDNA"] = "https://example.org/a.tif"
+    with pytest.raises(TableError, match="https://; fetch them first"):
+        ingest(raw, table, tmp_path / "b.screen")
+
+
+def test_frames_of_one_stack_are_told_apart(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw)
+    plain = ingest(raw, table, tmp_path / "a.screen")
+    for i, row in table.iterrows():
+        planes = [tifffile.imread(raw.folder / row[f"PathName_{c}"] / row[f"FileName_{c}"]) for c in COLUMNS.values()]
+        name = f"stack{i}.ome.tif"
+        tifffile.imwrite(raw.folder / name, np.stack(planes), metadata={"axes": "CYX"}, photometric="minisblack")
+        for frame, column in enumerate(COLUMNS.values()):
+            table.loc[i, [f"PathName_{column}", f"FileName_{column}"]] = [".", name]
+            table.loc[i, f"Frame_{column}"] = frame
+    stacked = ingest(raw, table, tmp_path / "b.screen")
+    assert np.array_equal(all_patches(plain), all_patches(stacked))
+
+
+def test_known_centres_are_taken_as_they_are(raw: Raw, tmp_path: Path) -> None:
+    centres = pd.DataFrame(
+        {
+            "ImageNumber": [1, 1, 2, 2],
+            "ObjectNumber": [3, 9, 1, 2],
+            "Location_Center_X": [100.0, 210.4, 90.0, 2.0],
+            "Location_Center_Y": [120.0, 80.6, 90.0, 90.0],
+        }
+    )
+    centres.to_csv(tmp_path / "Nuclei.csv", index=False)
+    outcome = ingest(raw, loaddata(raw), tmp_path / "a.screen", centres=tmp_path / "Nuclei.csv")
+    cells = outcome.screen.cells()
+    assert cells[schema.OBJECT].tolist() == [3, 9, 1]
+    assert cells[schema.CENTER_X].tolist() == [100.0, 210.4, 90.0]
+    assert outcome.n_border == 1
+    assert outcome.codes["empty-field"] == 4
+    plane = tifffile.imread(raw.file("B02", 0))
+    assert np.array_equal(all_patches(outcome)[1, ..., 0], plane[81 - 34 : 81 + 34, 210 - 34 : 210 + 34])
+
+
+def test_columns_of_other_names_are_named(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).rename(columns={"Metadata_Compound": "drug"}).assign(moa="something")
+    named = {schema.COMPOUND: "drug", schema.MOA: "moa"}
+    outcome = ingest(raw, table, tmp_path / "a.screen", columns=named)
+    assert set(outcome.screen.cells()[schema.COMPOUND]) == {"DMSO", "taxol", "emetine"}
+    assert outcome.codes == {}
+    with pytest.raises(TableError, match="lacks the column drugs"):
+        ingest(raw, table, tmp_path / "b.screen", columns={schema.COMPOUND: "drugs"})
+
+
+def test_without_compounds_every_well_is_its_own_treatment(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).drop(columns=["Metadata_Compound", "Metadata_Concentration", "Metadata_Site"])
+    cells = ingest(raw, table, tmp_path / "a.screen").screen.cells()
+    assert cells[schema.COMPOUND].nunique() == 6
+    assert "Week1_001/B02" in set(cells[schema.COMPOUND])
+
+
+def test_a_missing_file_column_is_named(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="lacks the column FileName_Nope"):
+        ingest(raw, loaddata(raw), tmp_path / "a.screen", {**COLUMNS, "DNA": "Nope"})
+    with pytest.raises(ConfigError, match="must be called DNA"):
+        ingest(raw, loaddata(raw), tmp_path / "a.screen", {"Nuclei": "OrigDNA"})
+
+
+def test_tables_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(IngestError, match="there is no folder"):
+        layouts.bbbc021(tmp_path / "nowhere")
+    with pytest.raises(IngestError, match="give the table with --image-table"):
+        layouts.bbbc021(tmp_path)
+    with pytest.raises(TableError, match="does not exist"):
+        layouts.loaddata(tmp_path / "none.csv", COLUMNS)
+
+
+def test_the_real_tables_and_fields_are_read(bbbc021: Path, tmp_path: Path) -> None:
+    tables = bbbc021 / "tables"
+    layout = layouts.bbbc021(bbbc021 / "fields", tables / "BBBC021_v1_image.csv", tables / "BBBC021_v1_moa.csv")
+    assert len(layout.fields) == 13_200
+    assert layout.fields[schema.PLATE].nunique() == 55
+    assert layout.fields[schema.FIELD].is_unique
+    scored = layout.fields[layout.fields[schema.MOA] != schema.UNKNOWN_MOA]
+    assert scored.loc[scored[schema.COMPOUND] != "DMSO", schema.TREATMENT].nunique() == 103
+    outcome = assembly.ingest_fields(
+        layout, bbbc021 / "fields", tmp_path / "a.screen", ScreenRecord("real", layout.channels)
+    )
+    fields = outcome.screen.fields().set_index(schema.FIELD)
+    assert outcome.fields == {"absent": 13_198, "ok": 1, "refused": 1}
+    broken = fields.loc["Week2_24381/B02/s3"]
+    assert broken["code"] == "missing-file"
+    assert "the Actin file Week2/Week2_24381/Week2_180607_B02_s3_w4" in broken["reason"]
+    whole = fields.loc["Week2_24381/B02/s1"]
+    assert whole[schema.N_CELLS] + whole[schema.N_BORDER] == pytest.approx(190, rel=0.04)
