@@ -115,7 +115,11 @@ def bbbc021(
     for name in (IMAGE_TABLE, MOA_TABLE):
         if overwrite or not (raw / name).exists():
             get(name)
-    files = _files_of_plates(raw / IMAGE_TABLE)
+    try:
+        files = _files_of_plates(raw / IMAGE_TABLE)
+    except IngestError:
+        (raw / IMAGE_TABLE).unlink()
+        raise
     chosen = tuple(plates or sorted(files))
     for plate in chosen:
         if plate not in files:
