@@ -227,25 +227,38 @@ def note(fields: pd.DataFrame, rows: pd.Series, status: str, code: str, reason: 
 
 def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
     """Mechanisms by compound and concentration; concentrations within the tolerance are the table's."""
-    pairs = fields[[schema.COMPOUND, schema.CONCENTRATION]].drop_duplicates()
-    by_compound = dict(list(moa.groupby("compound")))
-    for compound, concentration in pairs.itertuples(index=False):
-        here = (fields[schema.COMPOUND] == compound) & (fields[schema.CONCENTRATION] == concentration)
-        rows = by_compound.get(compound)
-        if rows is None:
-            note(fields, here, OK, "unknown-moa", f"compound {compound!r} is not in {table}")
+    known = {c: (rows["concentration"].to_numpy(float), rows["moa"].to_list()) for c, rows in moa.groupby("compound")}
+    which = fields.groupby([schema.COMPOUND, schema.CONCENTRATION], dropna=False).ngroup()
+    pairs = fields[[schema.COMPOUND, schema.CONCENTRATION]].assign(pair=which).drop_duplicates("pair").set_index("pair")
+    joined: dict[int, tuple[str, float, str, str]] = {}  # pair -> mechanism, concentration, code, reason
+    for pair, compound, concentration in pairs.itertuples():
+        concentrations, mechanisms = known.get(compound, (np.empty(0), []))
+        if not len(concentrations):
+            joined[pair] = (
+                schema.UNKNOWN_MOA,
+                concentration,
+                "unknown-moa",
+                f"compound {compound!r} is not in {table}",
+            )
             continue
-        known = rows["concentration"].to_numpy(float)
-        nearest = int(np.argmin(np.abs(known - concentration)))
-        if not np.isclose(known[nearest], concentration, rtol=CONCENTRATION_TOLERANCE, atol=0):
-            note(fields, here, OK, "unknown-moa", f"{compound!r} at {concentration:g} uM is not in {table}")
-            continue
-        fields.loc[here, schema.MOA] = str(rows["moa"].iloc[nearest])
-        if known[nearest] != concentration:
-            said = f"its concentration {concentration!r} uM was taken as {float(known[nearest])!r} uM of {table}"
-            note(fields, here, OK, "concentration-within-tolerance", said)
-            fields.loc[here, schema.CONCENTRATION] = known[nearest]
-            fields.loc[here, schema.TREATMENT] = schema.treatment_name(compound, known[nearest])
+        nearest = int(np.argmin(np.abs(concentrations - concentration)))
+        found = float(concentrations[nearest])
+        if not np.isclose(found, concentration, rtol=CONCENTRATION_TOLERANCE, atol=0):
+            said = f"{compound!r} at {concentration:g} uM is not in {table}"
+            joined[pair] = (schema.UNKNOWN_MOA, concentration, "unknown-moa", said)
+        elif found != concentration:
+            said = f"its concentration {concentration!r} uM was taken as {found!r} uM of {table}"
+            joined[pair] = (str(mechanisms[nearest]), found, "concentration-within-tolerance", said)
+        else:
+            joined[pair] = (str(mechanisms[nearest]), concentration, "", "")
+    names = [schema.MOA, schema.CONCENTRATION, "joined_code", "joined_reason"]
+    by_row = pd.DataFrame.from_dict(joined, orient="index", columns=names).loc[which].set_index(fields.index)
+    for code in ("unknown-moa", "concentration-within-tolerance"):
+        note(fields, by_row["joined_code"] == code, OK, code, by_row["joined_reason"])
+    fields[schema.MOA], fields[schema.CONCENTRATION] = by_row[schema.MOA], by_row[schema.CONCENTRATION].astype(float)
+    fields[schema.TREATMENT] = [
+        schema.treatment_name(c, x) for c, x in fields[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
+    ]
 
 
 def _note_missing(fields: pd.DataFrame, channels: Sequence[str], there: pd.DataFrame) -> None:
