@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.errors import TrainingError
 from cytovae.ingest.patches import PatchStore
+from cytovae.screen import Screen
 
 HELD_OUT_SHARE = 0.15
 
@@ -29,11 +31,15 @@ def normalise(images: npt.NDArray) -> npt.NDArray[np.float32]:
     (n, H, W, C) float32
         In [0, 1].
     """
+    n, height, width, channels = images.shape
     out = images.astype(np.float32)
     if images.dtype.kind != "u":
         np.maximum(out, 0.0, out=out)
-    top = out.max(axis=(1, 2), keepdims=True)
-    return np.divide(out, np.where(top > 0, top, 1.0).astype(np.float32), out=out)
+    top = out.reshape(n, height, width * channels).max(axis=1).reshape(n, width, channels).max(axis=1)  # (n, C)
+    top[top == 0] = 1.0
+    lines = out.reshape(n, height, width * channels)
+    lines /= np.tile(top, width)[:, None, :]  # long rows: numpy is slow on an innermost axis of 3
+    return out
 
 
 def well_names(cells: pd.DataFrame) -> pd.Series:
@@ -60,7 +66,8 @@ def held_out_wells(cells: pd.DataFrame, share: float = HELD_OUT_SHARE) -> list[s
     """
     wells = pd.DataFrame({"well": well_names(cells), "treatment": cells[schema.TREATMENT]}).drop_duplicates()
     rank = {
-        well: int.from_bytes(hashlib.sha256(well.encode()).digest()[:8], "big") / 2**64 for well in wells["well"].unique()
+        well: int.from_bytes(hashlib.sha256(well.encode()).digest()[:8], "big") / 2**64
+        for well in wells["well"].unique()
     }
     held = {well for well, r in rank.items() if r < share}
     for _, group in wells.groupby("treatment", sort=True):
@@ -74,6 +81,40 @@ def training_rows(cells: pd.DataFrame, held_out: Sequence[str]) -> npt.NDArray[n
     """Rows of the cells to train on: not blank, not of a held-out well."""
     keep = ~cells[schema.BLANK].to_numpy(bool) & ~well_names(cells).isin(list(held_out)).to_numpy()
     return np.flatnonzero(keep)
+
+
+def split_record(cells: pd.DataFrame, held_out: Sequence[str], share: float) -> dict[str, Any]:
+    """What a bundle says about its split: the rule, the held-out wells by name, and how many cells they hold."""
+    inside = well_names(cells).isin(list(held_out)) & ~cells[schema.BLANK].astype(bool)
+    return {
+        "rule": f"wells whose hash is among the lowest {share:g} of all hashes; every treatment keeps a well",
+        "held_out_wells": list(held_out),
+        "n_held_out_cells": int(inside.sum()),
+    }
+
+
+def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """What a bundle says about the cells it was trained on.
+
+    Parameters
+    ----------
+    screen : Screen
+    cells : DataFrame
+        All of the screen.
+    rows : (n,) int
+        Those trained on.
+    """
+    used = cells.iloc[rows]
+    return {
+        "screen": screen.name,
+        "source": screen.record.source,
+        "licence": screen.record.licence,
+        "cells": screen.cells_digest(),
+        "n_cells": len(cells),
+        "n_training_cells": len(used),
+        "n_training_wells": int(well_names(used).nunique()),
+        "n_treatments": int(used[schema.TREATMENT].nunique()),
+    }
 
 
 class TreatmentSampler:
@@ -125,22 +166,44 @@ class TreatmentSampler:
         order = np.concatenate([rng.permutation(len(self.rows)) for _ in range(rounds)])[:size]
         return np.array([self.rows[t][rng.integers(len(self.rows[t]))] for t in order], dtype=np.int64)
 
-    def draw(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def draw(self, size: int, rng: np.random.Generator, part: slice = slice(None)) -> npt.NDArray[np.float32]:
         """One mini-batch, normalised.
 
         Parameters
         ----------
         size : int
         rng : Generator
+        part : slice
+            The part of the mini-batch to read; the same is drawn from `rng` whichever it is.
 
         Returns
         -------
-        (size, H, W, C) float32
+        (size of the part, H, W, C) float32
             In [0, 1].
         """
-        patches = self.store.read(self.draw_rows(size, rng))
-        if self.augment:
-            for patch, turn, flip in zip(patches, rng.integers(4, size=size), rng.integers(2, size=size), strict=True):
-                turned = np.rot90(patch, turn)
-                patch[:] = turned[:, ::-1].copy() if flip else turned.copy()
-        return normalise(patches)
+        rows = self.draw_rows(size, rng)[part]
+        if not self.augment:
+            return normalise(self.store.read(rows))
+        turn = rng.integers(8, size=size)[part]
+        return normalise(turned(self.store.read(rows), turn))
+
+
+def turned(patches: npt.NDArray, turn: npt.NDArray[np.int64]) -> npt.NDArray:
+    """Patches in one of the eight orientations of a square.
+
+    Parameters
+    ----------
+    patches : (n, H, H, C) array
+    turn : (n,) int
+        0 to 3: quarter turns; 4 to 7: the same, mirrored.
+
+    Returns
+    -------
+    (n, H, H, C) array
+    """
+    out = np.empty_like(patches)
+    for orientation in np.unique(turn):
+        here = turn == orientation
+        view = np.rot90(patches[here], orientation % 4, axes=(1, 2))
+        out[here] = view[:, :, ::-1] if orientation >= 4 else view
+    return out

@@ -1,34 +1,51 @@
-"""The training loop: two balanced batches, one forward pass, three groups of weights, whole checkpoints."""
+"""The training loop: two balanced batches, one forward pass, three groups of weights, whole checkpoints.
+
+Every iteration draws its randomness from seed and iteration alone, so a run that was killed and goes on from its last
+checkpoint ends in the same weights as one that was not.
+"""
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import ctypes
 import dataclasses
 import json
 import math
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from cytovae import config as configs
-from cytovae.errors import ConfigError, TrainingError
+from cytovae import schema
+from cytovae.errors import ConfigError, DependencyError, TrainingError
 from cytovae.ingest.patches import PatchStore
 from cytovae.learn import bundle as bundles
+from cytovae.learn import reconstruct as reconstructions
 from cytovae.learn import sampling
 from cytovae.nets import autoencoders, blocks, losses
 from cytovae.screen import Screen, whole_file
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 RATES = {"paper": (1e-3, 1e-2), "implementation": (1e-2, 1e-3)}
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "training.jsonl"
+SAMPLES = "samples"
+N_SAMPLES = 10
 LOG_EVERY = 10
+SAY_EVERY = 100
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +70,8 @@ class Recipe:
         Flips and quarter turns.
     held_out : float
         Share of wells kept out.
+    precision : str
+        ``32-true``, or ``bf16-mixed`` for GPUs.
     """
 
     model: str
@@ -64,6 +83,7 @@ class Recipe:
     decay: float = 1e-4
     augment: bool = True
     held_out: float = sampling.HELD_OUT_SHARE
+    precision: str = "32-true"
 
     def __post_init__(self) -> None:
         autoencoders.objective(self.model)
@@ -76,6 +96,41 @@ class Recipe:
             raise ConfigError(f"rates is one of {', '.join(RATES)}, not {self.rates!r}")
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out is a share from 0 to below 1, not {self.held_out}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where a training runs; it changes no number beyond rounding.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` (or another accelerator that lightning-fabric knows).
+    devices, nodes : int
+        Processes on each machine, and machines; each process takes an equal part of every mini-batch.
+    threads : int
+        Of the CPU; 0 leaves the choice to torch.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    threads: int = 0
+
+    def fabric(self, precision: str) -> Fabric:
+        """lightning-fabric for this machine."""
+        from lightning_fabric import Fabric
+
+        alone = self.devices * self.nodes == 1
+        return Fabric(
+            accelerator=self.device,
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy="auto" if alone else "ddp",
+            precision=precision,  # type: ignore[arg-type]
+        )
 
 
 def keep_memory() -> None:
@@ -86,6 +141,25 @@ def keep_memory() -> None:
         mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
+class _Average(torch.autograd.Function):
+    """The mean of a tensor over the processes; its gradient is the mean of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return average(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return average(gradient)
+
+
+def average(x: Tensor) -> Tensor:
+    """The mean of a tensor over the processes of the training."""
+    total = x.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
 class Trainer:
     """Networks, optimizers and the iteration they have come to.
 
@@ -94,14 +168,22 @@ class Trainer:
     recipe : Recipe
     channels : int
         Of the image.
+    fabric : Fabric, optional
+        Device, precision and other processes; without it the CPU, alone.
     """
 
-    def __init__(self, recipe: Recipe, channels: int) -> None:
+    def __init__(self, recipe: Recipe, channels: int, fabric: Fabric | None = None) -> None:
         self.recipe = recipe
+        self.fabric = fabric
         self.objective = autoencoders.objective(recipe.model)
         self.nets = autoencoders.Networks(channels, self.objective.similarity)
         self.nets.initialise(torch.Generator().manual_seed(recipe.seed))
-        self.nets.to(memory_format=torch.channels_last)
+        if fabric is not None:
+            self.nets.to(fabric.device)
+            if fabric.world_size > 1:
+                for norm in self.nets.norms():
+                    norm.reduce = lambda x: _Average.apply(x)  # type: ignore[no-untyped-call]
+        autoencoders.channels_last(self.nets)
         adam_rate, sgd_rate = RATES[recipe.rates]
         self.adam = torch.optim.Adam(
             self.nets.autoencoder_parameters(), lr=adam_rate, betas=(0.9, 0.999), eps=1e-7, foreach=True
@@ -133,20 +215,25 @@ class Trainer:
         """
         schedule = losses.gammas(self.iteration, self.recipe.period) if self.objective.similarity else ()
         weights = [gamma for gamma in schedule if gamma > 0]
-        found = autoencoders.training_step(self.nets, b1, b2, noise, self.objective.beta, weights)
-        values = dict(zip(found.terms, torch.stack([t.detach() for t in found.terms.values()]).tolist(), strict=True))
+        with self.fabric.autocast() if self.fabric else contextlib.nullcontext():
+            found = autoencoders.training_step(self.nets, b1, b2, noise, self.objective.beta, weights)
+        terms = torch.stack([t.detach().float() for t in found.terms.values()])
+        gradients = [*found.autoencoder_gradients, *found.discriminator_gradients]
+        if self.fabric and self.fabric.world_size > 1:
+            terms = average(terms)
+            flat = torch.split(average(torch.cat([g.flatten() for g in gradients])), [g.numel() for g in gradients])
+            gradients = [part.view_as(g) for part, g in zip(flat, gradients, strict=True)]
+        values = dict(zip(found.terms, terms.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
                 raise TrainingError(f"training diverged at iteration {self.iteration}: the {name} term is {value}")
-        for p, g in zip(self.nets.autoencoder_parameters(), found.autoencoder_gradients, strict=True):
-            p.grad = g
-        self.adam.step()
-        if self.sgd is not None:
-            for p, g in zip(self.nets.discriminator_parameters(), found.discriminator_gradients, strict=True):
-                p.grad = g
-            self.sgd.step()
+        parameters = [*self.nets.autoencoder_parameters(), *self.nets.discriminator_parameters()]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for optimizer in self.optimizers().values():
+            optimizer.step()
         with torch.no_grad():
-            torch._foreach_mul_(blocks.kernels(self.nets), 1.0 - self.recipe.decay)
+            torch._foreach_mul_([*blocks.kernels(self.nets)], 1.0 - self.recipe.decay)
         self.nets.track(found.moments)
         self.iteration += 1
         return values
@@ -167,7 +254,7 @@ class Trainer:
     def load_state(self, flat: dict[str, Tensor], iteration: int) -> None:
         """Take up the state of `state` again."""
         self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in flat.items() if k.startswith("nets.")})
-        self.nets.to(memory_format=torch.channels_last)
+        autoencoders.channels_last(self.nets)
         for name, optimizer in self.optimizers().items():
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in flat.items():
@@ -184,29 +271,147 @@ def write_checkpoint(path: Path, trainer: Trainer, header: dict[str, str]) -> No
     Raises
     ------
     TrainingError
-        It could not be written (a full disk); the one before is intact.
+        A weight is not finite, or the file could not be written (a full disk); the checkpoint before is intact.
     """
+    kept = f"the one before it, {path}, is intact" if path.exists() else "there is none before it"
+    state = trainer.state()
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"training diverged by iteration {trainer.iteration}: {name} is not finite; {kept}")
     try:
         with whole_file(path) as beside:
-            safetensors.torch.save_file(
-                trainer.state(), beside, metadata={**header, "iteration": str(trainer.iteration)}
-            )
+            safetensors.torch.save_file(state, beside, metadata={**header, "iteration": str(trainer.iteration)})
     except (OSError, safetensors.SafetensorError) as failed:
-        kept = f"the one before it, {path}, is intact" if path.exists() else "there is none before it"
         raise TrainingError(
             f"the checkpoint of iteration {trainer.iteration} could not be written ({failed}); {kept}; "
             "free some space and run again with --resume"
         ) from None
 
 
-def draws(recipe: Recipe, iteration: int) -> np.random.Generator:
-    """The randomness of one iteration: a function of seed and iteration, so a resumed run needs no state of it."""
-    return np.random.default_rng([recipe.seed, iteration])
+def read_checkpoint(path: Path, trainer: Trainer, header: dict[str, str]) -> None:
+    """Take up a checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be read, or belongs to another recipe or other cells.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as handle:
+            found = handle.metadata() or {}
+        state = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as broken:
+        raise TrainingError(f"the checkpoint {path} cannot be read: {broken}; start again with --overwrite") from None
+    for key, wanted in header.items():
+        if found.get(key) != wanted:
+            raise TrainingError(
+                f"the checkpoint {path} is of another {key} ({found.get(key)}) than asked for ({wanted}); "
+                "give the same options, or start again with --overwrite"
+            )
+    trainer.load_state(state, int(found["iteration"]))
 
 
-def to_tensor(images: Any) -> Tensor:
+class Batches:
+    """The mini-batches of every iteration, drawn one iteration ahead in a thread.
+
+    Parameters
+    ----------
+    sampler : TreatmentSampler
+    recipe : Recipe
+    rank, world : int
+        Which equal part of every mini-batch this process takes.
+    """
+
+    def __init__(self, sampler: sampling.TreatmentSampler, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
+        if recipe.batch_size % world:
+            raise ConfigError(f"a batch of {recipe.batch_size} cannot be shared out equally over {world} processes")
+        self.sampler = sampler
+        self.recipe = recipe
+        size = recipe.batch_size // world
+        self.part = slice(rank * size, (rank + 1) * size)
+
+    def draw(self, iteration: int) -> tuple[Tensor, Tensor, Tensor]:
+        """B1, B2 and the posterior's noise.
+
+        Parameters
+        ----------
+        iteration : int
+            With the seed, all that the randomness depends on.
+
+        Returns
+        -------
+        tuple of ((n, C, 68, 68) tensor, (n, C, 68, 68) tensor, (n, 256) tensor)
+        """
+        rng = np.random.default_rng([self.recipe.seed, iteration])
+        size = self.recipe.batch_size
+        b1, b2 = (to_tensor(self.sampler.draw(size, rng, self.part)) for _ in range(2))
+        noise = rng.standard_normal((size, blocks.LATENT_SIZE), dtype=np.float32)[self.part]
+        return b1, b2, torch.from_numpy(noise)
+
+    def ahead(self, first: int, stop: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The batches of iterations `first` to `stop` - 1."""
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(self.draw, first)
+            for iteration in range(first, stop):
+                now = coming.result()
+                if iteration + 1 < stop:
+                    coming = thread.submit(self.draw, iteration + 1)
+                yield now
+
+
+def to_tensor(images: npt.NDArray[np.float32]) -> Tensor:
     """``(n, H, W, C)`` array as ``(n, C, H, W)`` tensor in channels-last memory, without a copy."""
     return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+class Log:
+    """The JSON-lines log, one object per line: iteration, it_per_s, eta_s and every loss term by name.
+
+    Parameters
+    ----------
+    path : Path
+    iteration : int
+        Of the checkpoint that is gone on from: later lines, and a half-written last one, are cut off.
+    tensorboard : bool
+        Whether the same goes to TensorBoard events in the folder.
+
+    Raises
+    ------
+    DependencyError
+        TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, path: Path, iteration: int, tensorboard: bool = False) -> None:
+        kept = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):
+                if json.loads(line)["iteration"] <= iteration:
+                    kept.append(line + "\n")
+        with whole_file(path) as beside:
+            beside.write_text("".join(kept))
+        self.path = path
+        self.events: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise DependencyError("tensorboard is not installed; pip install 'cytovae[tensorboard]'") from None
+            self.events = SummaryWriter(str(path.parent / "tensorboard"), purge_step=iteration + 1)
+
+    def write(self, line: dict[str, float]) -> None:
+        """Add one line."""
+        with self.path.open("a") as handle:
+            handle.write(json.dumps(line) + "\n")
+        if self.events is not None:
+            for name, value in line.items():
+                if name != "iteration":
+                    self.events.add_scalar(name, value, int(line["iteration"]))
+            self.events.flush()
+
+    def close(self) -> None:
+        """Close the TensorBoard events."""
+        if self.events is not None:
+            self.events.close()
 
 
 def train(
@@ -214,8 +419,12 @@ def train(
     path: Path,
     recipe: Recipe,
     *,
+    machine: Machine | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     checkpoint_every: int = 200,
+    pictures_every: int = 1000,
+    tensorboard: bool = False,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -225,12 +434,18 @@ def train(
     ----------
     screen : Screen
     path : Path
-        The bundle's folder; while training it holds the log and the last checkpoint.
+        The bundle's folder; while training it holds log, pictures and the last checkpoint.
     recipe : Recipe
+    machine : Machine, optional
+        The CPU or GPU there is, alone, where None.
     resume : bool
-        Go on from the last checkpoint.
-    checkpoint_every : int
-        Iterations between checkpoints.
+        Go on from the last checkpoint, if there is one.
+    overwrite : bool
+        Throw away an unfinished training.
+    checkpoint_every, pictures_every : int
+        Iterations between checkpoints, and between pictures of held-out cells (0: none).
+    tensorboard : bool
+        Write TensorBoard events as well.
     progress : callable, optional
         Told (done, total) iterations.
     say : callable, optional
@@ -239,54 +454,115 @@ def train(
     Raises
     ------
     TrainingError
-        Training diverged, or there is a checkpoint and `resume` is not set, or it is of another recipe.
+        Training diverged, or there is an unfinished training and neither `resume` nor `overwrite` is set, or its
+        checkpoint is of another recipe.
     """
     keep_memory()
+    machine = machine or Machine()
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    fabric = machine.fabric(recipe.precision)
+    fabric.launch()
+    first_process = fabric.global_rank == 0
+
     cells = screen.cells()
-    store = PatchStore(screen.patches_path)
     held_out = sampling.held_out_wells(cells, recipe.held_out)
     rows = sampling.training_rows(cells, held_out)
     sampler = sampling.TreatmentSampler(
-        store, rows, cells["Metadata_Treatment"].iloc[rows].to_list(), augment=recipe.augment
+        PatchStore(screen.patches_path), rows, cells[schema.TREATMENT].iloc[rows].to_list(), augment=recipe.augment
     )
-    trainer = Trainer(recipe, channels=len(screen.record.channels))
+    batches = Batches(sampler, recipe, fabric.global_rank, fabric.world_size)
+    trainer = Trainer(recipe, len(screen.record.channels), fabric)
     header = {"recipe": json.dumps(configs.to_dict(recipe), sort_keys=True), "cells": screen.cells_digest()}
     checkpoint = path / CHECKPOINT
-    if checkpoint.exists():
-        if not resume:
-            raise TrainingError(f"{path} holds an unfinished training; go on with --resume or give another folder")
-        with safetensors.safe_open(checkpoint, "pt") as handle:
-            found = handle.metadata()
-        for key, wanted in header.items():
-            if found.get(key) != wanted:
-                raise TrainingError(f"the checkpoint in {path} is of other {key}: {found.get(key)}, not {wanted}")
-        trainer.load_state(safetensors.torch.load_file(checkpoint), int(found["iteration"]))
+    if checkpoint.exists() and resume:
+        read_checkpoint(checkpoint, trainer, header)
+    elif checkpoint.exists() and not overwrite:
+        raise TrainingError(f"{path} holds an unfinished training; go on with --resume or start again with --overwrite")
+    fabric.barrier()
+    if first_process and not trainer.iteration:
+        checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(path / SAMPLES, ignore_errors=True)
     path.mkdir(parents=True, exist_ok=True)
+    log = Log(path / LOG, trainer.iteration, tensorboard) if first_process else None
 
     started, first = time.monotonic(), trainer.iteration
-    with (path / LOG).open("a") as log:
-        while trainer.iteration < recipe.iterations:
-            rng = draws(recipe, trainer.iteration)
-            b1 = to_tensor(sampler.draw(recipe.batch_size, rng))  # (n, C, 68, 68)
-            b2 = to_tensor(sampler.draw(recipe.batch_size, rng))
-            noise = torch.from_numpy(rng.standard_normal((recipe.batch_size, blocks.LATENT_SIZE), dtype=np.float32))
-            try:
-                terms = trainer.step(b1, b2, noise)
-            except TrainingError as diverged:
-                last = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint"
-                raise TrainingError(f"{diverged}; {last}") from None
-            done = trainer.iteration
-            if done % LOG_EVERY == 0 or done == recipe.iterations:
-                rate = (done - first) / (time.monotonic() - started)
-                eta = (recipe.iterations - done) / rate
-                line = {"iteration": done, "it_per_s": round(rate, 4), "eta_s": round(eta, 1), **terms}
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                if done % (10 * LOG_EVERY) == 0:
-                    say(" ".join(f"{k} {v:.6g}" for k, v in line.items()))
-            if progress is not None:
-                progress(done, recipe.iterations)
-            if done % checkpoint_every == 0 or done == recipe.iterations:
-                write_checkpoint(checkpoint, trainer, header)
-    bundles.save(path, screen, recipe_dict=configs.to_dict(recipe), nets=trainer.nets, held_out=held_out, rows=rows)
-    checkpoint.unlink()
+    for batch in batches.ahead(first, recipe.iterations):
+        b1, b2, noise = (tensor.to(fabric.device, non_blocking=True) for tensor in batch)
+        try:
+            terms = trainer.step(b1, b2, noise)
+        except TrainingError as diverged:
+            last = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint"
+            raise TrainingError(f"{diverged}; {last}") from None
+        done = trainer.iteration
+        last_one = done == recipe.iterations
+        if log is None:
+            continue
+        if done % LOG_EVERY == 0 or last_one:
+            rate = (done - first) / (time.monotonic() - started)
+            left_s = (recipe.iterations - done) / rate
+            line = {"iteration": done, "it_per_s": round(rate, 4), "eta_s": round(left_s, 1), **terms}
+            log.write(line)
+            if done % SAY_EVERY == 0 or last_one:
+                say(" ".join(f"{name} {value:.6g}" for name, value in line.items()))
+        if progress is not None:
+            progress(done, recipe.iterations)
+        if done % checkpoint_every == 0 or last_one:
+            write_checkpoint(checkpoint, trainer, header)
+        if held_out and pictures_every and (done % pictures_every == 0 or last_one):
+            write_samples(path / SAMPLES / f"{done:06d}.png", screen, held_out, trainer.nets)
+    if log is not None:
+        log.close()
+        export(trainer, screen, path)
+        checkpoint.unlink(missing_ok=True)
+    fabric.barrier()
+
+
+def write_samples(path: Path, screen: Screen, held_out: list[str], nets: autoencoders.Networks) -> None:
+    """A picture of the same held-out cells every time, above their reconstructions.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    screen : Screen
+    held_out : list of str
+        Wells, as `sampling.well_names` writes them.
+    nets : Networks
+    """
+    cells = screen.cells()
+    rows = np.flatnonzero(sampling.well_names(cells).isin(held_out) & ~cells[schema.BLANK])
+    rows = reconstructions.some_of_each(cells, rows, N_SAMPLES)
+    original = sampling.normalise(PatchStore(screen.patches_path).read(rows))
+    folded = autoencoders.Folded(nets)
+    device = nets.encoder.head.device
+    made = folded.decode(folded.encode(to_tensor(original).to(device))).permute(0, 2, 3, 1).cpu().numpy()
+    reconstructions.write_sheet(path, [("original", original), ("reconstruction", made)])
+
+
+def export(trainer: Trainer, screen: Screen, path: Path) -> None:
+    """Write the bundle of a training as far as it has come, and measure it on cells of held-out wells.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    screen : Screen
+        What it was trained on.
+    path : Path
+        Of the bundle.
+    """
+    recipe, cells = trainer.recipe, screen.cells()
+    held_out = sampling.held_out_wells(cells, recipe.held_out)
+    config = bundles.new_config(
+        path.resolve().name,
+        recipe.model,
+        screen.record.channels,
+        blocks.LATENT_SIZE,
+        screen.record.patch_size_px,
+        recipe={**configs.to_dict(recipe), "iterations": trainer.iteration},
+        split=sampling.split_record(cells, held_out, recipe.held_out),
+        data=sampling.data_record(screen, cells, sampling.training_rows(cells, held_out)),
+    )
+    bundles.save(path, bundles.network_arrays(trainer.nets), config, {})
+    if config["split"]["n_held_out_cells"] >= 2:
+        bundles.update_metrics(path, reconstructions.measure(screen, bundles.load(path)))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytovae.config import PATCH_SIZE_PX
 from cytovae.errors import ConfigError, did_you_mean
 from cytovae.nets import blocks, losses
 
@@ -95,6 +95,13 @@ class Networks(nn.Module):
             norm.track(m)
 
 
+def channels_last(nets: Networks) -> None:
+    """Lay the kernels out for channels-last convolutions; no number changes."""
+    with torch.no_grad():
+        for weight in blocks.kernels(nets):
+            weight.data = weight.contiguous(memory_format=torch.channels_last)
+
+
 class Step(NamedTuple):
     """What one training step found, before any weight has moved.
 
@@ -165,4 +172,82 @@ def training_step(
     )
 
 
-PATCH_SIZE = PATCH_SIZE_PX
+class Folded:
+    """Encoder and decoder for use: batch norm folded into the kernels, phase kernels made once, nothing to train.
+
+    It holds plain tensors that no call changes, so any number of threads may share one.
+
+    Parameters
+    ----------
+    nets : Networks
+        Its weights are copied.
+    """
+
+    def __init__(self, nets: Networks) -> None:
+        with torch.no_grad():
+            self.stem = [
+                self._fold(weight, norm)
+                for weight, norm in zip(nets.encoder.stem.kernels, nets.encoder.stem.norms, strict=True)
+            ]
+            head, offset = self._fold(nets.encoder.head, nets.encoder.norm)
+            means = blocks.LATENT_SIZE  # the other half are log-variances
+            self.head = head.permute(2, 3, 1, 0).reshape(-1, len(head))[:, :means].contiguous()  # (5*5*32, 256)
+            self.head_offset = offset[:means].contiguous()
+
+            weight, offset = self._fold(nets.decoder.kernels[0], nets.decoder.layer_norms[0])
+            taps = weight.flip(2, 3).permute(1, 2, 3, 0)  # (256, 5, 5, 32)
+            self.first = taps.reshape(len(taps), -1).contiguous()  # (256, 5*5*32)
+            self.first_offset = offset.repeat(taps.shape[1] * taps.shape[2])
+            self.phases = []
+            for index in (1, 2, 3):
+                weight, offset = self._fold(nets.decoder.kernels[index], nets.decoder.layer_norms[index])
+                wide = blocks.phase_kernel(weight).contiguous(memory_format=torch.channels_last)
+                self.phases.append((wide, offset.repeat(4)))
+            weight, self.out_offset = self._fold(nets.decoder.out, nets.decoder.out_norm)
+            self.out = weight.flatten(1).T.contiguous()  # (32, C)
+
+    @staticmethod
+    def _fold(weight: Tensor, norm: blocks.Norm) -> tuple[Tensor, Tensor]:
+        scale = norm.weight * torch.rsqrt(norm.running_var + blocks.EPSILON)
+        folded = weight * scale[:, None, None, None]
+        return folded.contiguous(memory_format=torch.channels_last), norm.bias - norm.running_mean * scale
+
+    @torch.inference_mode()
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior means.
+
+        Parameters
+        ----------
+        x : (n, C, 68, 68) tensor
+            Each channel of each patch in [0, 1].
+
+        Returns
+        -------
+        (n, 256) tensor
+        """
+        for weight, offset in self.stem:
+            x = F.leaky_relu_(F.max_pool2d(F.conv2d(x, weight, offset), 2), blocks.SLOPE)  # 32, 14, 5
+        return torch.addmm(self.head_offset, x.permute(0, 2, 3, 1).reshape(len(x), -1), self.head)
+
+    @torch.inference_mode()
+    def decode(self, z: Tensor) -> Tensor:
+        """Patches, as the network gives them (not clipped).
+
+        Parameters
+        ----------
+        z : (n, 256) tensor
+
+        Returns
+        -------
+        (n, C, 68, 68) tensor
+        """
+        rows = F.leaky_relu_(torch.addmm(self.first_offset, z, self.first), blocks.SLOPE)
+        x = blocks.images_of(rows.view(-1, blocks.WIDTH), len(z), blocks.KERNEL_PX, blocks.KERNEL_PX)
+        for index, (weight, offset) in enumerate(self.phases):
+            if index:
+                x = blocks.interleave(x, blocks.WIDTH)
+            x = F.leaky_relu_(F.conv2d(x, weight, offset, padding=2), blocks.SLOPE)  # (n, 4*32, 7 | 16 | 34, same)
+        height, width = x.shape[2:]
+        rows = x.permute(0, 2, 3, 1).reshape(-1, blocks.WIDTH)  # the phases are positions
+        rows = F.leaky_relu_(torch.addmm(self.out_offset, rows, self.out), blocks.SLOPE)
+        return blocks.interleave(blocks.images_of(rows, len(z), height, width), self.out.shape[1])

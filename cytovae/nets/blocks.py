@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from cytovae.config import PATCH_SIZE_PX
 
 KERNEL_PX = 5
 SLOPE = 0.01
@@ -95,8 +93,10 @@ class Norm(nn.Module):
         rows : (r, C) tensor
             Every position of every image is a row.
         """
+        if rows.dtype in (torch.bfloat16, torch.float16):
+            rows = rows.float()
         if self.reduce is None:
-            return Moments(*_Moments.apply(rows))
+            return Moments(*_Moments.apply(rows))  # type: ignore[no-untyped-call]
         mean = self.reduce(rows.mean(dim=0))
         return Moments(mean, self.reduce((rows - mean).square().mean(dim=0)))
 
@@ -118,14 +118,12 @@ class Norm(nn.Module):
         self.running_var.lerp_(moments.var.detach(), 1 - AVERAGE_COEFFICIENT)
 
 
-def kernel(c_in: int, c_out: int, size: int) -> nn.Parameter:
-    """A convolution kernel, normal with s.d. sqrt(2 / (k k c_in + c_out)).
+def _at(moments: Sequence[Moments] | None, index: int) -> Moments | None:
+    return None if moments is None else moments[index]
 
-    Returns
-    -------
-    (c_out, c_in, size, size) parameter
-        Not yet drawn: see `initialise`.
-    """
+
+def kernel(c_in: int, c_out: int, size: int) -> nn.Parameter:
+    """Room for a convolution kernel, ``(c_out, c_in, size, size)``; `initialise` draws it."""
     return nn.Parameter(torch.empty(c_out, c_in, size, size))
 
 
@@ -216,8 +214,10 @@ class Stem(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.kernels = nn.ParameterList(kernel(c, WIDTH, KERNEL_PX) for c in (channels, WIDTH, WIDTH))
-        self.norms = nn.ModuleList(Norm(WIDTH) for _ in range(3))
+        self.kernels = cast(
+            "list[nn.Parameter]", nn.ParameterList(kernel(c, WIDTH, KERNEL_PX) for c in (channels, WIDTH, WIDTH))
+        )
+        self.norms = cast("list[Norm]", nn.ModuleList(Norm(WIDTH) for _ in range(3)))
 
     def layer(self, index: int, x: Tensor, moments: Moments | None) -> tuple[Tensor, Moments]:
         """One layer; sizes go 68 -> 32 -> 14 -> 5 over the three."""
@@ -254,7 +254,7 @@ class Encoder(nn.Module):
 
     def norms(self) -> list[Norm]:
         """Its batch norms, in the order of the layers."""
-        return [*self.stem.norms, self.norm]  # type: ignore[list-item]
+        return [*self.stem.norms, self.norm]
 
     def forward(self, x: Tensor, moments: Sequence[Moments] | None = None) -> tuple[Tensor, Tensor, list[Moments]]:
         """Means and log-variances.
@@ -272,11 +272,11 @@ class Encoder(nn.Module):
         """
         used = []
         for index in range(3):
-            x, m = self.stem.layer(index, x, moments and moments[index])
+            x, m = self.stem.layer(index, x, _at(moments, index))
             used.append(m)
         flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)  # (n, 5*5*32)
         h = flat @ self.head.permute(2, 3, 1, 0).reshape(flat.shape[1], -1)  # (n, 512): the 5x5 conv of a 5x5 map
-        h, m = self.norm(h, moments and moments[3])
+        h, m = self.norm(h, _at(moments, 3))
         return h[:, :LATENT_SIZE], h[:, LATENT_SIZE:], [*used, m]
 
 
@@ -292,14 +292,17 @@ class Decoder(nn.Module):
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
         self.channels = channels
-        self.kernels = nn.ParameterList(kernel(c, WIDTH, KERNEL_PX) for c in (LATENT_SIZE, WIDTH, WIDTH, WIDTH))
+        self.kernels = cast(
+            "list[nn.Parameter]",
+            nn.ParameterList(kernel(c, WIDTH, KERNEL_PX) for c in (LATENT_SIZE, WIDTH, WIDTH, WIDTH)),
+        )
         self.out = kernel(WIDTH, channels, 1)
-        self.layer_norms = nn.ModuleList(Norm(WIDTH) for _ in range(4))
+        self.layer_norms = cast("list[Norm]", nn.ModuleList(Norm(WIDTH) for _ in range(4)))
         self.out_norm = Norm(channels)
 
     def norms(self) -> list[Norm]:
         """Its batch norms, in the order of the layers."""
-        return [*self.layer_norms, self.out_norm]  # type: ignore[list-item]
+        return [*self.layer_norms, self.out_norm]
 
     def forward(self, z: Tensor, moments: Sequence[Moments] | None = None) -> tuple[Tensor, list[Moments]]:
         """Patches.
@@ -317,7 +320,7 @@ class Decoder(nn.Module):
         n, used = len(z), []
         first = self.kernels[0]
         taps = first.flip(2, 3).permute(1, 2, 3, 0).reshape(LATENT_SIZE, -1)  # a 1x1 map, padded by 4: one product
-        rows, m = self.layer_norms[0]((z @ taps).view(-1, WIDTH), moments and moments[0])  # (n*5*5, 32)
+        rows, m = self.layer_norms[0]((z @ taps).view(-1, WIDTH), _at(moments, 0))  # (n*5*5, 32)
         used.append(m)
         x = images_of(F.leaky_relu(rows, SLOPE), n, KERNEL_PX, KERNEL_PX)  # (n, 32, 5, 5)
         for index in (1, 2, 3):
@@ -326,11 +329,11 @@ class Decoder(nn.Module):
             x = F.conv2d(x, phase_kernel(self.kernels[index]), padding=2)  # (n, 4*32, 7 | 16 | 34, same)
             height, width = x.shape[2:]
             rows = x.permute(0, 2, 3, 1).reshape(-1, WIDTH)  # (n*h*w*4, 32): the phases are positions
-            rows, m = self.layer_norms[index](rows, moments and moments[index])
+            rows, m = self.layer_norms[index](rows, _at(moments, index))
             used.append(m)
             rows = F.leaky_relu(rows, SLOPE)
             x = images_of(rows, n, height, width)
-        rows, m = self.out_norm(rows @ self.out.view(self.channels, WIDTH).T, moments and moments[4])
+        rows, m = self.out_norm(rows @ self.out.view(self.channels, WIDTH).T, _at(moments, 4))
         used.append(m)
         return interleave(images_of(F.leaky_relu(rows, SLOPE), n, height, width), self.channels), used
 
@@ -354,7 +357,7 @@ class Discriminator(nn.Module):
 
     def norms(self) -> list[Norm]:
         """Its batch norms, in the order of the layers."""
-        return [*self.stem.norms, self.dense_norm, self.out_norm]  # type: ignore[list-item]
+        return [*self.stem.norms, self.dense_norm, self.out_norm]
 
     def hidden(
         self, x: Tensor, moments: Sequence[Moments] | None = None, depth: int = 4
@@ -376,13 +379,13 @@ class Discriminator(nn.Module):
         layers: list[Tensor] = []
         used: list[Moments] = []
         for index in range(min(depth, 3)):
-            x, m = self.stem.layer(index, x, moments and moments[index])
+            x, m = self.stem.layer(index, x, _at(moments, index))
             layers.append(x)
             used.append(m)
         if depth == 4:
             flat = x.permute(0, 2, 3, 1).reshape(len(x), -1)
             h = flat @ self.dense.permute(2, 3, 1, 0).reshape(flat.shape[1], -1)  # (n, 64)
-            h, m = self.dense_norm(h, moments and moments[3])
+            h, m = self.dense_norm(h, _at(moments, 3))
             layers.append(F.leaky_relu(h, SLOPE))
             used.append(m)
         return layers, used
@@ -403,8 +406,5 @@ class Discriminator(nn.Module):
         tuple of ((n,) tensor, list of 4 tensors, list of 5 Moments)
         """
         layers, used = self.hidden(x, moments)
-        logits, m = self.out_norm(layers[3] @ self.out.view(1, -1).T, moments and moments[4])
+        logits, m = self.out_norm(layers[3] @ self.out.view(1, -1).T, _at(moments, 4))
         return logits[:, 0], layers, [*used, m]
-
-
-PATCH_SHAPE = (PATCH_SIZE_PX, PATCH_SIZE_PX)

@@ -1,0 +1,168 @@
+"""Originals beside what models make of them: as measures and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import ScreenError, SelectionError
+from cytovae.ingest.patches import PatchStore
+from cytovae.learn import measures, sampling
+from cytovae.learn.bundle import Bundle
+from cytovae.screen import Screen, whole_file
+
+MOST_CELLS = 2000
+"""Cells that measures are taken on at most."""
+
+SPLITS = ("test", "train", "all")
+
+
+def split_rows(cells: pd.DataFrame, bundle: Bundle, split: str = "test") -> npt.NDArray[np.int64]:
+    """Rows of the cells of a split, blank ones left out.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Of the screen.
+    bundle : Bundle
+        Its configuration lists the wells that its training did not see.
+    split : str
+        ``test``: wells the training held out; ``train``: the others; ``all``.
+
+    Raises
+    ------
+    SelectionError
+        There is no such split, or it is empty on this screen.
+    """
+    if split not in SPLITS:
+        raise SelectionError(f"a split is one of {', '.join(SPLITS)}, not {split!r}")
+    rows = np.flatnonzero(~cells[schema.BLANK].to_numpy(bool))
+    if split == "all":
+        return rows
+    held_out = bundle.config.get("split", {}).get("held_out_wells", [])
+    inside = sampling.well_names(cells.iloc[rows]).isin(held_out).to_numpy()
+    rows = rows[inside if split == "test" else ~inside]
+    if not len(rows):
+        raise SelectionError(
+            f"this screen has no cell of the {split} split of {bundle.name} ({len(held_out)} wells were held out); "
+            "use --split all for a screen it was not trained on"
+        )
+    return rows
+
+
+def some_of_each(cells: pd.DataFrame, rows: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """At most `size` of the rows, the treatments taking turns; the same ones every time.
+
+    Returns
+    -------
+    (m,) int64
+        Sorted by turn, then by treatment.
+    """
+    treatments = cells[schema.TREATMENT].iloc[rows]
+    turn = treatments.groupby(treatments).cumcount().to_numpy()
+    order = np.lexsort((rows, treatments.to_numpy(str), turn))
+    return rows[order][:size]
+
+
+def reconstruct(screen: Screen, rows: npt.NDArray[np.int64], bundle: Bundle) -> tuple[npt.NDArray, npt.NDArray]:
+    """Normalised patches and what a model makes of them.
+
+    Returns
+    -------
+    tuple of ((n, H, W, C) float32, (n, H, W, C) float32)
+    """
+    if screen.record.channels != bundle.channels:
+        raise ScreenError(
+            f"{bundle.name} was made for {', '.join(bundle.channels)}, but {screen.path} holds "
+            f"{', '.join(screen.record.channels)}"
+        )
+    patches = PatchStore(screen.patches_path).read(rows)
+    return sampling.normalise(patches), bundle.decode(bundle.encode(patches))
+
+
+def measure(screen: Screen, bundle: Bundle, split: str = "test") -> dict[str, Any]:
+    """A model's measures (`measures.measure`) on the cells of a split, at most `MOST_CELLS` of them."""
+    cells = screen.cells()
+    rows = some_of_each(cells, split_rows(cells, bundle, split), MOST_CELLS)
+    return {"split": split, **measures.measure(*reconstruct(screen, rows, bundle))}
+
+
+def picture(
+    screen: Screen, bundles: Sequence[Bundle], path: Path, n_cells: int = 10, split: str = "test", scale: int = 3
+) -> list[str]:
+    """A picture with originals on top and one row of reconstructions per model.
+
+    Parameters
+    ----------
+    screen : Screen
+    bundles : sequence of Bundle
+        Cells are of the split of the first.
+    path : Path
+        Of the PNG.
+    n_cells : int
+        Columns.
+    split : str
+    scale : int
+        Screen pixels per pixel.
+
+    Returns
+    -------
+    list of str
+        The cell ids, left to right.
+    """
+    cells = screen.cells()
+    rows = some_of_each(cells, split_rows(cells, bundles[0], split), n_cells)
+    made = [reconstruct(screen, rows, bundle) for bundle in bundles]
+    strips = [("original", made[0][0]), *((b.name, m[1]) for b, m in zip(bundles, made, strict=True))]
+    write_sheet(path, strips, scale)
+    return [str(c) for c in cells[schema.CELL_ID].iloc[rows]]
+
+
+def write_sheet(path: Path, strips: Sequence[tuple[str, npt.NDArray]], scale: int = 3) -> None:
+    """Rows of patches under each other as a PNG, with the name of each on its left.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    strips : sequence of (str, (n, H, W, C) float array)
+        All of one shape.
+    scale : int
+        Screen pixels per pixel.
+    """
+    from PIL import Image, ImageDraw
+
+    sheet = np.concatenate([np.concatenate(list(grid_ready(images)), axis=1) for _, images in strips])
+    shown = Image.fromarray(sheet).resize((sheet.shape[1] * scale, sheet.shape[0] * scale), Image.Resampling.NEAREST)
+    margin = 8 + 7 * max(len(name) for name, _ in strips)
+    canvas = Image.new("RGB", (shown.width + margin, shown.height), "white")
+    canvas.paste(shown, (margin, 0))
+    draw = ImageDraw.Draw(canvas)
+    for number, (name, _) in enumerate(strips):
+        draw.text((4, (number + 0.5) * shown.height / len(strips) - 6), name, fill="black")
+    with whole_file(path) as beside:
+        canvas.save(beside, format="PNG")
+
+
+def grid_ready(images: npt.NDArray) -> npt.NDArray[np.uint8]:
+    """Patches as 8-bit RGB with a black line around each.
+
+    Parameters
+    ----------
+    images : (n, H, W, C) float
+        The first three channels are shown; values outside [0, 1] are clipped.
+
+    Returns
+    -------
+    (n, H + 2, W + 2, 3) uint8
+    """
+    shown = np.zeros((len(images), images.shape[1] + 2, images.shape[2] + 2, 3), dtype=np.uint8)
+    used = min(3, images.shape[3])
+    shown[:, 1:-1, 1:-1, :used] = np.rint(np.clip(images[..., :used], 0, 1) * 255)
+    return shown
