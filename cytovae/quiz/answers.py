@@ -186,15 +186,25 @@ class Store:
             self._engine = sa.create_engine(parsed, connect_args=waits, pool_pre_ping=not lite)
             if lite:
                 sa.event.listen(self._engine, "connect", _tune_sqlite)
-            with self._engine.begin() as connection:
-                for table in _Base.metadata.sorted_tables:
-                    connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                    for index in table.indexes:
-                        connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            self._make_tables()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as failed:
             raise QuizError(
                 f"the quiz database {self.where} cannot be opened ({_first_line(failed)}); check the URL and its rights"
             ) from None
+
+    def _make_tables(self, attempts: int = 5) -> None:
+        """Make the tables that are missing; in PostgreSQL IF NOT EXISTS fails where another process does the same."""
+        for left in reversed(range(attempts)):
+            try:
+                with self._engine.begin() as connection:
+                    for table in _Base.metadata.sorted_tables:
+                        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+                        for index in table.indexes:
+                            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+                return
+            except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+                if not left:
+                    raise
 
     def close(self) -> None:
         """Give back all connections."""

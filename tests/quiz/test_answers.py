@@ -232,7 +232,7 @@ def test_the_same_link_open_twice_saves_one_answer_per_card(store: Store) -> Non
 
 
 def test_many_raters_at_once_keep_their_own_answers(url: str) -> None:
-    gate = threading.Barrier(8)
+    gate = threading.Barrier(8, timeout=30)
 
     def rate(k: int) -> str:
         own = Store(url)  # as a process of its own would
