@@ -308,7 +308,7 @@ def strip(
                     centre = left + label_w + column * (step_w + gap) + step_w / 2
                     ink = _WARN if len(row.warn) and row.warn[number] else _INK
                     for line, text in enumerate(caption.split("\n")):
-                        drawing.text(centre, y + 14 * line, _short(text, step_w // 6), 11, ink, centred=True)
+                        drawing.text(centre, y + 14 * line, _short(text, step_w // 7), 11, ink, centred=True)
                 y += 14 * lines + 8
     drawing.width = max(drawing.width, left + label_w + len(rows[0].images) * (step_w + gap) + left)
     drawing.height = y + 6
