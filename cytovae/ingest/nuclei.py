@@ -98,7 +98,7 @@ def segment(image: npt.NDArray[np.float32], options: NucleiOptions) -> tuple[npt
     so that the glow of a bright mitotic cell is not part of it and dim nuclei keep their outline.
     """
     above, mask = foreground(image, options)
-    rough, count = split(mask, options.diameter_px / _SCALE, waist=1.1)
+    rough, count = split(mask, options.diameter_px / _SCALE, waist=None)
     if not count:
         return rough, 0
     inside = rough > 0
@@ -159,8 +159,9 @@ def foreground(
 
     diameter = options.diameter_px / _SCALE
     above = cv2.GaussianBlur(image, (0, 0), 1.0) - background(image, round(7 * diameter))
-    quiet = above[above < np.median(above)]
-    centre = float(np.median(above))
+    some = above[::2, ::2]
+    centre = float(np.median(some))
+    quiet = some[some < centre]
     noise = 1.4826 * float(np.median(np.abs(quiet - centre))) if quiet.size else 0.0
     floor = centre + options.min_contrast * max(noise, 1e-6)
     if float(above.max()) <= floor:
@@ -194,7 +195,9 @@ def _filled(mask: npt.NDArray[np.uint8], diameter: float) -> npt.NDArray[np.uint
     return np.asarray(mask | small[labels].astype(np.uint8)) if count > 1 else mask
 
 
-def split(mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.95) -> tuple[npt.NDArray[np.int32], int]:
+def split(
+    mask: npt.NDArray[np.uint8], diameter: float, waist: float | None = 0.95
+) -> tuple[npt.NDArray[np.int32], int]:
     """Touching nuclei taken apart where the distance to the outside has a waist: a watershed of that distance.
 
     Every pixel belongs to the maximum its steepest way up leads to; two neighbouring basins are one nucleus when
@@ -207,7 +210,7 @@ def split(mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.95) -> 
     diameter : float
         Usual diameter of a nucleus in the mask's pixels.
     waist : float
-        Basins are joined when the pass is at least this fraction of the lower maximum.
+        Basins are joined when the pass is at least this fraction of the lower maximum; None joins none.
 
     Returns
     -------
@@ -218,80 +221,84 @@ def split(mask: npt.NDArray[np.uint8], diameter: float, waist: float = 0.95) -> 
 
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     distance = cv2.GaussianBlur(distance, (0, 0), max(0.5, diameter / 17)) * mask
-    height, width = mask.shape
-    best, step = distance.copy(), np.zeros(mask.shape, dtype=np.int64)
-    padded = cv2.copyMakeBorder(distance, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
-        beside = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+    # Padded by a pixel and taken as one row, so that a neighbour is a step along it and only nuclei need be looked at.
+    ridge = np.asarray(cv2.copyMakeBorder(distance, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), np.float32).ravel()
+    stride = mask.shape[1] + 2
+    ys, xs = np.nonzero(mask)
+    inside = (ys + 1) * stride + xs + 1
+    best, up = ridge[inside], inside.copy()
+    for step in (-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1):
+        beside = ridge[inside + step]
         higher = beside > best
         best[higher] = beside[higher]
-        step[higher] = dy * width + dx
-    inside = np.flatnonzero(mask)
-    place = np.zeros(mask.size, dtype=np.int64)
+        up[higher] = inside[higher] + step
+    place = np.zeros(ridge.size, dtype=np.int32)
     place[inside] = np.arange(inside.size)
-    up = place[inside + step.ravel()[inside]]
+    up = place[up]
     while not np.array_equal(up, above := up[up]):
         up = above
-    tops, basin = np.unique(up, return_inverse=True)
-    labels = np.zeros(mask.size, dtype=np.int32)
-    labels[inside] = basin + 1
-    basins = labels.reshape(mask.shape)
-    joined = _joined_basins(basins, distance, distance.ravel()[inside[tops]], waist)
-    return joined[basins], int(joined.max(initial=0))
+    tops = np.flatnonzero(up == np.arange(up.size))
+    number = np.zeros(up.size, dtype=np.int32)
+    number[tops] = np.arange(1, tops.size + 1)
+    basins = np.zeros(ridge.size, dtype=np.int32)
+    basins[inside] = number[up]
+    if waist is not None:
+        joined = _joined_basins(basins, ridge, inside, stride, ridge[inside[tops]], waist)
+        basins = joined[basins]
+    return basins.reshape(-1, stride)[1:-1, 1:-1], int(basins.max(initial=0))
 
 
 def _joined_basins(
-    labels: npt.NDArray[np.int32],
-    distance: npt.NDArray[np.float32],
+    basins: npt.NDArray[np.int32],
+    ridge: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.int64],
+    stride: int,
     heights: npt.NDArray[np.float32],
     waist: float,
 ) -> npt.NDArray[np.int32]:
-    """For every label 0..n the label of the nucleus it belongs to, after joining basins over high passes."""
-    sides = [
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-        ((slice(None, -1), slice(None, -1)), (slice(1, None), slice(1, None))),
-        ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))),
-    ]
+    """For every basin 0..n the number of the nucleus it belongs to, after joining basins over high passes."""
     pairs, passes = [], []
-    for here, there in sides:
-        a, b = labels[here], labels[there]
-        border = (a != b) & (a > 0) & (b > 0)
-        pairs.append(np.sort(np.stack([a[border], b[border]], axis=1), axis=1))
-        passes.append(np.minimum(distance[here][border], distance[there][border]))
-    edges, heights_of_pass = np.concatenate(pairs), np.concatenate(passes)
+    for step in (1, stride, stride - 1, stride + 1):
+        one, other = basins[inside], basins[inside + step]
+        border = (one != other) & (other > 0)
+        low, high = np.minimum(one, other)[border], np.maximum(one, other)[border]
+        pairs.append(low.astype(np.int64) * (len(heights) + 1) + high)
+        passes.append(np.minimum(ridge[inside], ridge[inside + step])[border])
+    edges, levels = np.concatenate(pairs), np.concatenate(passes)
+    falling = np.argsort(-levels, kind="stable")
+    _, first = np.unique(edges[falling], return_index=True)  # of each pair the highest pass
     root = list(range(len(heights) + 1))
     top = [0.0, *map(float, heights)]
 
-    def find(label: int) -> int:
-        while root[label] != label:
-            root[label] = root[root[label]]
-            label = root[label]
-        return label
+    def find(basin: int) -> int:
+        while root[basin] != basin:
+            root[basin] = root[root[basin]]
+            basin = root[basin]
+        return basin
 
-    for e in np.argsort(-heights_of_pass, kind="stable"):
-        one, other = find(int(edges[e, 0])), find(int(edges[e, 1]))
-        if one != other and heights_of_pass[e] >= waist * min(top[one], top[other]):
-            low, high = sorted((one, other), key=top.__getitem__)
-            root[low] = high
-    roots = np.array([find(label) for label in range(len(root))])
+    for e in falling[np.sort(first)]:
+        a, b = (find(int(side)) for side in divmod(int(edges[e]), len(heights) + 1))
+        if a != b and levels[e] >= waist * min(top[a], top[b]):
+            lower, higher = sorted((a, b), key=top.__getitem__)
+            root[lower] = higher
+    roots = np.array([find(basin) for basin in range(len(root))])
     return np.searchsorted(np.unique(roots), roots).astype(np.int32)
 
 
 def _objects(labels: npt.NDArray[np.int32], count: int, image: npt.NDArray[np.float32]) -> np.recarray:
     """Objects 1..count: centroid y and x, area, mean intensity, and first and last row and column (binned px)."""
+    from scipy.ndimage import find_objects
+
     ys, xs = np.nonzero(labels)
     which = labels[ys, xs] - 1
     objects = np.recarray(count, dtype=[(name, float) for name in _MEASURES])
     objects.area = np.bincount(which, minlength=count)
     for name, values in (("y", ys), ("x", xs), ("level", image[ys, xs])):
         objects[name] = np.bincount(which, weights=values, minlength=count) / np.maximum(objects.area, 1)
-    for name, values in (("top", ys), ("left", xs)):
-        objects[name] = np.inf
-        np.minimum.at(objects[name], which, values)
-    for name, values in (("bottom", ys), ("right", xs)):
-        objects[name] = -np.inf
-        np.maximum.at(objects[name], which, values)
+    boxes = [box or (slice(0, 1), slice(0, 1)) for box in find_objects(labels, count)]
+    for axis, (first, last) in enumerate((("top", "bottom"), ("left", "right"))):
+        objects[first] = [box[axis].start for box in boxes]
+        objects[last] = [box[axis].stop - 1 for box in boxes]
     return objects[objects.area > 0].view(np.recarray)
 
 
