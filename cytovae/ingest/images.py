@@ -270,7 +270,7 @@ def is_blank(patches: npt.NDArray[Any], channel: int = 0, contrast: float = 10.0
     blank = np.empty(len(patches), dtype=bool)
     for i, patch in enumerate(patches):
         plane = np.ascontiguousarray(patch[..., channel], dtype=np.float32)
-        noise = float(np.median(np.abs(np.diff(plane, axis=1)))) / (0.6745 * np.sqrt(2))
+        noise = float(np.median(np.abs(np.diff(plane[::3], axis=1)))) / (0.6745 * np.sqrt(2))
         smooth = cv2.blur(plane, (5, 5))[2:-2, 2:-2]
         blank[i] = smooth.max() - smooth.min() <= contrast * noise
     return blank
