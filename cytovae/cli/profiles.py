@@ -163,8 +163,10 @@ def make_maps(
             )
             made = overwrite or not path.exists() or read_provenance(path) != record
             if made and len(table) > 1:
+                if method == "umap" and level == "treatments":
+                    console.say("the first UMAP of a fresh install compiles for a minute")
                 if method == "umap":
-                    console.say(f"mapping {len(table):,} {level} of {model} with UMAP (the first run compiles it)")
+                    console.say(f"mapping {len(table):,} {level} of {model} with UMAP")
                 xy = maps.compute(values, method, seed)
                 write_table(path, table[keys].assign(x=xy[:, 0], y=xy[:, 1]), record)
             if len(table) > 1:

@@ -35,6 +35,7 @@ MAX_CONTROLS = 20_000
 """Control samples a transform is learned from at most, evenly spaced over those there are: memory stays flat."""
 
 _WIDER = {"plate": ("plate", "batch", "screen"), "batch": ("batch", "screen")}
+_PLURAL = {"plate": "plates", "batch": "batches"}
 _COLUMN = {"plate": schema.PLATE, "batch": schema.BATCH}
 
 
@@ -257,12 +258,12 @@ def profiles(
     if short:
         worst = min(short, key=lambda g: (short[g], g))
         help_ = {
-            "error": "use --few-controls pool or shrink, or whiten by batch",
+            "error": "use --few-controls pool or shrink" + (", or whiten by batch" if options.by == "plate" else ""),
             "pool": "use --few-controls shrink",
             "shrink": "leave the plate out, or do not whiten",
         }[options.few]
         raise ProfileError(
-            f"{len(short)} of {len(np.unique(groups))} groups ({options.by}) have too few control {what} to whiten "
+            f"{len(short)} of {len(np.unique(groups))} {_PLURAL[options.by]} have too few control {what} to whiten "
             f"{dimension} dimensions: {worst} has {short[worst]}, at least {least} are needed; {help_}"
         )
     out = np.empty((len(wells), dimension), dtype=np.float32)

@@ -94,7 +94,7 @@ def test_whitening_says_what_it_used_and_refuses_without_the_controls(screen):
     cells = screen.cells()
     gone = (cells[schema.COMPOUND] == "DMSO") & (cells[schema.PLATE] == "Week1_1")
     other = make_screen(screen.path.parent / "o.screen", cells[~gone].reset_index(drop=True), np.random.default_rng(0))
-    with pytest.raises(CytovaeError, match=r"1 of 4 groups .*Week1_1 has 0, at least 6 are needed; use --few-controls"):
+    with pytest.raises(CytovaeError, match=r"1 of 4 plates .*Week1_1 has 0, at least 6 are needed; use --few-controls"):
         run("profile", other.path, "m0", "--whiten", "plate")
     done = json.loads(run("profile", other.path, "m0", "--whiten", "plate", "--few-controls", "pool", "--json"))
     assert {row["group"]: row["scope"] for row in done["profiles"][0]["whitening"]}["Week1_1"] == "screen"
@@ -203,7 +203,7 @@ def test_published_profiles_score_as_the_protocol_says(bbbc021, tmp_path):
     assert {x["rule"]: (x["n_correct"], x["n_scored"]) for x in done["scores"]} == {"NSC": (79, 103), "NSCB": (63, 92)}
     assert len(done["features_dropped"]) == 3 and done["n_features_used"] == 513
     assert len(pd.read_parquet(tmp_path / "out" / "calls.parquet")) == 206
-    with pytest.raises(CytovaeError, match=r"10 of 10 groups \(batch\) have too few control wells"):
+    with pytest.raises(CytovaeError, match=r"10 of 10 batches have too few control wells"):
         run("benchmark", *words, "--whiten", "batch")
     shrunk = json.loads(run("benchmark", *words, "--whiten", "batch", "--few-controls", "shrink", "--json"))["model"]
     assert {x["n_scored"] for x in shrunk["scores"]} == {103, 92}

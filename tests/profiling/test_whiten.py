@@ -131,9 +131,7 @@ def test_contributions_average_to_the_profile(rng):
 def test_too_few_controls_are_refused_by_name_and_number(make_cells, rng):
     cells, z = screen(make_cells, rng, d=3, per_well=1, controls=3)
     wells = profiles.wells(cells, z)
-    with pytest.raises(
-        ProfileError, match=r"4 of 4 groups \(plate\) .*control cells .*3 dimensions: Week0_0 has 3, at"
-    ):
+    with pytest.raises(ProfileError, match=r"4 of 4 plates have .*control cells .*3 dimensions: Week0_0 has 3, at"):
         whiten.profiles(wells, whiten.Options("plate"), cells=cells, embeddings=z)
 
 
