@@ -10,6 +10,7 @@ What is written::
     ├── BBBC021_v1_image.csv, BBBC021_v1_moa.csv     the collection's columns
     ├── Week1/Week1_00101/Week1_00101_B02_s1_w1<UUID>.tif ...     w1 DNA, w2 tubulin, w4 actin
     ├── truth/cells.csv                              one row per cell whose nucleus lies in a field
+    ├── truth/nuclei.csv                            one row per nucleus: a multinucleate cell has several
     ├── truth/wells.csv                              strength and number of cells of every well
     └── phantom.json                                 options and totals; written last
 """
@@ -285,10 +286,9 @@ def _draw(root: Path, options: PhantomOptions, field: _Field) -> None:
     """Draw and write one field; its truth last, so that a truth file says the field is whole."""
     import tifffile
 
-    truth_path = _truth_part(root, field)
-    if truth_path.exists():
+    if _truth_part(root, field, "cells").exists():
         return
-    counts, truth = draw_field(
+    counts, cells, nuclei = draw_field(
         None if field.moa == CONTROL else field.moa,
         field.strength,
         _individual(field.compound) if field.moa != CONTROL else {},
@@ -312,15 +312,25 @@ def _draw(root: Path, options: PhantomOptions, field: _Field) -> None:
         "moa": field.moa,
         "dose_strength": field.strength,
     }
-    truth.insert(0, "object", np.arange(1, len(truth) + 1))
-    for position, (name, value) in enumerate(place.items()):
-        truth.insert(position, name, value)
-    with whole_file(truth_path) as beside:
-        truth.to_csv(beside, index=False, float_format="%.6g", lineterminator="\n")
+    for kind, table in (("nuclei", nuclei), ("cells", cells)):
+        for position, (name, value) in enumerate(place.items()):
+            table.insert(position, name, value)
+        with whole_file(_truth_part(root, field, kind)) as beside:
+            beside.write_text(_csv(table))
 
 
-def _truth_part(root: Path, field: _Field) -> Path:
-    return root / _PARTS / f"{field.plate}_{field.well}_s{field.site}.csv"
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _truth_part(root: Path, field: _Field, kind: str) -> Path:
+    return root / _PARTS / f"{field.plate}_{field.well}_s{field.site}.{kind}.csv"
+
+
+def _truth(root: Path, fields: list[_Field], kind: str) -> pd.DataFrame:
+    """The truth of all fields."""
+    parts = [pd.read_csv(_truth_part(root, f, kind)) for f in fields]
+    return pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
 
 
 def _image_table(fields: list[_Field]) -> pd.DataFrame:
@@ -427,7 +437,7 @@ def write(
     Returns
     -------
     dict
-        ``options``, totals (``cells``, ``fields``, ``wells``, ``plates``, ``treatments``, ``mechanisms``,
+        ``options``, totals (``cells``, ``nuclei``, ``fields``, ``wells``, ``plates``, ``treatments``, ``mechanisms``,
         ``weeks``), and ``already_there``: whether it was whole before.
 
     Raises
@@ -465,11 +475,11 @@ def write(
         if progress:
             progress(done, len(fields))
 
-    parts = [pd.read_csv(_truth_part(root, f)) for f in fields]
-    cells = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    cells, nuclei = _truth(root, fields, "cells"), _truth(root, fields, "nuclei")
     texts = {
-        "truth/cells.csv": cells.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "truth/wells.csv": _well_table(fields, cells).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        "truth/cells.csv": _csv(cells),
+        "truth/nuclei.csv": _csv(nuclei),
+        "truth/wells.csv": _csv(_well_table(fields, cells)),
         IMAGE_TABLE: _image_table(fields).to_csv(index=False, lineterminator="\n"),
         MOA_TABLE: _moa_table(options),
     }
@@ -480,6 +490,7 @@ def write(
         "cytovae": __version__,
         "options": to_dict(options),
         "cells": len(cells),
+        "nuclei": len(nuclei),
         "fields": len(fields),
         "wells": len({(f.plate, f.well) for f in fields}),
         "plates": len({f.plate for f in fields}),

@@ -402,6 +402,7 @@ class _Chromatin:
     fine: Floats  # noise that the nuclei share with the cytoplasm
     coarse: Floats
     n_pieces: npt.NDArray[np.int64]  # (n,)
+    nuclei: pd.DataFrame
 
 
 def _chromatin(centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.random.Generator) -> _Chromatin:
@@ -432,7 +433,34 @@ def _chromatin(centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.
         inclusions.append((y, x, float(traits["aggresome"][i] * rng.uniform(0.8, 1.15)), 1.0))
     aggresome = _dots(shape, inclusions, 1.5)
     light = bright * texture * body * (1 - _dots(shape, nucleoli, 0.9)) * (1 - 0.85 * aggresome)
-    return _Chromatin(light, owner, inside, aggresome, fine, coarse, np.bincount(cells, minlength=n))
+    nuclei = _whole_nuclei(piece, cells, traits["shape"][cells] == kinds.MULTINUCLEATE)
+    return _Chromatin(light, owner, inside, aggresome, fine, coarse, np.bincount(cells, minlength=n), nuclei)
+
+
+def _whole_nuclei(piece: Labels, cells: npt.NDArray[np.int64], apart: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """Cell, centroid and area of every nucleus: each piece of a multinucleate cell, else all pieces of a cell at once.
+
+    Parameters
+    ----------
+    piece : (H, W) int32
+        Number of the piece, -1 outside nuclei.
+    cells, apart : (p,)
+        Cell of each piece, and whether the piece is a nucleus of its own.
+    """
+    _, first = np.unique(cells, return_index=True)
+    nucleus = np.where(apart, np.arange(len(cells)), first[np.searchsorted(np.unique(cells), cells)])
+    rows, columns = np.nonzero(piece >= 0)
+    mine = nucleus[piece[rows, columns]]
+    area = np.bincount(mine, minlength=len(cells))
+    seen = np.flatnonzero(area)
+    return pd.DataFrame(
+        {
+            "cell": cells[seen],
+            "center_y_px": np.bincount(mine, rows, len(cells))[seen] / area[seen],
+            "center_x_px": np.bincount(mine, columns, len(cells))[seen] / area[seen],
+            "area_px": area[seen],
+        }
+    )
 
 
 def _microtubules(
@@ -547,8 +575,8 @@ def _debris(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
 
 def _paint(
     centres: Floats, traits: Traits, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[Floats, pd.DataFrame]:
-    """Light (H, W, 3) float32 in 12-bit steps of all cells before the optics, and what each cell is."""
+) -> tuple[Floats, pd.DataFrame, pd.DataFrame]:
+    """Light (H, W, 3) float32 in 12-bit steps of all cells before the optics; what each cell and nucleus is."""
     import cv2
 
     ground = _territories(centres, traits, shape, rng)
@@ -631,7 +659,7 @@ def _paint(
             "aggresome_radius_px": traits["aggresome"],
         }
     )
-    return light, facts
+    return light, facts, chromatin.nuclei
 
 
 def draw_field(
@@ -642,8 +670,8 @@ def draw_field(
     shape: tuple[int, int],
     optics: Optics,
     rng: np.random.Generator,
-) -> tuple[npt.NDArray[np.uint16], pd.DataFrame]:
-    """A field as the camera sees it, and the truth about its cells.
+) -> tuple[npt.NDArray[np.uint16], pd.DataFrame, pd.DataFrame]:
+    """A field as the camera sees it, and the truth about its cells and nuclei.
 
     Parameters
     ----------
@@ -662,8 +690,10 @@ def draw_field(
 
     Returns
     -------
-    tuple of (H, W, 3) uint16, DataFrame
-        Counts, channels as `CHANNELS`; one row per cell whose nucleus lies in the field, in the order of y, then x.
+    tuple of (H, W, 3) uint16, DataFrame, DataFrame
+        Counts, channels as `CHANNELS`; one row per cell whose nuclear centre lies in the field, in the order of y,
+        then x; and one row per nucleus: a multinucleate cell has several, and ``object`` is 0 where the centre of its
+        cell lies outside.
     """
     height, width = shape
     padded = (height + 2 * PAD_PX, width + 2 * PAD_PX)
@@ -675,14 +705,22 @@ def draw_field(
         apart *= 1.2
     centres = _place(n, apart, means["clustering"], padded, rng)
     traits = population(mechanism, strength, individual, len(centres), rng)
-    layers, facts = _paint(centres, traits, padded, rng)
-    counts = _photograph(layers, optics, rng)
-    facts["center_y_px"] -= PAD_PX
-    facts["center_x_px"] -= PAD_PX
-    inside = facts["center_y_px"].between(0, height - 1) & facts["center_x_px"].between(0, width - 1)
-    inside &= facts["nuclear_area_px"] > 0
-    truth = facts[inside].sort_values(["center_y_px", "center_x_px"], ignore_index=True)
-    return counts, truth
+    light, facts, nuclei = _paint(centres, traits, padded, rng)
+    counts = _photograph(light, optics, rng)
+
+    facts = _within(facts[facts["nuclear_area_px"] > 0], shape)
+    number = pd.Series(np.arange(1, len(facts) + 1), index=facts.index)
+    nuclei = _within(nuclei, shape)
+    nuclei.insert(0, "object", nuclei.pop("cell").map(number).fillna(0).astype(int))
+    facts.insert(0, "object", number)
+    return counts, facts.reset_index(drop=True), nuclei.reset_index(drop=True)
+
+
+def _within(table: pd.DataFrame, shape: tuple[int, int]) -> pd.DataFrame:
+    """The rows whose centre lies in the field, in its coordinates, in the order of y, then x."""
+    table = table.assign(center_y_px=table["center_y_px"] - PAD_PX, center_x_px=table["center_x_px"] - PAD_PX)
+    inside = table["center_y_px"].between(0, shape[0] - 1) & table["center_x_px"].between(0, shape[1] - 1)
+    return table[inside].sort_values(["center_y_px", "center_x_px"])
 
 
 def _photograph(light: Floats, optics: Optics, rng: np.random.Generator) -> npt.NDArray[np.uint16]:

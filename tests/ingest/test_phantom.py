@@ -190,7 +190,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None
     run = subprocess.Popen([sys.executable, "-c", slow])
     parts = tmp_path / "killed" / ".phantom"
     until = time.monotonic() + 60
-    while len(list(parts.glob("*.csv"))) < 2 and time.monotonic() < until and run.poll() is None:
+    while len(list(parts.glob("*.cells.csv"))) < 2 and time.monotonic() < until and run.poll() is None:
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()

@@ -16,7 +16,7 @@ OPTICS = Optics()
 
 
 def draw(mechanism: str | None, strength: float, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
-    return draw_field(mechanism, strength, {}, CELLS, SHAPE, OPTICS, np.random.default_rng(seed))
+    return draw_field(mechanism, strength, {}, CELLS, SHAPE, OPTICS, np.random.default_rng(seed))[:2]
 
 
 def over_cells(counts: np.ndarray, channel: int) -> float:
@@ -78,7 +78,7 @@ def test_counts_are_12_bit_steps(controls: list[tuple[np.ndarray, pd.DataFrame]]
 
 def test_a_stronger_stain_is_brighter_by_its_gain_and_blur_takes_detail() -> None:
     def over_floor(optics: Optics) -> tuple[float, float]:
-        counts, _ = draw_field(None, 0.0, {}, CELLS, SHAPE, optics, np.random.default_rng(4))
+        counts, _, _ = draw_field(None, 0.0, {}, CELLS, SHAPE, optics, np.random.default_rng(4))
         image = counts[..., 2].astype(float)
         detail = ndimage.gaussian_filter(image, 0.8) - ndimage.gaussian_filter(image, 2.0)
         return float(image.mean() - 16 * phantom_cells.OFFSET_STEPS), float(detail.std())
@@ -145,6 +145,19 @@ def test_each_mechanism_has_its_phenotype(
     usual = pd.concat([cells for _, cells in controls])
     medians = [t.loc[t["phase"] == "interphase", column].median() for t in (truth, usual)]
     assert (medians[0] > 1.2 * medians[1]) if more else (medians[0] < medians[1] / 1.2)
+
+
+def test_a_multinucleate_cell_has_several_nuclei_and_any_other_one() -> None:
+    drawn = draw_field("Microtubule stabilizers", 0.95, {}, CELLS, SHAPE, OPTICS, np.random.default_rng(1))
+    _, cells, nuclei = drawn
+    inner = cells[cells["center_y_px"].between(60, SHAPE[0] - 60) & cells["center_x_px"].between(60, SHAPE[1] - 60)]
+    count = nuclei.groupby("object").size().reindex(inner["object"], fill_value=0).to_numpy()
+    several = (inner["nucleus"] == "multinucleate").to_numpy()
+    assert several.sum() >= 3
+    assert (count[several] >= 2).all()
+    assert (count[~several] == 1).all()
+    area = nuclei.groupby("object")["area_px"].sum().reindex(inner["object"]).to_numpy()
+    assert np.array_equal(area, inner["nuclear_area_px"])
 
 
 def test_most_cells_under_an_eg5_inhibitor_are_monoasters() -> None:
