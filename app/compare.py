@@ -101,7 +101,9 @@ def sample(screen: Screen, model: str) -> Sample:
 
 
 def draw(screen: Screen, model: str, how: str, treatment: str, n: int, number: int) -> npt.NDArray[np.int64]:
-    """Rows of cells to show: ``held-out`` ones at random or of ``each`` mechanism in turn, or a ``treatment``'s; another draw for another `number`."""
+    """Rows of cells to show: ``held-out`` ones at random or of ``each`` mechanism in turn, or a
+    ``treatment``'s; another draw for another `number`.
+    """
     cells = loaders.cells(screen)
     if how == "treatment":
         rows = np.flatnonzero((cells[schema.TREATMENT] == treatment).to_numpy())

@@ -51,8 +51,9 @@ and start the app with `--models models`. The folder looked into is `{folder}`.
 def require_main() -> None:
     """Go through the entry file first.
 
-    Streamlit takes a folder named ``pages`` for its own kind of pages until ``st.navigation`` has been called once: the first
-    visitor of a fresh server who opens a page by its address would get it without everything that `main` does.
+    Streamlit takes a folder named ``pages`` for its own kind of pages until ``st.navigation`` has been called once:
+    the first visitor of a fresh server who opens a page by its address would get it without everything that `main`
+    does.
     """
     if "through-main" not in st.session_state:
         st.html(
@@ -70,8 +71,8 @@ def require_main() -> None:
 def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
     """What a widget is to start with: what a page asked for, its own last value, the link's, or the default.
 
-    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view. A page asks
-    for a value by ``st.session_state["next-<key>"]``, because a widget that is drawn cannot be set any more.
+    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view. A page
+    asks for a value by ``st.session_state["next-<key>"]``, because a widget that is drawn cannot be set any more.
 
     Parameters
     ----------

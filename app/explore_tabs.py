@@ -12,6 +12,7 @@ import streamlit as st
 from app import explorer, figures, galleries
 from app.components.player import player
 from cytovae.explore import morphology, render, targets
+from cytovae.explore.study import Request
 from cytovae.screen import Screen, provenance
 
 N_PAIRS = (8, 16, 32)
@@ -96,7 +97,8 @@ def changed(screen: Screen, model: str, shown: explorer.View) -> None:
     along = explorer.along(screen, model, shown.request)
     st.plotly_chart(figures.curves(along.steps, along.spread, along.ranked), key="curves")
     st.caption(
-        f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {explorer.N_SPREAD} decoded control "
+        f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {explorer.N_SPREAD} decoded "
+        f"control "
         "cells and as many treated ones. Where no nucleus is found at a step, the curve has a gap."
     )
     with st.expander("All measurements"):
@@ -158,7 +160,7 @@ def _enlarged(image: Any) -> Any:
 
 def doses(screen: Screen, model: str, shown: explorer.View) -> None:
     """One typical cell per concentration."""
-    request = explorer.Request(dose_series=explorer.doses(shown), control=shown.request.control)
+    request = Request(dose_series=explorer.doses(shown), control=shown.request.control)
     series = explorer.view(screen, model, request)
     player(*explorer.player_data(screen, series), key="dose-player")
     path = series.study.path
@@ -189,7 +191,8 @@ def null_path(screen: Screen, model: str, shown: explorer.View) -> None:
         table = pd.DataFrame({"this path": [mine.length], "null, median": [np.median(null.lengths)]}).round(2)
         st.dataframe(table, hide_index=True)
     st.caption(
-        f"{len(null.lengths)} paths between {screen.record.control} cells of different wells: what a path changes where no "
+        f"{len(null.lengths)} paths between {screen.record.control} cells of different wells: what a path changes "
+        f"where no "
         "treatment is at work. A path no longer than these shows two individuals, not a drug."
     )
 
@@ -201,7 +204,8 @@ def figure(screen: Screen, model: str, shown: explorer.View) -> None:
     )
     st.image(strip(screen, model, shown, "png", look or "rgb"))
     st.caption(
-        "Under each image: cosine of its embedding and the target's (of the decoded image embedded again), then how many "
+        "Under each image: cosine of its embedding and the target's (of the decoded image embedded again), then how "
+        "many "
         "features stand at the target's values. Every image of the figure has the same contrast limits."
     )
 

@@ -126,10 +126,9 @@ def some(rows: npt.NDArray[np.int64]) -> tuple[int, ...]:
 def _along(path: str, model: str, request: Request, stamp: Any) -> morphology.Along:
     screen = Screen.open(path)
     shown = view(screen, model, request)
-    groups = [some(shown.study.start_rows), some(shown.study.end_rows)]
-    tables = [_measured(path, model, rows, stamp) for rows in groups]
+    start, end = (_measured(path, model, some(r), stamp) for r in (shown.study.start_rows, shown.study.end_rows))
     record = screen.record
-    return morphology.along(shown.study.path.frames, record.channels, *tables, record.pixel_size_um)
+    return morphology.along(shown.study.path.frames, record.channels, start, end, record.pixel_size_um)
 
 
 def along(screen: Screen, model: str, request: Request) -> morphology.Along:
@@ -257,7 +256,8 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
         (
             "Steps off the data",
             f"{off} of {path.steps}",
-            f"A step is off the data where no real cell is nearer than {evidence.OFF_DATA_PERCENTILE:g} % of real cells are to "
+            f"A step is off the data where no real cell is nearer than {evidence.OFF_DATA_PERCENTILE:g} % of real "
+            f"cells are to "
             "their nearest neighbour: what is drawn there is the model's guess.",
         )
     ]
@@ -266,7 +266,8 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
             (
                 "Longer than null paths",
                 f"{support.length_percentile:.0f} %",
-                "Share of paths from one control cell to another that are shorter. Below about 95 % the two cells differ no "
+                "Share of paths from one control cell to another that are shorter. Below about 95 % the two cells "
+                "differ no "
                 "more than controls do.",
             )
         )
@@ -275,7 +276,8 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
             (
                 "Typical of the treatment",
                 f"{support.typicality:.2f}",
-                "Cosine between this pair's difference and the difference of the two populations' means: near 1 the pair shows "
+                "Cosine between this pair's difference and the difference of the two populations' means: near 1 the "
+                "pair shows "
                 "what the treatment does, near 0 it shows two individuals.",
             )
         )
@@ -285,7 +287,8 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
             (
                 "Half of the gap",
                 f"{half} of {path.z.shape[1]}",
-                "Features that have moved when half of the distance between the two populations is closed. Few: the first steps "
+                "Features that have moved when half of the distance between the two populations is closed. Few: the "
+                "first steps "
                 "hold what the treatment does.",
             )
         )

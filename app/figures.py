@@ -222,27 +222,36 @@ def confusion(line: dict[str, Any]) -> go.Figure:
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     at = [(r, c) for r in range(len(true)) for c in range(len(predicted)) if counts[r, c]]
     figure = go.Figure(
+        go.Heatmap(
+            x=predicted,
+            y=true,
+            z=np.where(counts > 0, share, np.nan),
+            text=np.where(counts > 0, counts.astype(str), ""),
+            texttemplate="%{text}",
+            colorscale=[[0, "#D9ECEE"], [1, "#0B5F66"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hoverinfo="skip",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    figure.add_trace(  # a heatmap cannot be clicked: these invisible marks can
         go.Scatter(
             x=[predicted[c] for _, c in at],
             y=[true[r] for r, _ in at],
-            mode="markers+text",
-            text=[str(counts[r, c]) for r, c in at],
-            textfont={"color": ["#fff" if share[r, c] > 0.45 else "#17212B" for r, c in at], "size": 13},
+            mode="markers",
             customdata=[[true[r], predicted[c]] for r, c in at],
-            marker={
-                "symbol": "square",
-                "size": 30,
-                "color": [share[r, c] for r, c in at],
-                "colorscale": [[0, "#D9ECEE"], [1, "#0B5F66"]],
-                "cmin": 0,
-                "cmax": 1,
-                "line": {"width": [2 if true[r] == predicted[c] else 0 for r, c in at], "color": TREATED},
-            },
+            text=[str(counts[r, c]) for r, c in at],
+            marker={"symbol": "square", "size": 30, "color": "rgba(0,0,0,0.002)"},
+            selected={"marker": {"color": "rgba(213,94,0,0.35)"}},
+            unselected={"marker": {"opacity": 1}},
             hovertemplate="%{y}<br>called %{x}: %{text}<extra></extra>",
         )
     )
     figure.update_layout(
-        height=150 + 34 * len(true),
+        height=150 + 32 * len(true),
         margin={"t": 10, "b": 10, "l": 8, "r": 8},
         xaxis={"categoryorder": "array", "categoryarray": predicted, "tickangle": -40, "title": "nearest neighbour"},
         yaxis={"categoryorder": "array", "categoryarray": true[::-1], "title": None},
@@ -253,7 +262,9 @@ def confusion(line: dict[str, Any]) -> go.Figure:
 
 
 def scores(lines: list[tuple[str, dict[str, Any]]], title_of: Any) -> go.Figure:
-    """Accuracies with 95 % intervals: one panel per rule, a row per model or baseline, a colour per column of Table 1."""
+    """Accuracies with 95 % intervals: one panel per rule, a row per model or baseline, a colour per column of
+    Table 1.
+    """
     names = list(dict.fromkeys(name for name, _ in lines))
     columns = list(dict.fromkeys((x["summary"], x["whiten"]) for _, x in lines))
     rules = list(dict.fromkeys(x["rule"] for _, x in lines))
@@ -300,7 +311,7 @@ def scores(lines: list[tuple[str, dict[str, Any]]], title_of: Any) -> go.Figure:
 
 
 def plate(table: pd.DataFrame, rows: list[str], columns: list[int], title: str) -> go.Figure:
-    """A plate as a grid of wells coloured by a value; control wells have a frame.
+    """A plate as a grid of wells coloured by a value; control wells carry a C.
 
     Parameters
     ----------
@@ -308,52 +319,52 @@ def plate(table: pd.DataFrame, rows: list[str], columns: list[int], title: str) 
         ``Metadata_Well``, ``value``, ``control``, ``cells``, ``Metadata_Treatment``, ``Metadata_MoA``.
     """
     place = table["Metadata_Well"].astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
-    number = pd.to_numeric(place[1])
-    empty = [(r, c) for r in rows for c in columns]
-    big = len(rows) <= 8
-    base = {"symbol": "circle", "size": 34 if big else 17}
+    values = np.full((len(rows), len(columns)), np.nan)
+    marks = np.full(values.shape, "", dtype=object)
+    words = np.full(values.shape, "no cells", dtype=object)
+    for letters, number, (_, well) in zip(place[0], place[1], table.iterrows(), strict=True):
+        if letters not in rows or int(number) not in columns:
+            continue
+        at = rows.index(letters), columns.index(int(number))
+        values[at] = well["value"]
+        marks[at] = "C" if well["control"] else ""
+        words[at] = (
+            f"{well['Metadata_Treatment']} µM<br>{well['Metadata_MoA']}<br>{well['cells']} cells<br>"
+            f"{title} {well['value']:.3g}"
+        )
     figure = go.Figure(
-        go.Scatter(
-            x=[c for _, c in empty],
-            y=[r for r, _ in empty],
-            mode="markers",
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=np.zeros(values.shape),
+            colorscale=[[0, "rgba(127,127,127,0.13)"], [1, "rgba(127,127,127,0.13)"]],
+            showscale=False,
             hoverinfo="skip",
-            showlegend=False,
-            marker={**base, "color": "rgba(127,127,127,0.12)"},
+            xgap=3,
+            ygap=3,
         )
     )
-    control = table["control"].to_numpy(bool)
     figure.add_trace(
-        go.Scatter(
-            x=number,
-            y=place[0],
-            mode="markers",
-            showlegend=False,
-            marker={
-                **base,
-                "color": table["value"],
-                "colorscale": "Viridis",
-                "showscale": True,
-                "colorbar": {"title": title},
-                "line": {"width": np.where(control, 3, 0), "color": TREATED},
-            },
-            customdata=table[["Metadata_Well", "Metadata_Treatment", "Metadata_MoA", "cells", "value"]],
-            hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]} µM<br>%{customdata[2]}<br>%{customdata[3]} cells<br>"
-            + title
-            + " %{customdata[4]:.3g}<extra></extra>",
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=values,
+            text=marks,
+            texttemplate="%{text}",
+            customdata=words,
+            colorscale="Viridis",
+            xgap=3,
+            ygap=3,
+            hovertemplate="<b>%{y}%{x:02d}</b> %{customdata}<extra></extra>",
+            hoverongaps=False,
+            colorbar={"title": title, "thickness": 14},
         )
     )
     figure.update_layout(
-        height=120 + (42 if big else 24) * len(rows),
+        height=110 + (40 if len(rows) <= 8 else 24) * len(rows),
         margin={**_SMALL, "t": 30},
-        xaxis={
-            "side": "top",
-            "tickvals": columns,
-            "range": [0.4, columns[-1] + 0.6],
-            "showgrid": False,
-            "zeroline": False,
-        },
-        yaxis={"categoryorder": "array", "categoryarray": rows[::-1], "tickvals": rows, "showgrid": False},
+        xaxis={"side": "top", "tickvals": columns, "showgrid": False, "zeroline": False},
+        yaxis={"autorange": "reversed", "tickvals": rows, "showgrid": False},
     )
     return figure
 

@@ -74,7 +74,7 @@ def pick(lines: Sequence[dict[str, Any]], column: tuple[str, str], rule: str) ->
 def calls(screen: Screen, model: str, column: tuple[str, str], rule: str) -> pd.DataFrame:
     """One row per treatment: its mechanism, the one called, and its nearest neighbour."""
     table = read_table(screen.results_path(model) / "calls.parquet")
-    return table[(table["summary"] == column[0]) & (table["whiten"] == column[1]) & (table["rule"] == rule)]
+    return table.loc[(table["summary"] == column[0]) & (table["whiten"] == column[1]) & (table["rule"] == rule)]
 
 
 def nearest(screen: Screen, model: str, column: tuple[str, str], rule: str, treatment: str, n: int = 6) -> pd.DataFrame:
@@ -89,7 +89,9 @@ def nearest(screen: Screen, model: str, column: tuple[str, str], rule: str, trea
     if rule == "NSCB":
         mine = set(str(table[schema.BATCH].iloc[me]).split(BATCH_SEPARATOR))
         keep &= table[schema.BATCH].map(lambda b: mine.isdisjoint(str(b).split(BATCH_SEPARATOR)))
-    return table[keep].sort_values("cosine", ascending=False, kind="stable").head(n)
+    table = table.loc[keep]
+    ranked: pd.DataFrame = table.sort_values("cosine", ascending=False, kind="stable").head(n)
+    return ranked
 
 
 def typical(screen: Screen, model: str, names: Sequence[str], notes: Sequence[str]) -> tuple[Any, list[Item]]:

@@ -26,7 +26,8 @@ RAW = "CYTOVAE_RAW"
 LIVE_S = 120
 """A training log that grew less than so long ago is a training that runs."""
 CITATIONS = {
-    "bbbc021": "Caie et al., Molecular Cancer Therapeutics 2010; Ljosa, Sokolnicki and Carpenter, Nature Methods 2012: image set "
+    "bbbc021": "Caie et al., Molecular Cancer Therapeutics 2010; Ljosa, Sokolnicki and Carpenter, Nature Methods "
+    "2012: image set "
     "BBBC021v1, Broad Bioimage Benchmark Collection."
 }
 
@@ -91,8 +92,8 @@ def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd
     Parameters
     ----------
     show : str
-        ``cells``, ``distance`` (Euclidean, of the well's profile to the mean of the plate's control wells), or ``pc1``, ``pc2``
-        (the map of wells).
+        ``cells``, ``distance`` (Euclidean, of the well's profile to the mean of the plate's control wells), or
+        ``pc1``, ``pc2`` (the map of wells).
     """
     cells = loaders.cells(screen)
     mine = cells[cells[schema.PLATE] == plate]
@@ -118,7 +119,9 @@ def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd
 
 
 def raw_folder(screen: Screen, files: list[str]) -> Path | None:
-    """Where the raw files of a field lie: in a folder of ``CYTOVAE_RAW``, or in ``<name>.raw`` or ``raw`` by the screen."""
+    """Where the raw files of a field lie: in a folder of ``CYTOVAE_RAW``, or in ``<name>.raw`` or ``raw`` by
+    the screen.
+    """
     given = [Path(p) for p in os.environ.get(RAW, "").split(os.pathsep) if p]
     beside = [screen.path.with_suffix(".raw"), screen.path.parent / "raw", screen.path / "raw", screen.path.parent]
     return next((folder for folder in [*given, *beside] if all((folder / file).is_file() for file in files)), None)

@@ -23,7 +23,9 @@ def plates(screen: Screen) -> None:
     names = sorted(loaders.cells(screen)[schema.PLATE].unique())
     one, two, three = st.columns(3)
     plate = one.selectbox("Plate", names, key="plate", persist_state="session")
-    show = two.selectbox("Colour", list(SHOWN), format_func=SHOWN.get, key="plate-value", persist_state="session")
+    show = two.selectbox(
+        "Colour", list(SHOWN), format_func=SHOWN.__getitem__, key="plate-value", persist_state="session"
+    )
     models = [m for m in loaders.models(screen) if m in screen.models()]
     model = three.selectbox("Model", models, key="plate-model", disabled=show == "cells" or not models)
     if show != "cells" and not models:
@@ -32,9 +34,7 @@ def plates(screen: Screen) -> None:
     table = overview.plate_values(screen, plate, show, model)
     rows, columns = overview.grid_of(table[schema.WELL])
     st.plotly_chart(figures.plate(table, rows, columns, SHOWN[show].split(" ")[0]), key="plate-map")
-    st.caption(
-        f"Wells with an orange frame hold {screen.record.control}. A faint place is a well without cells in this screen."
-    )
+    st.caption(f"Wells marked C hold {screen.record.control}. A faint place is a well without cells in this screen.")
 
 
 def refused(screen: Screen) -> None:
@@ -113,7 +113,7 @@ def training(screen: Screen) -> None:
     running = [name for name, path in logs.items() if overview.runs(path)]
     names = [*running, *(n for n in logs if n not in running)]
     words = {n: f"{n} (running)" if n in running else n for n in names}
-    name = st.selectbox("Training", names, format_func=words.get, key="log", persist_state="session")
+    name = st.selectbox("Training", names, format_func=words.__getitem__, key="log", persist_state="session")
 
     @st.fragment(run_every=3 if name in running else None)
     def curves() -> None:

@@ -100,6 +100,8 @@ def gallery(screen: Screen, model: str) -> None:
             "Draw a lasso round points to see their cells here, beside control cells of the same plates. "
             "A selection stays when the map, the level or the model changes."
         )
+        if st.session_state.get(SELECTIONS):
+            st.button("Undo", icon=":material/undo:", on_click=undo)
         return
     table, z, _ = loaders.embeddings(screen, model)
     mask = selection.of_cells(table)

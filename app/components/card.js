@@ -6,14 +6,25 @@ const LOOKS = {
 const LEAST_MS = 250; // a key still held down from the last card is no answer to this one
 const cards = new WeakMap();
 
+// MurmurHash3's finaliser; card.py makes the same stream
+function mix(h) {
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
 function unpack(data) {
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
-  const head = new DataView(bytes.buffer, bytes.byteOffset, 12);
+  const head = new DataView(bytes.buffer, bytes.byteOffset, 20);
   const [h, w, c, position, total, length] = [0, 2, 4, 6, 8, 10].map((at) => head.getUint16(at, true));
-  const names = new TextDecoder().decode(bytes.subarray(12, 12 + length)).split("\n");
-  const size = h * w * c, pad = bytes.slice(12 + length, 12 + length + size);
-  const pixels = bytes.slice(12 + length + size).map((value, i) => value ^ pad[i]);
-  return { h, w, c, position, total, names, pixels, nonce: pad.subarray(0, 8).join() };
+  const first = head.getUint32(12, true), second = head.getUint32(16, true);
+  const names = new TextDecoder().decode(bytes.subarray(20, 20 + length)).split("\n");
+  const pixels = bytes.slice(20 + length, 20 + length + h * w * c);
+  for (let i = 0; i < pixels.length; i += 4) {
+    const word = mix(mix((i >>> 2) ^ first) ^ second);
+    for (let k = 0; k < 4 && i + k < pixels.length; k++) pixels[i + k] ^= (word >>> (8 * k)) & 255;
+  }
+  return { h, w, c, position, total, names, pixels, nonce: `${first} ${second}` };
 }
 
 class Card {

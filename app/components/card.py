@@ -1,7 +1,7 @@
 """The blinded card: one picture of fixed size over the websocket, drawn on a canvas, answered with R or S.
 
-The pixels travel as two halves, random bytes and the pixels XORed with them, so every message of a deck has one
-size and looks like noise to whatever weighs, hashes or compresses it: only the drawn picture says anything.
+The pixels travel XORed with a stream of random bytes that a fresh seed in the message sets off, so every message of a
+deck has one size and looks like noise to whatever weighs, hashes or compresses it: only the drawn picture says anything.
 """
 
 from __future__ import annotations
@@ -43,13 +43,25 @@ def pack(picture: npt.NDArray[np.uint8], position: int, n_cards: int, channels: 
     Returns
     -------
     bytes
-        Six little-endian u16 (H, W, C, position, n_cards, length of the names), the names as UTF-8 lines, H * W * C
-        random bytes, then the pixels XORed with them.
+        Six little-endian u16 (H, W, C, position, n_cards, length of the names), two u32 of seed, the names as UTF-8
+        lines, then the H * W * C pixels XORed with the `stream` of the seed.
     """
     names = "\n".join(channels).encode()
-    head = struct.pack("<6H", *picture.shape, position, n_cards, len(names))
-    pad = np.frombuffer(secrets.token_bytes(picture.size), dtype=np.uint8)
-    return head + names + pad.tobytes() + (picture.ravel() ^ pad).tobytes()
+    seed = secrets.randbits(32), secrets.randbits(32)
+    head = struct.pack("<6H2I", *picture.shape, position, n_cards, len(names), *seed)
+    return head + names + (picture.ravel() ^ stream(seed, picture.size)).tobytes()
+
+
+def stream(seed: tuple[int, int], size: int) -> npt.NDArray[np.uint8]:
+    """Bytes (size,) uint8 without a pattern: MurmurHash3's finaliser of a counter, twice; the browser makes the same."""
+    words = _mix(np.arange(-(-size // 4), dtype=np.uint32) ^ np.uint32(seed[0]))
+    return _mix(words ^ np.uint32(seed[1])).astype("<u4").view(np.uint8)[:size]
+
+
+def _mix(h: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return h ^ (h >> np.uint32(16))
 
 
 _mount = st.components.v2.component(

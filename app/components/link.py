@@ -18,7 +18,8 @@ export default function (component) {
     url.search = new URLSearchParams(component.data).toString();
     button.dataset.link = url.href;
     let done = true;
-    try { await navigator.clipboard.writeText(url.href); } catch { done = false; window.prompt("Copy this address", url.href); }
+    try { await navigator.clipboard.writeText(url.href); } catch { done = false; }
+    if (!done) window.prompt("Copy this address", url.href);
     if (done) { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy link"; }, 1400); }
   };
 }

@@ -84,7 +84,7 @@ class Player {
     label(4, "Cosine to target", [["latent", "dash"], ["re-encoded", "dash two"]]);
     put(this.curve(), `4 / ${n + 4}`, 4);
     header.frames.forEach((frame, i) => {
-      const box = put(element("div", "cell"), i + 4, 5);
+      const box = put(element("div", "cell numbers"), i + 4, 5);
       box.append(element("div", "", number(frame.cosine)), element("div", "muted", number(frame.cosine_reencoded)));
     });
     if (header.frames.some((f) => f.nearest)) {

@@ -35,7 +35,7 @@ def pack(header: dict[str, Any], images: npt.NDArray) -> bytes:
         Length of the header (u32), the header as JSON, then uint16 pixels, little-endian; 65535 stands for ``top``.
     """
     top = float(min(1.5, max(1.0, np.max(images, initial=0.0))))
-    pixels = np.rint(np.clip(images, 0.0, top) * (65535.0 / top)).astype("<u2").tobytes()
+    pixels: bytes = np.rint(np.clip(images, 0.0, top) * (65535.0 / top)).astype("<u2").tobytes()
     text = {**header, "shape": list(images.shape), "top": top}
     text["id"] = hashlib.sha256(json.dumps(text, sort_keys=True).encode() + pixels).hexdigest()[:16]
     head = json.dumps(text).encode()
@@ -56,9 +56,9 @@ def player(header: dict[str, Any], images: npt.NDArray, key: str) -> None:
     Parameters
     ----------
     header : dict
-        ``channels``, ``pixel_size_um``, ``n_features``, ``control`` and ``target`` (``title``, ``text``) and ``frames``: per step
-        ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why`` and ``nearest`` (``image``, ``cell_id``, ``treatment``,
-        ``moa``, ``distance``).
+        ``channels``, ``pixel_size_um``, ``n_features``, ``control`` and ``target`` (``title``, ``text``) and
+        ``frames``: per step ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why`` and ``nearest``
+        (``image``, ``cell_id``, ``treatment``, ``moa``, ``distance``).
     images : (n, H, W, C) float
         The real control, the frames, the real target, then the nearest real cells.
     key : str

@@ -60,8 +60,9 @@ def scatter(
         Category numbers, or values scaled to 0..65535 where the header has no ``categories``.
     selected : (n,) bool
     header : dict
-        ``map`` (changes when the places do), ``colour`` (changes when the colours do), ``says`` (how many points of how many),
-        ``categories`` (``name``, ``count``, ``other``) or ``low``, ``high``, ``colour_label``; optionally ``names`` per point.
+        ``map`` (changes when the places do), ``colour`` (changes when the colours do), ``says`` (how many points of
+        how many), ``categories`` (``name``, ``count``, ``other``) or ``low``, ``high``, ``colour_label``; optionally
+        ``names`` per point.
     key : str
     """
     body = (
@@ -73,13 +74,21 @@ def scatter(
     head["id"] = hashlib.sha256(json.dumps(head, sort_keys=True).encode() + body).hexdigest()[:16]
     text = json.dumps(head).encode()
     text += b" " * (-(len(text) + 4) % 4)
-    triggers = {f"on_{name}_change": lambda: None for name in ("hovered", "opened", "lasso")}
-    result = _mount(key=key, data=len(text).to_bytes(4, "little") + text + body, **triggers)
+    data = len(text).to_bytes(4, "little") + text + body
+    result = _mount(
+        key=key,
+        data=data,
+        on_hovered_change=lambda: None,
+        on_opened_change=lambda: None,
+        on_lasso_change=lambda: None,
+    )
     return _event(result, header["map"], len(xy))
 
 
 def _event(result: Any, shown: str, n: int) -> Event:
-    """A browser's message, taken for what it is: nothing in it is trusted, and what speaks of another map is dropped."""
+    """A browser's message, taken for what it is: nothing in it is trusted, and what speaks of another map is
+    dropped.
+    """
     points: dict[str, int | None] = {}
     for name in ("hovered", "opened"):
         value = result.get(name) or {}

@@ -7,6 +7,7 @@ import streamlit as st
 from app import context, explore_tabs, explorer
 from app.components.link import copy_link
 from app.components.player import player
+from cytovae.explore.study import Request
 
 screen, model = context.header("What does the drug do to the cell?")
 one, two, three, four = st.columns([2.1, 1.4, 1.4, 0.55], vertical_alignment="bottom")
@@ -23,7 +24,7 @@ with four, st.popover("Path", icon=":material/tune:", width="stretch"):
     start, words = context.choose_start(screen, treatment)
     reverse = context.choose("Direction", "direction", ["forward", "reverse"])
 
-request = explorer.Request(
+request = Request(
     treatment=treatment,
     target=target,
     control="auto" if start else control,

@@ -23,8 +23,10 @@ if not documents:
 table = mechanisms.table1(documents)
 st.dataframe(table, hide_index=True, height=min(38 + 35 * len(table), 620))
 st.caption(
-    "Accuracy in %, 95 % interval over compounds in brackets, as in the paper's Table 1. NSC: neighbours of the same compound are "
-    "held out. NSCB: neighbours of the same compound or batch. A treatment without an admissible neighbour of its mechanism "
+    "Accuracy in %, 95 % interval over compounds in brackets, as in the paper's Table 1. NSC: neighbours of the same "
+    "compound are "
+    "held out. NSCB: neighbours of the same compound or batch. A treatment without an admissible neighbour of its "
+    "mechanism "
     "is not scored. On a sample of a collection these are statements about the sample, not the paper's figures."
 )
 for sentence in dict.fromkeys(s for d in documents.values() for s in d.get("verdicts", [])):
@@ -50,14 +52,14 @@ line = mechanisms.pick(document.get("confusion", []), column, rule)
 left, right = st.columns([1.25, 1], gap="large")
 with left:
     st.subheader(f"Where {model} errs", anchor=False)
+    points = []
     if line and line["true"]:
         event = st.plotly_chart(figures.confusion(line), key="confusion", on_select="rerun", selection_mode="points")
+        points = list(event.selection.points)
     else:
-        event = None
         st.caption("No treatment could be scored here.")
 with right:
     table = mechanisms.calls(screen, model, column, rule)
-    points = event.selection.points if event else []
     if points:
         true, predicted = points[0]["customdata"]
         table = table[(table[schema.MOA] == true) & (table["predicted"] == predicted) & table["scored"]]

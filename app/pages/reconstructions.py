@@ -27,7 +27,9 @@ with four:
     number = context.counter("New draw", "draw", icon=":material/casino:")
 with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
     first = list(known)[:6]
-    chosen = st.pills("Models", list(known), selection_mode="multi", default=first, format_func=words.get, key="shown")
+    chosen = st.pills(
+        "Models", list(known), selection_mode="multi", default=first, format_func=words.__getitem__, key="shown"
+    )
     difference = st.toggle("Difference images", key="difference", persist_state="session")
 shown = {name: words[name] for name in known if name in (chosen or [])}
 if not shown:
@@ -56,7 +58,7 @@ with left:
     st.caption(
         "On cells of wells that each model was not trained on."
         if splits == {"test"}
-        else "A model above does not say which wells it left out, or none of them is here: then cells of any well count."
+        else "A model above does not say which wells it left out, or none is here: then cells of any well count."
     )
 with right:
     curves = {words[m]: (compare.sample(screen, m).frequency, compare.sample(screen, m).ratio) for m in shown}

@@ -13,7 +13,8 @@ with st.container(horizontal=True, gap="large"):
 record = screen.record
 size = f"{record.pixel_size_um:g} µm per pixel" if record.pixel_size_um else "pixel size unknown, so lengths are in px"
 st.markdown(
-    f"Channels **{', '.join(record.channels)}** · patches of {record.patch_size_px} × {record.patch_size_px} px, {size} · "
+    f"Channels **{', '.join(record.channels)}** · patches of {record.patch_size_px} × {record.patch_size_px} px, "
+    f"{size} · "
     f"control **{record.control}** · embedded with {', '.join(screen.models()) or 'no model yet'}"
 )
 st.caption(

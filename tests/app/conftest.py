@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -136,10 +137,9 @@ def cells_table(treatments: Sequence[tuple[str, float, str, int]] = TREATMENTS) 
         for i in range(n):
             plate, well = f"Week{1 + i % 2}_P{1 + i % 2}", f"{'BCDEFG'[t]}{2 + i % 4:02d}"
             name = schema.treatment_name(compound, concentration)
-            rows.append(
-                (f"{compound.replace(' ', '')}{concentration:g}_{i:02d}", f"{plate}/{well}/s1", plate, well, 1)
-                + (1, f"Week{1 + i % 2}", compound, concentration, name, moa, i, 100.0, 100.0, False)
-            )
+            cell_id = f"{compound.replace(' ', '')}{concentration:g}_{i:02d}"
+            where = (cell_id, f"{plate}/{well}/s1", plate, well, 1, 1, f"Week{1 + i % 2}")
+            rows.append((*where, compound, concentration, name, moa, i, 100.0, 100.0, False))
     return pd.DataFrame(rows, columns=list(schema.CELL_COLUMNS))
 
 
@@ -157,7 +157,7 @@ def textured_patches(table: pd.DataFrame, rng: np.random.Generator, size: int = 
             waves * np.exp(-((radius / 2) ** 2)),
             (1 - waves) * np.exp(-((radius / 2.4) ** 2)),
         ]
-        noisy = np.stack(planes, -1) + 0.15 * rng.random((size, size, 3))
+        noisy = np.stack(planes, -1) * rng.uniform(0.6, 1.0, 3) + 0.15 * rng.random((size, size, 3))
         out[i] = (200 + 3000 * noisy).astype(np.uint16)
     return out
 
@@ -169,3 +169,81 @@ def write_screen(path: Path, table: pd.DataFrame, patches: np.ndarray, **record:
     write_part(screen.patches_path, 0, patches)
     write_table(screen.cells_path, table, provenance("ingest"))
     return screen
+
+
+class Loaded:
+    """Where a screen and the models made on it lie."""
+
+    def __init__(self, screen: Path, models: Path) -> None:
+        self.screen = screen
+        self.models = models
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """65 textured cells of six treatments on two plates, embedded, profiled and scored with two linear models.
+
+    Read it only: it is shared by all tests.
+    """
+    from typer.testing import CliRunner
+
+    from cytovae.cli import console, profiles  # noqa: F401  (registers its verbs)
+    from cytovae.learn import bundle, embed, linear
+
+    folder = tmp_path_factory.mktemp("tiny")
+    table = cells_table()
+    screen = write_screen(folder / "tiny.screen", table, textured_patches(table, np.random.default_rng(3)))
+    fields = table.drop_duplicates(schema.FIELD).copy()
+    fields[schema.STATUS], fields[schema.CODE], fields[schema.REASON], fields[schema.N_CELLS] = "ok", "", "", 3
+    fields.loc[fields.index[0], [schema.STATUS, schema.CODE, schema.REASON]] = [
+        "refused",
+        "missing-file",
+        "the Actin file Week1/a.tif does not exist",
+    ]
+    write_table(screen.fields_path, fields.reindex(columns=list(schema.FIELD_COLUMNS)), provenance("ingest"))
+    for name, held_out in (("linear-a", 0.2), ("linear-b", 0.4)):
+        linear.fit(screen, folder / "models" / name, held_out=held_out)
+        embed.embed(screen, bundle.load(folder / "models" / name))
+    paths = [str(screen.path), *(str(folder / "models" / n) for n in ("linear-a", "linear-b"))]
+    for verb in ("profile", "benchmark"):
+        done = CliRunner().invoke(console.app, [verb, *paths])
+        assert done.exit_code == 0, done.output
+    log = [{"iteration": i, "it_per_s": 2.0, "eta_s": 9.0, "pixel": 500 / i, "kl": 200 / i} for i in range(1, 40)]
+    (folder / "models" / "linear-a" / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    return Loaded(screen.path, folder / "models")
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """``app(screens, models, page, **link)`` runs a page through the entry file, without a browser."""
+    import streamlit as st
+    from streamlit.testing.v1 import AppTest
+
+    monkeypatch.setenv("CYTOVAE_QUIZ_DB", f"sqlite:///{tmp_path / 'quiz.sqlite'}")
+
+    def run(screens: Sequence[Path], models: Path, page: str = "explore", **link: str) -> Any:
+        monkeypatch.setenv("CYTOVAE_SCREENS", os.pathsep.join(map(str, screens)))
+        monkeypatch.setenv("CYTOVAE_MODELS", str(models))
+        test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+        for key, value in link.items():
+            test.query_params[key] = value
+        test.run()
+        if page != "explore":
+            test.switch_page(f"pages/{page}.py")
+            for key, value in link.items():
+                test.query_params[key] = value
+            test.run()
+        return test
+
+    yield run
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def empty_screen(tmp_path: Path) -> Path:
+    """A screen in which no cell was found."""
+    screen = Screen.create(tmp_path / "empty.screen", ScreenRecord("Empty screen", ("DNA", "Tubulin", "Actin")))
+    write_table(screen.cells_path, cells_table().iloc[:0], provenance("ingest"))
+    write_part(screen.patches_path, 0, np.zeros((0, 68, 68, 3), np.uint16))
+    return screen.path

@@ -1,0 +1,332 @@
+"""The app in a real browser: the path player, the map, links, downloads, and two people at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+Tab = Callable[..., Any]
+
+PIXELS = """(canvas) => {
+  const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, sums = [0, 0, 0];
+  for (let i = 0; i < d.length; i += 4) for (let c = 0; c < 3; c++) sums[c] += d[i + c];
+  return sums;
+}"""
+
+
+@pytest.fixture(scope="module")
+def url(app_server: Callable[..., str], tiny: Any) -> str:
+    return app_server([tiny.screen], tiny.models)
+
+
+@pytest.fixture
+def explore(tab: Tab, url: str) -> Any:
+    """The Explore page with its first path on screen."""
+    page = tab()
+    page.goto(f"{url}/?treatment=taxol%400.3&steps=7")
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    return page
+
+
+def quiet(page: Any) -> None:
+    """Wait until no script of the page runs any more."""
+    page.wait_for_timeout(250)
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+
+
+def big(page: Any) -> list[float]:
+    """Sums of red, green and blue of the large picture of the path."""
+    return page.locator(".player canvas[data-role=now]").first.evaluate(PIXELS)
+
+
+def frame(page: Any) -> int:
+    return int(page.locator(".player").first.get_attribute("data-frame"))
+
+
+def count_messages(page: Any) -> None:
+    """Count in ``window.__sent`` what the page sends to the server from now on."""
+    page.evaluate(
+        "() => { window.__sent = 0; const s = WebSocket.prototype.send;"
+        "WebSocket.prototype.send = function (...a) { window.__sent++; return s.apply(this, a); }; }"
+    )
+
+
+def test_arrow_keys_and_scrubbing_change_the_picture_without_the_server(explore: Any) -> None:
+    page = explore
+    count_messages(page)
+    seen = {0: big(page)}
+    for step in (1, 2, 3):
+        page.keyboard.press("ArrowRight")
+        assert frame(page) == step
+        seen[step] = big(page)
+    assert len({tuple(v) for v in seen.values()}) == 4
+    page.keyboard.press("ArrowLeft")
+    assert frame(page) == 2
+    assert big(page) == seen[2]
+    page.locator(".player input.scrub").first.fill("6")
+    assert frame(page) == 6
+    assert "Decoded end" in page.locator(".player .stage").first.inner_text()
+    page.locator(".player .frame").nth(3).click()
+    assert frame(page) == 3
+    assert big(page) == seen[3]
+    assert page.evaluate("window.__sent") == 0
+
+
+def test_play_moves_and_pauses(explore: Any) -> None:
+    page = explore
+    page.locator(".player .play").first.click()
+    page.wait_for_function(
+        "Number(document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
+        ".querySelector('.player').dataset.frame) >= 3"
+    )
+    page.locator(".player .play").first.click()
+    at = frame(page)
+    page.wait_for_timeout(700)
+    assert frame(page) == at
+
+
+def test_channel_keys_take_their_colour_out_of_every_picture(explore: Any) -> None:
+    page = explore
+    count_messages(page)
+    red, green, blue = big(page)
+    assert min(red, green, blue) > 0
+    page.keyboard.press("1")
+    assert big(page) == [0, green, blue]
+    page.keyboard.press("2")
+    assert big(page) == [0, 0, blue]
+    assert page.locator(".cells canvas").first.evaluate(PIXELS)[:2] == [0, 0]
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    assert big(page) == [red, green, blue]
+    assert page.evaluate("window.__sent") == 0
+
+
+def test_typing_a_digit_into_a_field_is_no_channel_key(explore: Any) -> None:
+    page = explore
+    before = big(page)
+    page.get_by_role("combobox", name=re.compile("Target cell")).click()
+    page.keyboard.type("123")
+    assert big(page) == before
+
+
+def test_looks_contrast_gamma_and_side_by_side(explore: Any) -> None:
+    page = explore
+    before = big(page)
+    player = page.locator(".player").first
+    player.get_by_role("button", name="Grey").click()
+    red, green, blue = big(page)
+    assert red == green == blue
+    player.get_by_role("button", name="MGC").click()
+    assert big(page) != before
+    player.get_by_role("button", name="RGB").click()
+    player.locator("[data-view=gamma]").fill("0.5")
+    assert sum(big(page)) > sum(before)
+    player.locator("[data-view=hi]").fill("0.5")
+    player.get_by_role("button", name="Reset").click()
+    assert big(page) == before
+    player.get_by_role("button", name="Side by side").click()
+    assert player.locator(".stage canvas").count() == 4
+    assert player.locator(".stage figcaption b").all_inner_texts()[1:] == ["DNA", "Tubulin", "Actin"]
+
+
+def test_strip_shows_both_ends_real_both_cosines_and_the_nearest_cell(explore: Any) -> None:
+    player = explore.locator(".player").first
+    assert player.locator("canvas[data-role=end]").count() == 2
+    assert player.locator("canvas[data-role=frame]").count() == 7
+    assert player.locator("canvas[data-role=near]").count() == 7
+    numbers = player.locator(".film .numbers").all_inner_texts()
+    assert len(numbers) == 7
+    assert numbers[-1].split()[0] == "1.00"
+    assert player.locator(".near .name").first.inner_text()
+    assert player.locator(".stage .bar span").first.inner_text() == "20 px"
+
+
+def test_another_treatment_shows_another_path(explore: Any) -> None:
+    page = explore
+    first = page.locator(".player").first.get_attribute("data-ready")
+    page.get_by_role("combobox", name=re.compile("Treatment")).click()
+    page.keyboard.type("emetine")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "(old) => document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
+        ".querySelector('.player').dataset.ready !== old",
+        arg=first,
+    )
+    assert "treatment=emetine" in page.url
+    quiet(page)
+    assert "emetine@0.1" in page.locator(".player .stage").first.inner_text()
+
+
+def test_click_on_a_cell_makes_it_the_target_and_the_link_keeps_it(explore: Any, tab: Tab) -> None:
+    page = explore
+    cell = page.locator(".cells figure[data-cell]:not(.chosen)").first
+    cell_id = cell.get_attribute("data-cell")
+    cell.locator("button").click()
+    page.wait_for_url(re.compile("target=" + cell_id))
+    quiet(page)
+    page.locator(".copy").click()
+    link = page.locator(".copy").get_attribute("data-link")
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(link).query)
+    assert query["target"] == [cell_id] and query["treatment"] == ["taxol@0.3"] and query["steps"] == ["7"]
+    other = tab()
+    other.goto(link)
+    other.wait_for_selector(".player[data-ready]")
+    quiet(other)
+    assert other.locator(".player").first.get_attribute("data-ready") == page.locator(".player").first.get_attribute(
+        "data-ready"
+    )
+
+
+def test_downloads_are_the_files_they_claim_to_be(explore: Any) -> None:
+    page, found = explore, {}
+    for label in ("GIF", "PNG", "SVG", "CSV"):
+        with page.expect_download() as caught:
+            page.get_by_role("button", name=label, exact=True).first.click()
+        assert caught.value.suggested_filename.endswith("." + label.lower())
+        with open(caught.value.path(), "rb") as handle:  # noqa: PTH123  (a path of Playwright's)
+            found[label] = handle.read()
+    with Image.open(io.BytesIO(found["GIF"])) as moving:
+        assert moving.n_frames == 2 * 7 - 2
+    with Image.open(io.BytesIO(found["PNG"])) as strip:
+        assert json.loads(strip.info["cytovae"])["config"]["treatment"] == "taxol@0.3"
+    assert found["SVG"].lstrip().startswith(b"<svg") and b"image-rendering:pixelated" in found["SVG"]
+    rows = list(csv.DictReader(io.StringIO(found["CSV"].decode())))
+    assert [row["step"] for row in rows] == [str(k) for k in range(7)]
+    assert float(rows[-1]["cosine"]) == pytest.approx(1.0)
+
+
+def lasso(page: Any, part: float = 1.0) -> None:
+    """Draw a frame on the map; `part` of its half height and width."""
+    box = page.locator("canvas.over").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    a, b = part * (box["width"] / 2 - 3), part * (box["height"] / 2 - 3)
+    page.mouse.move(x - a, y - b)
+    page.mouse.down()
+    for right, down in ((1, -1), (1, 1), (-1, 1), (-1, -1)):
+        page.mouse.move(x + right * a, y + down * b, steps=8)
+    page.mouse.up()
+
+
+def test_lasso_gallery_target(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto(f"{url}/profiles?level=cells")
+    page.wait_for_selector(".scatter[data-ready]")
+    quiet(page)
+    lasso(page)
+    page.wait_for_selector(".cells figure[data-cell]")
+    assert int(page.locator(".scatter").get_attribute("data-selected")) > 0
+    chosen = page.get_by_text(re.compile(r"^\d+ cells selected$")).inner_text()
+    assert int(chosen.split()[0]) == int(page.locator(".scatter").get_attribute("data-selected"))
+    # the selection outlives a change of level and of model, by id
+    page.get_by_role("combobox", name=re.compile("Model")).click()
+    page.keyboard.type("linear-b")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("model=linear-b"))
+    quiet(page)
+    page.wait_for_function(
+        "!!document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
+        ".querySelector('.scatter')?.dataset.selected"
+    )
+    assert page.get_by_text(re.compile(r"^\d+ cells selected$")).inner_text() == chosen
+    cell = page.locator(".cells figure[data-cell*=emetine], .cells figure[data-cell*=taxol]").first
+    cell_id = cell.get_attribute("data-cell")
+    cell.locator("button").click()
+    page.get_by_role("button", name="Use as target").click()
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    assert f"target={cell_id}" in page.url
+    assert cell_id in page.locator("[data-testid=stMain]").inner_text()
+
+
+def test_hover_shows_the_cell_and_undo_takes_a_selection_back(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto(f"{url}/profiles?level=treatments")
+    page.wait_for_selector(".scatter[data-ready]")
+    quiet(page)
+    lasso(page)
+    page.wait_for_selector("text=/6 treatments, 65 cells selected/")
+    page.get_by_role("button", name="Clear selection").click()
+    page.wait_for_selector("text=Draw a lasso round points")
+    assert page.locator(".scatter").get_attribute("data-selected") == "0"
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_selector("text=/6 treatments, 65 cells selected/")
+    quiet(page)
+    assert page.locator(".scatter").get_attribute("data-selected") == "6"
+    box = page.locator("canvas.over").bounding_box()
+    tip = page.locator(".tip")
+    for k in range(0, int(box["width"]), 6):  # look for a point
+        for row in range(8, int(box["height"]), 24):
+            page.mouse.move(box["x"] + k, box["y"] + row)
+            if tip.evaluate("(e) => getComputedStyle(e).display") == "block":
+                break
+        else:
+            continue
+        break
+    name = tip.inner_text()
+    page.wait_for_selector(f"text=Under the pointer: typical cell of {name}")
+
+
+def test_pages_can_be_opened_by_their_address_on_a_fresh_server(
+    tab: Tab, app_server: Callable[..., str], tiny: Any
+) -> None:
+    fresh = app_server([tiny.screen], tiny.models, CYTOVAE_FRESH="1")
+    page = tab()
+    page.goto(f"{fresh}/mechanisms?model=linear-b")
+    page.wait_for_selector("text=Does the embedding know the mechanism?")
+    quiet(page)
+    assert page.get_by_role("link", name="Reconstructions").count() >= 1
+    assert "model=linear-b" in page.url
+
+
+def test_two_people_do_not_share_their_choices(tab: Tab, url: str) -> None:
+    one, two = tab(), tab(width=420)
+    one.goto(f"{url}/?treatment=taxol%400.3")
+    two.goto(f"{url}/?treatment=emetine%400.1&model=linear-b")
+    for page in (one, two):
+        page.wait_for_selector(".player[data-ready]")
+        quiet(page)
+    one.keyboard.press("1")
+    assert big(one)[0] == 0
+    assert big(two)[0] > 0
+    one.goto(f"{url}/profiles?level=cells")
+    one.wait_for_selector(".scatter[data-ready]")
+    quiet(one)
+    lasso(one)
+    one.wait_for_selector("text=/cells selected/")
+    two.goto(f"{url}/profiles?level=cells")
+    two.wait_for_selector(".scatter[data-ready]")
+    quiet(two)
+    assert two.locator(".scatter").get_attribute("data-selected") == "0"
+
+
+def test_page_asks_nothing_of_the_internet(tab: Tab, url: str) -> None:
+    page, asked = tab(), []
+    page.on("request", lambda request: asked.append(request.url))
+    for name in ("", "reconstructions", "profiles", "mechanisms", "screen"):
+        page.goto(f"{url}/{name}")
+        page.wait_for_selector("h1")
+        quiet(page)
+    foreign = [a for a in asked if not a.startswith((url, "data:", "blob:", url.replace("http", "ws")))]
+    assert not foreign
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 420])
+def test_no_page_is_wider_than_the_window(tab: Tab, url: str, width: int, scheme: str) -> None:
+    page = tab(width=width, color_scheme=scheme)
+    for name in ("", "profiles", "screen"):
+        page.goto(f"{url}/{name}")
+        page.wait_for_selector("h1")
+        quiet(page)
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("(e) => e.scrollWidth <= e.clientWidth + 1"), name

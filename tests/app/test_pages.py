@@ -1,0 +1,227 @@
+"""Every page through the entry file: on a good screen, and on those that teach or refuse."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cytovae import schema
+
+PAGES = ("explore", "reconstructions", "profiles", "mechanisms", "screen")
+App = Callable[..., Any]
+
+
+def words(test: Any) -> str:
+    """Everything a page says."""
+    kinds = (test.title, test.markdown, test.caption, test.info, test.warning, test.error, test.success, test.metric)
+    return "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in kind)
+
+
+def sound(test: Any) -> None:
+    """No traceback, no error, no page that failed."""
+    assert not test.exception, test.exception[0].value
+    assert not test.error, test.error[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_shows_without_an_error(app: App, tiny: Any, page: str) -> None:
+    test = app([tiny.screen], tiny.models, page)
+    sound(test)
+    assert len(test.title) == 1
+    assert test.selectbox(key="screen").value == "Tiny screen"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_screen_teaches_how_to_get_one(app: App, tiny: Any, page: str) -> None:
+    test = app([], tiny.models, page)
+    sound(test)
+    assert "cytovae demo" in words(test)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_broken_screen_is_one_sentence_and_the_good_one_still_opens(
+    app: App, tiny: Any, tmp_path: Path, page: str
+) -> None:
+    broken = tmp_path / "broken.screen"
+    broken.mkdir()
+    (broken / "screen.json").write_text("{not json")
+    test = app([broken, tiny.screen], tiny.models, page)
+    sound(test)
+    assert "cannot be understood" in test.warning[0].value
+    assert test.selectbox(key="screen").options == ["Tiny screen"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_screen_without_cells_says_so(app: App, tiny: Any, tmp_path: Path, page: str, empty_screen: Path) -> None:
+    test = app([empty_screen], tiny.models, page)
+    assert not test.exception
+    assert "no cells" in words(test)
+
+
+@pytest.mark.parametrize("page", ["explore", "profiles", "mechanisms"])
+def test_screen_that_is_not_embedded_names_the_command(app: App, tiny: Any, tmp_path: Path, page: str) -> None:
+    bare = tmp_path / "bare.screen"
+    shutil.copytree(tiny.screen, bare, ignore=shutil.ignore_patterns("embeddings", "profiles", "results", "maps"))
+    test = app([bare], tiny.models, page)
+    sound(test)
+    assert "cytovae embed" in words(test)
+
+
+@pytest.mark.parametrize("page", ["explore", "reconstructions", "profiles"])
+def test_no_model_names_the_command(app: App, tiny: Any, tmp_path: Path, page: str) -> None:
+    test = app([tiny.screen], tmp_path, page)
+    sound(test)
+    assert "cytovae train" in words(test)
+
+
+def test_mechanisms_without_scores_name_the_command(app: App, tiny: Any, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.screen"
+    shutil.copytree(tiny.screen, bare, ignore=shutil.ignore_patterns("results"))
+    test = app([bare], tiny.models, "mechanisms")
+    sound(test)
+    assert "cytovae benchmark" in words(test)
+
+
+def test_tampered_model_is_refused_in_one_sentence(app: App, tiny: Any, tmp_path: Path) -> None:
+    shutil.copytree(tiny.models / "linear-a", tmp_path / "models" / "linear-a")
+    weights = tmp_path / "models" / "linear-a" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    test = app([tiny.screen], tmp_path / "models")
+    assert not test.exception
+    assert len(test.error) == 1
+    assert "is not the file its bundle was made with" in test.error[0].value
+
+
+def test_link_restores_the_view(app: App, tiny: Any) -> None:
+    link = {"treatment": "emetine@0.1", "model": "linear-b", "steps": "5", "mode": "linear"}
+    test = app([tiny.screen], tiny.models, **link)
+    sound(test)
+    for key, value in link.items():
+        assert test.selectbox(key=key).value == value
+    assert "closest to the mean of emetine@0.1" in words(test)
+
+
+def test_link_to_what_is_not_there_falls_back(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@99", model="nobody", steps="7000")
+    sound(test)
+    assert test.selectbox(key="steps").value == "11"
+
+
+def test_unknown_cell_is_refused_in_one_sentence(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, target="no-such-cell")
+    assert not test.exception
+    assert len(test.error) == 1
+    assert "no-such-cell" in test.error[0].value
+
+
+def test_another_treatment_resets_the_target(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", target="taxol0.3_03")
+    sound(test)
+    assert "taxol0.3_03" in words(test)
+    test.selectbox(key="treatment").set_value("emetine@0.1").run()
+    sound(test)
+    assert test.selectbox(key="target").value == "mean"
+
+
+def test_treatment_of_one_cell_has_a_path(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="latrunculin B@1")
+    sound(test)
+    assert "latrunculinB1_00" in words(test)
+
+
+def test_controls_are_not_offered_as_a_treatment(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models)
+    options = test.selectbox(key="treatment").options
+    assert len(options) == 5
+    assert not any("DMSO" in option for option in options)
+    assert "taxol@0.3 µM · Microtubule stabilizers · 10 cells" in options
+
+
+@pytest.mark.parametrize("name", ["What changed", "Population", "Dose series", "Null path", "Figure", "Cells"])
+def test_every_tab_of_explore_shows(app: App, tiny: Any, name: str) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", steps="5")
+    test.session_state["tab"] = name
+    test.run()
+    sound(test)
+
+
+@pytest.mark.parametrize("name", ["Plates", "Refused fields", "A field", "Model cards", "Training"])
+def test_every_tab_of_the_screen_shows(app: App, tiny: Any, name: str) -> None:
+    test = app([tiny.screen], tiny.models, "screen")
+    test.session_state["screen-tab"] = name
+    test.run()
+    assert not test.exception
+    said = words(test) + " ".join(str(frame.value) for frame in test.dataframe)
+    expected = {"Refused fields": "missing-file", "A field": "made of cut cells", "Training": "iteration 39"}
+    assert expected.get(name, "") in said
+
+
+def test_dose_series_of_one_dose_is_refused_in_one_sentence(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="emetine@0.1", steps="5")
+    test.session_state["tab"] = "Dose series"
+    test.run()
+    assert not test.exception
+    assert "one concentration" in test.error[0].value
+
+
+@pytest.mark.parametrize("level", ["cells", "wells", "treatments"])
+def test_profiles_state_how_many_points_they_show(app: App, tiny: Any, level: str) -> None:
+    from app import loaders, maps
+
+    test = app([tiny.screen], tiny.models, "profiles", level=level)
+    sound(test)
+    screen = loaders.screens()["Tiny screen"]
+    shown = maps.points(screen, "linear-a", level, "pca").table
+    assert len(shown) == {"cells": 65, "wells": 24, "treatments": 6}[level] or level == "wells"
+    assert np.isfinite(shown[["x", "y"]].to_numpy()).all()
+
+
+def test_umap_that_nobody_made_is_offered(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, "profiles", map="umap")
+    sound(test)
+    assert "--umap" in words(test)
+    assert any(button.label == "Make it now" for button in test.button)
+
+
+def test_table_of_mechanisms_names_every_model_and_the_number_scored(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, "mechanisms")
+    table = test.dataframe[0].value
+    assert {"linear-a", "linear-b"} <= set(table["model"])
+    assert table["scored"].str.contains(" of ").all()
+    assert set(table["rule"]) == {"NSC", "NSCB"}
+
+
+def test_reconstructions_measure_every_model(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, "reconstructions")
+    table = test.dataframe[0].value
+    assert list(table["model"]) == ["linear-a", "linear-b"]
+    assert (table["ssim"] < 1).all() and (table["mse"] > 0).all()
+
+
+def test_another_draw_shows_other_cells_and_the_link_the_same(app: App, tiny: Any) -> None:
+    from app import compare, loaders
+
+    test = app([tiny.screen], tiny.models, "reconstructions")
+    test.button(key="draw-button").click().run()
+    sound(test)
+    assert test.query_params["draw"] == "1"
+    screen = loaders.screens()["Tiny screen"]
+    first, again, other = (compare.draw(screen, "linear-a", "held-out", "", 6, number) for number in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
+
+
+def test_held_out_cells_lie_in_wells_the_model_did_not_see(app: App, tiny: Any) -> None:
+    from app import compare, loaders
+
+    app([tiny.screen], tiny.models, "reconstructions")
+    screen = loaders.screens()["Tiny screen"]
+    held_out = set(loaders.bundle("linear-b").config["split"]["held_out_wells"])
+    rows = compare.draw(screen, "linear-b", "each", "", 12, 0)
+    cells = loaders.cells(screen).iloc[rows]
+    assert set(cells[schema.PLATE] + "/" + cells[schema.WELL]) <= held_out
