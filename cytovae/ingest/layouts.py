@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import re
 import urllib.parse
 import zipfile
@@ -272,11 +273,22 @@ def _note_missing(fields: pd.DataFrame, channels: Sequence[str], there: pd.DataF
     note(fields, ~there.all(axis=1), REFUSED, "missing-file", missing.str.removesuffix("; "))
 
 
+def _image_files(folder: Path, suffixes: Sequence[str]) -> set[str]:
+    """Files of a folder and all below it, also through links, relative to it; hidden ones are left out."""
+    files, seen = set(), set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
+        if real not in seen:
+            inside = Path(place).relative_to(folder)
+            files |= {(inside / n).as_posix() for n in names if n.lower().endswith(tuple(suffixes)) and n[0] != "."}
+        seen.add(real)
+    return files
+
+
 def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd.DataFrame:
     """Fields whose files are not all there, and files that no row names."""
-    there = {
-        p.relative_to(raw).as_posix() for p in raw.rglob("*") if p.suffix.lower() in (".tif", ".tiff") and p.is_file()
-    }
+    there = _image_files(raw, (".tif", ".tiff"))
     found = pd.DataFrame({c: fields[path_column(c)].isin(there) for c in channels})
     _note_missing(fields, channels, found)
     named = {p for c in channels for p in fields[path_column(c)]}
@@ -407,7 +419,7 @@ def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     """Each cell's file in a folder; what is missing and what no row names."""
-    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES}
+    files = {name: folder / name for name in _image_files(folder, SUFFIXES)}
     if SOURCE in cells:
         cells[SOURCE] = cells[SOURCE].astype(str)
     else:

@@ -134,6 +134,13 @@ def test_a_missing_file_column_is_named(raw: Raw, tmp_path: Path) -> None:
         ingest(raw, loaddata(raw), tmp_path / "a.screen", {"Nuclei": "OrigDNA"})
 
 
+def test_folders_may_be_links_even_in_a_circle(raw: Raw, tmp_path: Path) -> None:
+    (raw.folder / "Week1").rename(tmp_path / "elsewhere")
+    (raw.folder / "Week1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(raw.folder)
+    assert set(layouts.bbbc021(raw.folder).fields["status"]) == {"ok"}
+
+
 def test_tables_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="there is no folder"):
         layouts.bbbc021(tmp_path / "nowhere")
