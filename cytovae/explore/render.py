@@ -277,9 +277,8 @@ def strip(
         y += 24
     x_legend = left + drawing.text(left, y, "channels:", 12) + 8
     for c, name in enumerate(channels):
-        colour = (96, 96, 96) if look == "grey" else tuple(int(255 * v * 0.8) for v in COLOURS[look][c])
         lo, hi = np.asarray(limits)[c]
-        x_legend += drawing.text(x_legend, y, f"{name} {lo:.2f}-{hi:.2f}", 12, colour) + 14
+        x_legend += drawing.text(x_legend, y, f"{name} {lo:.2f}-{hi:.2f}", 12, _ink_of(look, c)) + 14
     drawing.text(x_legend, y, f"gamma {gamma:g}", 12)
     y += 22
     bar_px, bar_label = scale_bar(pixel_size_um, width)
@@ -328,6 +327,8 @@ def gif(
 ) -> bytes:
     """An animation of a path, there and back, endless, with the step and its cosine under the image.
 
+    With the look ``grey`` the channels stand side by side.
+
     Parameters
     ----------
     step_ms : int
@@ -338,18 +339,24 @@ def gif(
     from PIL import Image
 
     bar_px, bar_label = scale_bar(pixel_size_um, path.frames.shape[2])
+    passes = [(c,) for c in range(len(channels))] if look == "grey" else [tuple(range(len(channels)))]
+    panels = [composite(path.frames, limits, look, gamma, which) for which in passes]
+    height, width = path.frames.shape[1] * zoom, path.frames.shape[2] * zoom
     pictures = []
-    for step, pixels in enumerate(composite(path.frames, limits, look, gamma)):
+    for step in range(path.steps):
         drawing = _Drawing()
-        height, width = pixels.shape[0] * zoom, pixels.shape[1] * zoom
-        drawing.image(0, 0, width, height, pixels)
+        for number, pixels in enumerate(panels):
+            drawing.image(number * (width + 4), 0, width, height, pixels[step])
         drawing.scale_bar(8, height - 10, bar_px * zoom, bar_label)
         drawing.text(8, height + 4, f"step {step} of {path.steps - 1}   cosine {path.cosine[step]:.2f}", 13)
         x = 8.0
         for c, name in enumerate(channels):
-            colour = (96, 96, 96) if look == "grey" else tuple(int(255 * v * 0.8) for v in COLOURS[look][c])
-            x += drawing.text(x, height + 22, name, 12, colour) + 10
-        drawing.width, drawing.height = max(width, int(x)), height + 42
+            if look == "grey":
+                drawing.text(8 + c * (width + 4), height + 22, name, 12)
+            else:
+                x += drawing.text(x, height + 22, name, 12, _ink_of(look, c)) + 10
+        drawing.width = max(drawing.width, len(panels) * (width + 4) - 4)
+        drawing.height = height + 42
         pictures.append(drawing.raster())
     round_trip = list(range(path.steps)) + list(range(path.steps - 2, 0, -1))
     durations = [step_ms * (4 if s in (0, path.steps - 1) else 1) for s in round_trip]
@@ -455,6 +462,11 @@ def provenance_in(content: bytes, suffix: str) -> dict[str, Any]:
     except (ValueError, KeyError, IndexError, TypeError, OSError):  # whatever else the file is, it is not ours
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _ink_of(look: str, channel: int) -> tuple[int, ...]:
+    """A channel's colour, dark enough to be read on white."""
+    return (96, 96, 96) if look == "grey" else tuple(int(255 * v * 0.8) for v in COLOURS[look][channel])
 
 
 def _short(text: str, n: int) -> str:
