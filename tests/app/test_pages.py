@@ -211,7 +211,7 @@ def test_another_draw_shows_other_cells_and_the_link_the_same(app: App, tiny: An
     sound(test)
     assert test.query_params["draw"] == "1"
     screen = loaders.screens()["Tiny screen"]
-    first, again, other = (compare.draw(screen, "linear-a", "held-out", "", 6, number) for number in (0, 0, 1))
+    first, again, other = (compare.draw(screen, "linear-a", "treatment", "DMSO@0", 6, number) for number in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert set(first) != set(other)
 
