@@ -1,7 +1,7 @@
 """The blinded card: one picture of fixed size over the websocket, drawn on a canvas, answered with R or S.
 
-The pixels travel XORed with a stream of random bytes that a fresh seed in the message sets off, so every message of a
-deck has one size and looks like noise to whatever weighs, hashes or compresses it: only the drawn picture says anything.
+The pixels travel XORed with a stream of random bytes that a fresh seed in the message sets off, so every message of
+a deck has one size and looks like noise to whatever weighs, hashes or compresses it: only the drawn picture speaks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pack(picture: npt.NDArray[np.uint8], position: int, n_cards: int, channels: 
 
 
 def stream(seed: tuple[int, int], size: int) -> npt.NDArray[np.uint8]:
-    """Bytes (size,) uint8 without a pattern: MurmurHash3's finaliser of a counter, twice; the browser makes the same."""
+    """Bytes (size,) uint8 without a pattern: MurmurHash3's finaliser of a counter, twice, as in ``card.js``."""
     words = _mix(np.arange(-(-size // 4), dtype=np.uint32) ^ np.uint32(seed[0]))
     return _mix(words ^ np.uint32(seed[1])).astype("<u4").view(np.uint8)[:size]
 

@@ -207,4 +207,5 @@ def page() -> None:
         everybody(store)
 
 
-page()
+with context.page_errors():
+    page()
