@@ -157,7 +157,7 @@ def training_step(
         return Step(terms, list(torch.autograd.grad(total, nets.autoencoder_parameters())), [], moments)
 
     n, n_values = len(b1), b1[0].numel()
-    logits, hidden, balanced_moments = nets.discriminator(torch.cat([b2, reconstruction]))
+    logits, hidden, balanced_moments = nets.discriminator(torch.cat([b2, reconstruction]), n_fixed=n)
     real, _ = nets.discriminator.hidden(b1, balanced_moments, depth=len(weights))
     similarities = [losses.similarity_loss(r, h[n:], n_values) for r, h in zip(real, hidden, strict=False)]
     for layer, (term, weight) in enumerate(zip(similarities, weights, strict=True), start=1):
