@@ -13,6 +13,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -146,7 +147,6 @@ def ingest_fields(
             for number, first in enumerate(range(0, len(to_read), size))
         ]
         _run(_make_part, [(task, len(task.fields), task.result) for task in tasks], workers, progress)
-        results = [json.loads(_result_path(work, number).read_text()) for number in range(len(tasks))]
         fields = layout.fields.copy()
         fields[schema.N_CELLS], fields[schema.N_BORDER] = 0, 0
         dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
@@ -154,8 +154,8 @@ def ingest_fields(
             f"its plate has fewer than {illumination.MIN_FIELDS} usable fields, so its illumination was not corrected"
         )
         layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
-        for result in results:
-            for entry in result["fields"]:
+        for task in tasks:
+            for entry in _result(task):
                 if "code" in entry:
                     refusal = [layouts.REFUSED, entry["code"], entry["reason"]]
                     fields.loc[entry["row"], [schema.STATUS, schema.CODE, schema.REASON]] = refusal
@@ -168,7 +168,7 @@ def ingest_fields(
         if lights:
             with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
                 np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
-        blocks = (_cells_of(fields, result) for result in results)
+        blocks = (_cells_of(fields, _result(task)) for task in tasks)
         _finish(work, path, record, fields, layout.channels, blocks, provenance("ingest", config=config, inputs=inputs))
     return describe(Screen.open(path))
 
@@ -309,8 +309,11 @@ def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], ove
     with lock_path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = lock_path.exists() and os.path.samestat(lock_path.stat(), os.fstat(lock.fileno()))
         except BlockingIOError:
-            raise IngestError(f"another ingest is at work on {path}; wait for it or stop it") from None
+            current = False
+        if not current:  # held by another, or by one that has just ended and removed it
+            raise IngestError(f"another ingest is at work on {path}; wait for it or stop it")
         try:
             wanted = {"config": config, "inputs": inputs}
             if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
@@ -319,12 +322,14 @@ def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], ove
                         f"{path} already holds something made from other data or with other options; "
                         "give another name, or --overwrite to replace it with all that was computed from it"
                     )
-                shutil.rmtree(work, ignore_errors=True)
+                _clear_away(work, _old(path))
                 yield None
                 return
+            if (work / "results").exists() and not (work / "screen").exists():
+                _clear_away(work)  # its screen is in place already; only the tidying was cut short
             plan = work / "plan.json"
             if not plan.exists() or json.loads(plan.read_text()) != json.loads(json.dumps(wanted)):
-                shutil.rmtree(work, ignore_errors=True)
+                _clear_away(work)
                 write_json(plan, wanted)
             for half in work.rglob(".*.part"):  # what a killed run was writing
                 half.unlink()
@@ -507,9 +512,15 @@ def _cells_in(
     }
 
 
-def _cells_of(fields: pd.DataFrame, result: Mapping[str, Any]) -> pd.DataFrame:
+def _result(task: _Task) -> list[dict[str, Any]]:
+    """What became of the fields of a part."""
+    entries: list[dict[str, Any]] = json.loads(task.result.read_text())["fields"]
+    return entries
+
+
+def _cells_of(fields: pd.DataFrame, result: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The rows of ``cells.parquet`` of one part."""
-    entries = [e for e in result["fields"] if "y" in e]
+    entries = [e for e in result if "y" in e]
     repeats = np.repeat([e["row"] for e in entries], [len(e["y"]) for e in entries]).astype(np.int64)
     cells = fields.loc[repeats].reset_index(drop=True)
     cells[schema.OBJECT] = np.array([o for e in entries for o in e["object"]], dtype=np.int64)
@@ -554,13 +565,21 @@ def _finish(
     columns = [*schema.FIELD_COLUMNS, *(layouts.path_column(c) for c in channels)]
     types = pa.schema([(name, _TYPES.get(name, pa.string())) for name in columns])
     write_table_blocks(screen.fields_path, types, [fields], made)
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    _clear_away(_old(path))
     if path.exists():
-        path.replace(old)
+        path.replace(_old(path))
     screen.path.replace(path)
-    shutil.rmtree(work)
-    shutil.rmtree(old, ignore_errors=True)
+    _clear_away(work, _old(path))
+
+
+def _old(path: Path) -> Path:
+    """Where a screen that is being replaced lies until the new one is in its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _clear_away(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(screen: Screen, already: bool = False) -> Outcome:

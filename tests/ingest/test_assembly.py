@@ -335,6 +335,27 @@ def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bytes(tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.screen", "raw", "whole.screen"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_while_tidying_up_it_ends_in_the_same_bytes(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    whole = contents(ingest(raw, tmp_path / "whole.screen").screen.path)
+    ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
+    clear_away = assembly._clear_away
+
+    def cut_short(*folders: Path) -> None:
+        if (tmp_path / ".a.screen.old").exists():
+            raise KeyboardInterrupt
+        clear_away(*folders)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(assembly, "_clear_away", cut_short)
+        ingest(raw, tmp_path / "a.screen", overwrite=True)
+    ingest(raw, tmp_path / "a.screen", overwrite=overwrite)
+    assert contents(tmp_path / "a.screen") == whole
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.screen", "raw", "whole.screen"]
+
+
 def test_two_ingests_into_one_screen_do_not_meet(raw: Raw, tmp_path: Path, monkeypatch) -> None:
     make_part = assembly._make_part
 
