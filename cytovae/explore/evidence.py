@@ -97,8 +97,8 @@ class Ground:
         m = max(min(m, n - out.shape[1] - len(self._hidden)), 0)
         keep = min(m + 4, n)  # a few to spare: float32 may swap near ties, the exact distance decides below
         query = z - self._mean
-        best_d2 = np.empty((k, 0), np.float32)
-        best_row = np.empty((k, 0), np.int64)
+        best_d2 = np.full((k, keep), np.inf, np.float32)
+        rows = np.zeros((k, keep), np.int64)
         for start in range(0, n, BLOCK_CELLS):
             block = self._centred[start : start + BLOCK_CELLS]
             d2 = query @ block.T  # (k, b)
@@ -109,13 +109,14 @@ class Ground:
             for column in range(out.shape[1]):
                 here = np.flatnonzero((out[:, column] >= start) & (out[:, column] < start + len(block)))
                 d2[here, out[here, column] - start] = np.inf
-            few = min(keep, d2.shape[1])
-            rows = _smallest(d2, few)
-            best_d2 = np.concatenate([best_d2, np.take_along_axis(d2, rows, axis=1)], axis=1)
-            best_row = np.concatenate([best_row, rows + start], axis=1)
-        rows = np.take_along_axis(best_row, _smallest(best_d2, keep), axis=1)
+            nearer = d2 < best_d2.max(axis=1, keepdims=True)  # few, once the first block has been seen
+            for i in np.flatnonzero(nearer.any(axis=1)):
+                found = np.flatnonzero(nearer[i])
+                both = np.concatenate([best_d2[i], d2[i, found]])
+                few = np.argpartition(both, keep - 1)[:keep]
+                best_d2[i], rows[i] = both[few], np.concatenate([rows[i], found + start])[few]
         exact = np.linalg.norm(self.embeddings[rows].astype(np.float64) - z[:, None, :].astype(np.float64), axis=2)
-        exact[(rows[:, :, None] == out[:, None, :]).any(axis=2) | np.isin(rows, self._hidden)] = np.inf
+        exact[np.isinf(best_d2)] = np.inf
         order = np.argsort(exact, axis=1, kind="stable")[:, :m]
         return np.take_along_axis(rows, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
@@ -318,9 +319,3 @@ def _quantiles(population: npt.NDArray) -> npt.NDArray[np.float64]:
     high = np.minimum(low + 1, len(ordered) - 1)
     weight = np.clip(at - low, 0.0, 1.0)[:, None]
     return np.asarray((1 - weight) * ordered[low] + weight * ordered[high])
-
-
-def _smallest(values: npt.NDArray, few: int) -> npt.NDArray[np.int64]:
-    if few >= values.shape[1]:
-        return np.tile(np.arange(values.shape[1]), (len(values), 1))
-    return np.asarray(np.argpartition(values, few - 1, axis=1)[:, :few])

@@ -260,22 +260,19 @@ def _ends(
         if request.dose_series == control:
             raise SelectionError(f"{control!r} is the control itself; name a compound with doses")
         highest = targets.dose_series(cells, request.dose_series)[-1]
-        row = targets.closest_to_mean(embeddings, highest.rows)
-        end = Choice(
-            row, str(cells[schema.CELL_ID].iloc[row]), f"closest to the mean of {highest.treatment}", len(highest.rows)
-        )
+        end = targets.typical(cells, embeddings, highest.rows, highest.treatment)
         end_rows, to = highest.rows, f"{request.dose_series}, every dose"
     else:
         assert request.treatment is not None
         end = targets.chosen(cells, embeddings, request.treatment, request.target, rng)
         end_rows, to = targets.rows_of(cells, request.treatment), request.treatment
     if request.start_treatment is not None:
-        start = targets.treated(cells, embeddings, request.start_treatment)
-        start_rows, source = targets.rows_of(cells, request.start_treatment), request.start_treatment
+        start_rows, source = targets.rows_of(cells, request.start_treatment, at_least=2), request.start_treatment
+        start = targets.typical(cells, embeddings, start_rows, source)
     else:
-        start_rows, source = targets.controls_near(cells, control, end.row)[0], control
+        (start_rows, where), source = targets.controls_near(cells, control, end.row), control
         if request.control == "auto":
-            start = targets.typical_control(cells, embeddings, control, like=end.row)
+            start = targets.typical(cells, embeddings, start_rows, f"the {control} cells {where}")
         elif request.control == "random":
             start = targets.random_control(cells, control, rng, like=end.row)
         else:

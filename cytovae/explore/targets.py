@@ -209,14 +209,14 @@ def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = 5
     tuple of ((n,) int64, str)
         Rows, and where they are from in words.
     """
-    untreated = (cells[schema.COMPOUND] == control).to_numpy() & shown(cells)
+    everyone = controls(cells, control)
+    others = everyone[everyone != row]
     for column, word in ((schema.PLATE, "plate"), (schema.BATCH, "batch")):
         value = cells[column].iloc[row]
-        rows = np.flatnonzero(untreated & (cells[column] == value).to_numpy())
-        rows = rows[rows != row].astype(np.int64)
+        rows = others[(cells[column].iloc[others] == value).to_numpy()]
         if len(rows) >= at_least:
             return rows, f"of {word} {value}"
-    return controls(cells, control), "of the screen"
+    return everyone, "of the screen"
 
 
 def closest_to_mean(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
@@ -260,6 +260,17 @@ def medoid(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
     return int(rows[candidates[np.argmin(summed)]])
 
 
+def typical(cells: pd.DataFrame, embeddings: Embeddings, rows: npt.ArrayLike, what: str) -> Choice:
+    """The cell closest to the mean of the given rows, which `what` names in words.
+
+    Raises
+    ------
+    SelectionError
+        No rows are given.
+    """
+    return _choice(cells, closest_to_mean(embeddings, rows), f"closest to the mean of {what}", len(np.asarray(rows)))
+
+
 def treated(cells: pd.DataFrame, embeddings: Embeddings, treatment: str) -> Choice:
     """The cell that stands for a treatment: the real one closest to the mean of its cells.
 
@@ -268,8 +279,7 @@ def treated(cells: pd.DataFrame, embeddings: Embeddings, treatment: str) -> Choi
     SelectionError
         Unknown treatment, or one of a single cell, which has no mean to be close to.
     """
-    rows = rows_of(cells, treatment, at_least=2)
-    return _choice(cells, closest_to_mean(embeddings, rows), f"closest to the mean of {treatment}", len(rows))
+    return typical(cells, embeddings, rows_of(cells, treatment, at_least=2), treatment)
 
 
 def typical_control(cells: pd.DataFrame, embeddings: Embeddings, control: str, like: int | None = None) -> Choice:
@@ -283,9 +293,7 @@ def typical_control(cells: pd.DataFrame, embeddings: Embeddings, control: str, l
         A row: only controls of its plate (else of its batch, see `controls_near`) are taken. Without it, all.
     """
     rows, where = (controls(cells, control), "of the screen") if like is None else controls_near(cells, control, like)
-    return _choice(
-        cells, closest_to_mean(embeddings, rows), f"closest to the mean of the {control} cells {where}", len(rows)
-    )
+    return typical(cells, embeddings, rows, f"the {control} cells {where}")
 
 
 def random_control(cells: pd.DataFrame, control: str, rng: np.random.Generator, like: int | None = None) -> Choice:
@@ -371,8 +379,7 @@ def subpopulations(
     groups = []
     for number, label in enumerate(order, start=1):
         mine = rows[labels == label]
-        how = f"closest to the mean of subpopulation {number} of {len(order)} of {treatment}"
-        exemplar = _choice(cells, closest_to_mean(embeddings, mine), how, len(mine))
+        exemplar = typical(cells, embeddings, mine, f"subpopulation {number} of {len(order)} of {treatment}")
         groups.append(Subpopulation(number, mine, len(mine) / len(rows), exemplar))
     return Subpopulations(tuple(groups), separation, chance, n_clustered)
 
