@@ -139,15 +139,15 @@ def bbbc021(
     unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
     fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
     fields = _complete(fields)
-    _join_moa(fields, _moa_table(moa_table), str(moa_table.name))
     fields = _check_files(fields, order, raw)
+    _join_moa(fields, _moa_table(moa_table), moa_table.name)
     return Layout(fields, order, {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)})
 
 
 def origin(raw: Path) -> tuple[str, str]:
     """Source and licence of a raw folder in the collection's layout: the collection's, or a simulated screen's."""
     if (raw / "phantom.json").exists():
-        return "simulated by cytovae phantom", "free of rights"
+        return "simulated by cytovae phantom", "none needed"
     return "BBBC021v1", "CC BY-NC-SA 3.0"
 
 
@@ -258,7 +258,8 @@ def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
         note(fields, by_row["joined_code"] == code, OK, code, by_row["joined_reason"])
     fields[schema.MOA], fields[schema.CONCENTRATION] = by_row[schema.MOA], by_row[schema.CONCENTRATION].astype(float)
     fields[schema.TREATMENT] = [
-        schema.treatment_name(c, x) for c, x in fields[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
+        schema.treatment_name(c, x) if c else ""
+        for c, x in fields[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
     ]
 
 

@@ -162,6 +162,7 @@ def test_the_real_tables_and_fields_are_read(bbbc021: Path, tmp_path: Path) -> N
         layout, bbbc021 / "fields", tmp_path / "a.screen", ScreenRecord("real", layout.channels)
     )
     fields = outcome.screen.fields().set_index(schema.FIELD)
+    assert outcome.codes == {"missing-file": 1, "row-without-image": 13_198}
     assert outcome.fields == {"absent": 13_198, "ok": 1, "refused": 1}
     broken = fields.loc["Week2_24381/B02/s3"]
     assert broken["code"] == "missing-file"
