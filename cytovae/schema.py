@@ -30,6 +30,7 @@ FIELD = "Metadata_Field"
 BLANK = "Metadata_Blank"
 N_CELLS = "Metadata_CellCount"
 N_BORDER = "Metadata_BorderCount"
+NUCLEUS_WIDTH = "Metadata_NucleusWidth_px"
 N_WELLS = "Metadata_WellCount"
 
 STATUS = "status"
@@ -71,6 +72,7 @@ FIELD_COLUMNS = (
     REASON,
     N_CELLS,
     N_BORDER,
+    NUCLEUS_WIDTH,
 )
 """Columns of ``fields.parquet`` beside one ``path_<channel>`` column per channel."""
 

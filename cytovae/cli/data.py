@@ -201,6 +201,7 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         "border_cells_left_out": outcome.n_border,
         "fields": outcome.fields,
         "codes": outcome.codes,
+        "nucleus_width_px": outcome.nucleus_width_px,
     }
     lines = [
         f"{outcome.screen.path}: finished before, nothing done (--overwrite redoes it)" if outcome.already else "",
@@ -209,6 +210,10 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         if outcome.n_blank
         else "",
         f"{outcome.n_border} cells left out whose patch would leave the field" if outcome.n_border else "",
+        ""
+        if outcome.width_fits
+        else f"nuclei are about {outcome.nucleus_width_px:.0f} px wide, not {outcome.assumed_width_px:g} as assumed; "
+        f"ingest again with --nucleus-px {outcome.nucleus_width_px:.0f} --overwrite",
         *(f"{count} {code}" for code, count in outcome.codes.items()),
         f"'cytovae info {outcome.screen.path}' names every one with its reason" if outcome.codes else "",
     ]

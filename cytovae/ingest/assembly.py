@@ -79,6 +79,10 @@ class Outcome:
         Status -> number of fields.
     codes : dict of str to int
         Code -> number of fields (or crops) of which it is said.
+    nucleus_width_px : float or None
+        How wide nuclei are (px), the median of the fields; None for crops and known centres.
+    assumed_width_px : float or None
+        How wide they were taken to be.
     """
 
     screen: Screen
@@ -88,6 +92,15 @@ class Outcome:
     n_border: int
     fields: dict[str, int]
     codes: dict[str, int]
+    nucleus_width_px: float | None = None
+    assumed_width_px: float | None = None
+
+    @property
+    def width_fits(self) -> bool:
+        """Whether nuclei are about as wide as was assumed; where they are not, pieces and nuclei are mixed up."""
+        if self.nucleus_width_px is None or self.assumed_width_px is None:
+            return True
+        return 0.7 < self.nucleus_width_px / self.assumed_width_px < 1.5
 
 
 def ingest_fields(
@@ -148,7 +161,7 @@ def ingest_fields(
         ]
         _run(_make_part, [(task, len(task.fields), task.result) for task in tasks], workers, progress)
         fields = layout.fields.copy()
-        fields[schema.N_CELLS], fields[schema.N_BORDER] = 0, 0
+        fields[schema.N_CELLS], fields[schema.N_BORDER], fields[schema.NUCLEUS_WIDTH] = 0, 0, np.nan
         dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
         said = (
             f"its plate has fewer than {illumination.MIN_FIELDS} usable fields, so its illumination was not corrected"
@@ -160,8 +173,8 @@ def ingest_fields(
                     refusal = [layouts.REFUSED, entry["code"], entry["reason"]]
                     fields.loc[entry["row"], [schema.STATUS, schema.CODE, schema.REASON]] = refusal
                 else:
-                    counts = [len(entry["y"]), entry["n_border"]]
-                    fields.loc[entry["row"], [schema.N_CELLS, schema.N_BORDER]] = counts
+                    fields.loc[entry["row"], [schema.N_CELLS, schema.N_BORDER]] = len(entry["y"]), entry["n_border"]
+                    fields.loc[entry["row"], schema.NUCLEUS_WIDTH] = entry["width"]
         if not fields[schema.N_CELLS].sum():
             shutil.rmtree(work)
             raise IngestError(f"no field of {raw} is usable: {_reasons(fields)}")
@@ -269,7 +282,7 @@ def _fields_of_crops(cells: pd.DataFrame, layout: layouts.CropLayout) -> pd.Data
     for channel in layout.channels:
         refused[layouts.path_column(channel)] = layout.images.name + "/" + refused[layouts.SOURCE]
     both = pd.concat([fields, refused], ignore_index=True)
-    both[schema.N_BORDER] = 0
+    both[schema.N_BORDER], both[schema.NUCLEUS_WIDTH] = 0, np.nan
     return both
 
 
@@ -490,11 +503,12 @@ def _cells_in(
         pixels = illumination.correct(pixels, light)
     dna = next(iter(field.paths.values()))
     if field.centres is None:
-        centres = nuclei.find_nuclei(pixels[..., 0], task.options.nuclei).astype(np.float64)
+        found, width = nuclei.survey(pixels[..., 0], task.options.nuclei)
+        centres = found.astype(np.float64)
         objects = np.arange(1, len(centres) + 1)
         nothing = f"no nucleus was found in {dna}"
     else:
-        centres, objects = field.centres, np.asarray(field.objects)
+        centres, objects, width = field.centres, np.asarray(field.objects), np.nan
         nothing = f"the table of centres names no cell in {dna}"
     cut, inside = patches.cut(pixels, centres, task.patch_size_px)
     if not len(cut):
@@ -509,6 +523,7 @@ def _cells_in(
         "object": objects[inside].tolist(),
         "blank": images.is_blank(cut).tolist(),
         "n_border": int((~inside).sum()),
+        "width": None if np.isnan(width) else round(width, 1),
     }
 
 
@@ -546,6 +561,7 @@ _TYPES = {
     schema.BLANK: pa.bool_(),
     schema.N_CELLS: pa.int64(),
     schema.N_BORDER: pa.int64(),
+    schema.NUCLEUS_WIDTH: pa.float64(),
 }
 CELLS = pa.schema([(name, _TYPES.get(name, pa.string())) for name in schema.CELL_COLUMNS])
 
@@ -587,6 +603,8 @@ def describe(screen: Screen, already: bool = False) -> Outcome:
     fields = screen.fields()
     blank = pq.read_table(screen.cells_path, columns=[schema.BLANK])[schema.BLANK].to_numpy()
     codes = fields.loc[fields[schema.CODE] != "", schema.CODE].str.split("; ").explode().value_counts()
+    widths = fields[schema.NUCLEUS_WIDTH].dropna() if schema.NUCLEUS_WIDTH in fields else pd.Series(dtype=float)
+    options = read_provenance(screen.cells_path).get("config", {}).get("options", {})
     return Outcome(
         screen,
         already,
@@ -595,4 +613,6 @@ def describe(screen: Screen, already: bool = False) -> Outcome:
         int(fields[schema.N_BORDER].sum()),
         {str(k): int(v) for k, v in fields[schema.STATUS].value_counts().sort_index().items()},
         {str(k): int(v) for k, v in codes.sort_index().items()},
+        float(widths.median()) if len(widths) else None,
+        options.get("nuclei", {}).get("diameter_px"),
     )

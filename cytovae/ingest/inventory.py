@@ -89,7 +89,7 @@ def _cells(screen: Screen) -> dict[str, Any]:
 
 def _fields(screen: Screen) -> dict[str, Any]:
     if not screen.fields_path.exists():
-        return {"fields": {}, "codes": {}, "problems": [], "border_cells_left_out": 0}
+        return {"fields": {}, "codes": {}, "problems": [], "border_cells_left_out": 0, "nucleus_width_px": None}
     fields = screen.fields()
     paths = [c for c in fields.columns if c.startswith(layouts.path_column(""))]
     said = fields[fields[schema.CODE] != ""]
@@ -105,7 +105,9 @@ def _fields(screen: Screen) -> dict[str, Any]:
     ]
     codes = said[schema.CODE].str.split("; ").explode().value_counts().sort_index()
     border = int(fields[schema.N_BORDER].sum()) if schema.N_BORDER in fields else 0
+    widths = fields[schema.NUCLEUS_WIDTH].dropna() if schema.NUCLEUS_WIDTH in fields else pd.Series(dtype=float)
     return {
+        "nucleus_width_px": float(widths.median()) if len(widths) else None,
         "fields": {str(k): int(v) for k, v in fields[schema.STATUS].value_counts().sort_index().items()},
         "codes": {str(k): int(v) for k, v in codes.items()},
         "problems": problems,
@@ -134,6 +136,8 @@ def as_text(held: dict[str, Any], limit: int = 20) -> str:
             lines.append(f"  cells of a treatment: {spread['least']} to {spread['most']}, median {spread['median']:g}")
         if held["border_cells_left_out"]:
             lines.append(f"  {held['border_cells_left_out']} cells left out whose patch would leave the field")
+        if held["nucleus_width_px"]:
+            lines.append(f"  nuclei are about {held['nucleus_width_px']:.0f} px wide")
         lines.append("  fields: " + (", ".join(f"{n} {status}" for status, n in held["fields"].items()) or "none said"))
         for model in held["models"]:
             lines.append(f"  embeddings of {model['name']}: {model['cells']} cells")

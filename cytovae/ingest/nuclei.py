@@ -68,19 +68,30 @@ def find_nuclei(dna: npt.NDArray[Any], options: NucleiOptions | None = None) -> 
     (n, 2) float32
         Centre y, x (px; the centre of the first pixel is 0, 0), sorted by y, then x.
     """
-    options = options or NucleiOptions()
+    return survey(dna, options or NucleiOptions())[0]
+
+
+def survey(dna: npt.NDArray[Any], options: NucleiOptions) -> tuple[npt.NDArray[np.float32], float]:
+    """Centres of the nuclei of a field as `find_nuclei` gives them, and how wide the nuclei are (px; 0 without any).
+
+    The width is that of a disc of the median area, every object weighted by its area so that pieces and debris count
+    little; it tells whether ``options.diameter_px`` fits the images.
+    """
     image = _binned(dna)
     labels, count = segment(image, options)
     if not count:
-        return np.empty((0, 2), dtype=np.float32)
+        return np.empty((0, 2), dtype=np.float32), 0.0
     usual = np.pi / 4 * (options.diameter_px / _SCALE) ** 2
     objects = _objects(labels, count, image)
+    rising = np.sort(objects.area)
+    median = rising[np.searchsorted(np.cumsum(rising), rising.sum() / 2)]
     objects = _joined_fragments(objects, usual, options)
-    objects = objects[objects.area >= options.min_area * usual]
+    objects = objects[objects.area >= options.min_area * usual].view(np.recarray)
     objects = _completed_at_border(objects, image.shape)
     centres = np.stack([objects.y, objects.x], axis=1)
     centres = (centres[((centres >= -0.5) & (centres < np.array(image.shape) - 0.5)).all(axis=1)] + 0.5) * _SCALE - 0.5
-    return centres[np.lexsort((centres[:, 1], centres[:, 0]))].astype(np.float32)
+    in_order = centres[np.lexsort((centres[:, 1], centres[:, 0]))].astype(np.float32)
+    return in_order, float(_SCALE * np.sqrt(median * 4 / np.pi))
 
 
 def _binned(dna: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -17,6 +17,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import IngestError
 from cytovae.ingest import assembly, layouts
+from cytovae.ingest.nuclei import NucleiOptions
 from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 from tests.ingest.drawn import CHANNELS, Raw, draw, write_raw
@@ -370,3 +371,13 @@ def test_two_ingests_into_one_screen_do_not_meet(raw: Raw, tmp_path: Path, monke
 
 def test_the_stored_order_of_channels_is_fixed(raw: Raw) -> None:
     assert layouts.bbbc021(raw.folder).channels == CHANNELS
+
+
+def test_nuclei_of_another_size_than_assumed_are_noticed(raw: Raw, tmp_path: Path) -> None:
+    fits = ingest(raw, tmp_path / "a.screen")
+    assert fits.nucleus_width_px == pytest.approx(32, abs=2)
+    assert fits.width_fits
+    wide = assembly.IngestOptions(nuclei=NucleiOptions(diameter_px=60))
+    other = ingest(raw, tmp_path / "b.screen", wide)
+    assert other.nucleus_width_px == pytest.approx(32, abs=2)
+    assert not other.width_fits
