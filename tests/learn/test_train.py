@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from cytovae.errors import ConfigError, TrainingError
+from cytovae.learn import bundle as bundles
+from cytovae.learn import train as trainings
+from cytovae.nets import blocks
+from cytovae.screen import Screen
+
+CPU = trainings.Machine(device="cpu", threads=1)
+RECIPE = trainings.Recipe("vae+", iterations=8, batch_size=4, period=1, seed=3)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(screen: Screen, path: Path, recipe: trainings.Recipe = RECIPE, **options: object) -> dict[str, np.ndarray]:
+    trainings.train(screen, path, recipe, machine=CPU, pictures_every=0, **options)  # type: ignore[arg-type]
+    return load_file(path / bundles.WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(blobs: Screen, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "whole"
+    run(blobs, path, checkpoint_every=3)
+    return path
+
+
+def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def batch(n: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return (
+        torch.rand(n, 3, 68, 68, generator=g),
+        torch.rand(n, 3, 68, 68, generator=g),
+        torch.randn(n, 256, generator=g),
+    )
+
+
+def test_the_log_names_every_term(undisturbed: Path) -> None:
+    lines = [json.loads(line) for line in (undisturbed / trainings.LOG).read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [8]
+    names = {"pixel", "kl", "similarity1", "similarity2", "similarity3", "similarity4", "discriminator"}
+    assert lines[0].keys() == {"iteration", "it_per_s", "eta_s", *names}
+    assert not (undisturbed / trainings.CHECKPOINT).exists()
+
+
+def test_the_bundle_says_how_it_was_trained(undisturbed: Path) -> None:
+    bundle = bundles.load(undisturbed)
+    assert bundle.config["recipe"] == {
+        "model": "vae+",
+        "iterations": 8,
+        "batch_size": 4,
+        "period": 1,
+        "seed": 3,
+        "rates": "paper",
+        "decay": 1e-4,
+        "augment": True,
+        "held_out": 0.15,
+        "precision": "32-true",
+    }
+    assert bundle.metrics["n_cells"] == bundle.config["split"]["n_held_out_cells"] > 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(
+    blobs: Screen, undisturbed: Path, tmp_path: Path
+) -> None:
+    assert equal(run(blobs, tmp_path / "again"), load_file(undisturbed / bundles.WEIGHTS))
+
+    assert not equal(
+        run(blobs, tmp_path / "other", dataclasses.replace(RECIPE, seed=4)), load_file(undisturbed / bundles.WEIGHTS)
+    )
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(blobs: Screen, undisturbed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "killed"
+    code = (
+        "from pathlib import Path; from cytovae.learn import train as t; from cytovae.screen import Screen\n"
+        f"t.train(Screen.open({str(blobs.path)!r}), Path({str(path)!r}), "
+        "t.Recipe('vae+', iterations=8, batch_size=4, period=1, seed=3), "
+        "machine=t.Machine(device='cpu', threads=1), pictures_every=0, checkpoint_every=3, "
+        "progress=lambda done, total: print(done, flush=True))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.strip() == "5":
+            child.send_signal(signal.SIGKILL)
+            break
+    child.stdout.close()
+    assert child.wait() == -signal.SIGKILL
+    with (path / trainings.LOG).open("a") as log:
+        log.write('{"iteration": 5, "pix')
+    with pytest.raises(TrainingError, match="holds an unfinished training; go on with --resume"):
+        run(blobs, path)
+    seen: list[int] = []
+    resumed = run(blobs, path, resume=True, progress=lambda done, total: seen.append(done))
+    assert seen[0] == 4
+    assert equal(resumed, load_file(undisturbed / bundles.WEIGHTS))
+    for line in (path / trainings.LOG).read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(blobs: Screen, tmp_path: Path) -> None:
+    trainer = trainings.Trainer(RECIPE, 3)
+    trainer.step(*batch())
+    (tmp_path / "x").mkdir()
+    trainings.write_checkpoint(tmp_path / "x" / trainings.CHECKPOINT, trainer, {"recipe": "{}", "cells": "c"})
+    with pytest.raises(TrainingError, match="is of another recipe"):
+        run(blobs, tmp_path / "x", resume=True)
+
+
+def test_a_broken_checkpoint_is_named(blobs: Screen, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / trainings.CHECKPOINT).write_bytes(b"no checkpoint at all")
+    with pytest.raises(TrainingError, match=r"cannot be read: .*start again with --overwrite"):
+        run(blobs, tmp_path / "x", resume=True)
+
+
+def test_divergence_stops_with_iteration_term_and_last_checkpoint(
+    blobs: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = trainings.Batches.draw
+
+    def poisoned(self: trainings.Batches, iteration: int) -> tuple[torch.Tensor, ...]:
+        b1, b2, noise = draw(self, iteration)
+        return (b1 * float("nan") if iteration == 5 else b1), b2, noise
+
+    monkeypatch.setattr(trainings.Batches, "draw", poisoned)
+    with pytest.raises(
+        TrainingError, match=r"diverged at iteration 5: the pixel term is nan; the last good checkpoint is .*x"
+    ):
+        run(blobs, tmp_path / "x", checkpoint_every=2)
+    trainer = trainings.Trainer(RECIPE, 3)
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "x" / trainings.CHECKPOINT, "pt") as handle:
+        header = handle.metadata()
+    assert header["iteration"] == "4"
+    trainings.read_checkpoint(tmp_path / "x" / trainings.CHECKPOINT, trainer, {})
+    assert all(bool(torch.isfinite(p).all()) for p in trainer.nets.parameters())
+
+
+def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path: Path) -> None:
+    trainer = trainings.Trainer(RECIPE, 3)
+    with torch.no_grad():
+        trainer.nets.encoder.head[0, 0, 0, 0] = float("inf")
+    with pytest.raises(TrainingError, match=r"diverged by iteration 0: nets.encoder.head is not finite"):
+        trainings.write_checkpoint(tmp_path / "c", trainer, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_intact(tmp_path: Path) -> None:
+    trainer = trainings.Trainer(RECIPE, 3)
+    path = tmp_path / trainings.CHECKPOINT
+    trainings.write_checkpoint(path, trainer, {})
+    before = path.read_bytes()
+    trainer.step(*batch())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(TrainingError, match=r"iteration 1 could not be written .* is intact; free some space"):
+            trainings.write_checkpoint(path, trainer, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [trainings.CHECKPOINT]
+
+
+def test_decay_shrinks_kernels_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainings.Trainer(RECIPE, 3)
+    before = {name: p.detach().clone() for name, p in trainer.nets.named_parameters()}
+    for optimizer in trainer.optimizers().values():
+        monkeypatch.setattr(optimizer, "step", lambda: None)
+    trainer.step(*batch())
+    for name, p in trainer.nets.named_parameters():
+        expected = before[name] * (1 - 1e-4) if p.dim() == 4 else before[name]
+        assert torch.equal(p.detach(), expected), name
+
+
+def test_one_step_moves_each_group_by_its_optimizer() -> None:
+    trainer = trainings.Trainer(RECIPE, 3)
+    reference = trainings.Trainer(RECIPE, 3)
+    b1, b2, noise = batch()
+    found = trainings.autoencoders.training_step(reference.nets, b1, b2, noise, 2.0, [])
+    trainer.step(b1, b2, noise)
+    for after, before, g in zip(
+        trainer.nets.autoencoder_parameters(),
+        reference.nets.autoencoder_parameters(),
+        found.autoencoder_gradients,
+        strict=True,
+    ):
+        moved = before.detach() - 0.001 * g / (g.abs() + 1e-7)
+        shrunk = moved * (1 - 1e-4) if before.dim() == 4 else moved
+        torch.testing.assert_close(after.detach(), shrunk, rtol=1e-4, atol=1e-6)
+    for after, before, g in zip(
+        trainer.nets.discriminator_parameters(),
+        reference.nets.discriminator_parameters(),
+        found.discriminator_gradients,
+        strict=True,
+    ):
+        moved = before.detach() - 0.01 * g
+        torch.testing.assert_close(
+            after.detach(), moved * (1 - 1e-4) if before.dim() == 4 else moved, rtol=1e-5, atol=1e-7
+        )
+
+
+def test_the_public_implementations_rates_are_the_papers_swapped() -> None:
+    paper, swapped = (trainings.Trainer(trainings.Recipe("vae+", rates=r), 3) for r in ("paper", "implementation"))
+    assert [o.param_groups[0]["lr"] for o in paper.optimizers().values()] == [0.001, 0.01]
+    assert [o.param_groups[0]["lr"] for o in swapped.optimizers().values()] == [0.01, 0.001]
+    assert paper.adam.param_groups[0]["eps"] == 1e-7
+
+
+def test_the_first_batch_does_not_move_the_discriminators_averages() -> None:
+    one, other = trainings.Trainer(RECIPE, 3), trainings.Trainer(RECIPE, 3)
+    for trainer in (one, other):
+        trainer.iteration = 7
+    b1, b2, noise = batch()
+    assert one.nets.discriminator is not None
+    assert other.nets.discriminator is not None
+    first = trainings.autoencoders.training_step(one.nets, b1, b2, noise, 2.0, [1.0] * 4)
+    with torch.no_grad():
+        mean, logvar, _ = one.nets.encoder(b1)
+        made, _ = one.nets.decoder(mean + torch.exp(0.5 * logvar) * noise)
+        _, _, balanced = other.nets.discriminator(torch.cat([b2, made]))
+    for used, expected in zip(first.moments[-5:], balanced, strict=True):
+        torch.testing.assert_close(used.mean, expected.mean)
+
+
+def test_two_processes_get_what_one_gets(blobs: Screen, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, iterations=3)  # few: rounding grows from step to step
+    run(blobs, tmp_path / "alone", recipe)
+    path = tmp_path / "shared"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = (
+        "from pathlib import Path; from cytovae.learn import train as t; from cytovae.screen import Screen\n"
+        f"t.train(Screen.open({str(blobs.path)!r}), Path({str(path)!r}), "
+        "t.Recipe('vae+', iterations=3, batch_size=4, period=1, seed=3), "
+        "machine=t.Machine(device='cpu', devices=2, threads=1), pictures_every=0)"
+    )
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={
+                **environment,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "NODE_RANK": "0",
+                "GROUP_RANK": "0",
+                "LOCAL_WORLD_SIZE": "2",
+                "TORCHELASTIC_RUN_ID": "test",
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for child in children:
+        _, errors = child.communicate(timeout=300)
+        assert child.returncode == 0, errors
+    lines = [json.loads((p / trainings.LOG).read_text().splitlines()[-1]) for p in (path, tmp_path / "alone")]
+    for name in ("pixel", "kl", "similarity1", "discriminator"):
+        assert lines[0][name] == pytest.approx(lines[1][name], rel=1e-3), name
+    together, alone = load_file(path / bundles.WEIGHTS), load_file(tmp_path / "alone" / bundles.WEIGHTS)
+    start = bundles.network_arrays(trainings.Trainer(recipe, 3).nets)
+    for name in alone:
+        moved = np.linalg.norm(alone[name] - start[name])
+        assert np.linalg.norm(together[name] - alone[name]) <= 0.05 * moved, name
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a batch of 5 cannot be shared out equally over 2 processes"):
+        trainings.Batches(None, trainings.Recipe("vae", batch_size=5), 0, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"iterations": 0}, "iterations is at least 1, not 0"),
+        ({"batch_size": 1}, "at least 2 patches, not 1"),
+        ({"rates": "fast"}, "rates is one of paper, implementation, not 'fast'"),
+        ({"held_out": 1.0}, "a share from 0 to below 1, not 1.0"),
+        ({"precision": "64"}, "precision is one of 32-true, bf16-mixed, not '64'"),
+    ],
+)
+def test_options_out_of_range_are_refused(option: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainings.Recipe("vae", **option)  # type: ignore[arg-type]
+
+
+def test_mixed_precision_trains_with_single_precision_weights(blobs: Screen, tmp_path: Path) -> None:
+    recipe = trainings.Recipe("vae+", iterations=3, batch_size=4, period=1, precision="bf16-mixed")
+    weights = run(blobs, tmp_path / "x", recipe)
+    assert all(w.dtype == np.float32 and np.isfinite(w).all() for w in weights.values())
+
+
+def test_pictures_and_tensorboard_events_are_written(blobs: Screen, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    recipe = trainings.Recipe("ae", iterations=2, batch_size=4)
+    trainings.train(blobs, tmp_path / "x", recipe, machine=CPU, pictures_every=1, tensorboard=True)
+    assert sorted(p.name for p in (tmp_path / "x" / "samples").iterdir()) == ["000001.png", "000002.png"]
+    assert list((tmp_path / "x" / "tensorboard").glob("events*"))
+
+
+def test_loading_a_batch_takes_little_of_a_step(blobs: Screen) -> None:
+    from cytovae.ingest.patches import PatchStore
+    from cytovae.learn import sampling
+
+    cells = blobs.cells()
+    sampler = sampling.TreatmentSampler(
+        PatchStore(blobs.patches_path), np.arange(len(cells)), cells["Metadata_Treatment"].to_list()
+    )
+    batches = trainings.Batches(sampler, trainings.Recipe("vae+", batch_size=32))
+    batches.draw(0)
+    started = time.process_time()
+    for iteration in range(5):
+        b1, b2, noise = batches.draw(iteration)
+    loading = (time.process_time() - started) / 5
+    trainer = trainings.Trainer(trainings.Recipe("vae+", batch_size=32), 3)
+    started = time.process_time()
+    trainer.step(b1, b2, noise)
+    assert loading < 0.05 * (time.process_time() - started)
+    assert noise.shape == (32, blocks.LATENT_SIZE)
