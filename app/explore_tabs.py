@@ -16,6 +16,8 @@ from cytovae.explore.study import Request
 from cytovae.screen import Screen, provenance
 
 N_PAIRS = (8, 16, 32)
+PAIR_STEPS = 5
+"""Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
 
 
 def record_of(screen: Screen, model: str, shown: explorer.View) -> dict[str, Any]:
@@ -124,7 +126,8 @@ def population(screen: Screen, model: str, shown: explorer.View) -> None:
                     st.session_state["next-target"] = how
                     st.rerun()
     n = st.segmented_control("Pairs of cells", N_PAIRS, default=N_PAIRS[0], key="pairs", required=True)
-    found = explorer.population(screen, model, shown.request, int(n or N_PAIRS[0]))
+    request = dataclasses.replace(shown.request, steps=min(PAIR_STEPS, shown.request.steps))
+    found = explorer.population(screen, model, request, int(n or N_PAIRS[0]))
     table, steps = found.cosine, found.cosine["step"].tolist()
     left, right = st.columns([1, 1.1], gap="large")
     with left:

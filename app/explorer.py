@@ -98,7 +98,7 @@ def view(screen: Screen, model: str, request: Request) -> View:
     return _view(str(screen.path), model, request, loaders.embeddings_stamp(screen, model))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner="Looking for groups among the treatment's cells")
 def _subpopulations(path: str, model: str, treatment: str, stamp: Any) -> targets.Subpopulations:
     cells, z, _ = loaders.embeddings(Screen.open(path), model)
     return targets.subpopulations(cells, z, treatment, rng())

@@ -189,15 +189,17 @@ def describe(name: str) -> dict[str, Any]:
 @st.cache_resource(max_entries=1, show_spinner=False)
 def warm() -> None:
     """Start loading the first model in the background, so that the first path does not wait for torch."""
+    names = [name for screen in screens().values() for name in models(screen)[:1]][:1]
 
     def load() -> None:
-        for screen in screens().values():
-            for name in models(screen)[:1]:
-                try:
-                    model = bundle(name)
-                    model.decode(np.zeros((1, model.latent_size), np.float32))
-                except (CytovaeError, OSError, ValueError):
-                    return  # the page that needs it says why
+        from cytovae.learn import bundle
+
+        for name in names:
+            try:
+                model = bundle.load(models_dir() / name)  # into the disk's cache, and torch into memory
+                model.decode(np.zeros((1, model.latent_size), np.float32))
+            except (CytovaeError, OSError, ValueError):
+                return  # the page that needs it says why
 
     threading.Thread(target=load, daemon=True, name="warm").start()
 

@@ -130,3 +130,11 @@ def batch(document: dict[str, Any]) -> pd.DataFrame:
         for x in document.get("batch", [])
     ]
     return pd.DataFrame(rows)
+
+
+def precision(document: dict[str, Any], column: tuple[str, str], rule: str) -> pd.DataFrame:
+    """Mean average precision by mechanism: do its treatments rank each other first?"""
+    lines = [x for x in document.get("map", []) if (x["summary"], x["whiten"]) == column and x["rule"] == rule]
+    words = {"moa": "mechanism", "map": "mAP", "p_corrected": "p, corrected", "n_treatments": "treatments"}
+    table = pd.DataFrame(lines, columns=list(words)).rename(columns=words)
+    return table.sort_values("mAP", ascending=False, ignore_index=True).round(3)

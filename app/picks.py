@@ -60,6 +60,12 @@ def use(screen: Screen, role: str, cell_id: str) -> None:
     st.session_state["go"] = "explore"
 
 
+def use_medoid(screen: Screen, model: str, role: str, selection: Selection) -> None:
+    """Make the medoid of a selection an end of the path and go to Explore."""
+    table, z, _ = loaders.embeddings(screen, model)
+    use(screen, role, targets.of_selection(table, z, np.flatnonzero(selection.of_cells(table))).cell_id)
+
+
 def leave() -> None:
     """Go to Explore where a button asked for it; pages call it first."""
     if st.session_state.pop("go", None):
@@ -103,9 +109,8 @@ def gallery(screen: Screen, model: str) -> None:
         if st.session_state.get(SELECTIONS):
             st.button("Undo", icon=":material/undo:", on_click=undo)
         return
-    table, z, _ = loaders.embeddings(screen, model)
-    mask = selection.of_cells(table)
-    chosen = table[mask]
+    table = loaders.embeddings(screen, model)[0]
+    chosen = table[selection.of_cells(table)]
     peers = table[(table[schema.COMPOUND] == screen.record.control) & table[schema.PLATE].isin(chosen[schema.PLATE])]
     peers = peers[~peers[schema.CELL_ID].isin(chosen[schema.CELL_ID])]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -114,13 +119,12 @@ def gallery(screen: Screen, model: str) -> None:
         st.markdown(f"**{lead}{len(chosen):,} cells selected**")
         st.button("Undo", icon=":material/undo:", on_click=undo)
         if len(chosen):
-            medoid = targets.of_selection(table, z, np.flatnonzero(mask)).cell_id
             for role in ("target", "control"):
                 st.button(
                     f"Medoid as {role}",
                     key=f"medoid-{role}",
-                    on_click=use,
-                    args=(screen, role, medoid),
+                    on_click=use_medoid,
+                    args=(screen, model, role, selection),
                     help="the selected cell nearest to all the others",
                 )
         kept = chosen.drop(columns=[c for c in ("x", "y") if c in chosen])

@@ -82,5 +82,10 @@ if opened:
     picks.use(screen, "target", opened)
     st.rerun()
 st.caption("The typical cell of each treatment. Click one to explore the path to it.")
-st.subheader("Batch or biology?", anchor=False)
-st.dataframe(mechanisms.batch(document), hide_index=True)
+left, right = st.columns(2, gap="large")
+with left:
+    st.subheader("Batch or biology?", anchor=False)
+    st.dataframe(mechanisms.batch(document), hide_index=True)
+with right:
+    st.subheader("Mean average precision", anchor=False)
+    st.dataframe(mechanisms.precision(document, column, rule), hide_index=True, height=300)

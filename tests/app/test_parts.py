@@ -1,0 +1,112 @@
+"""The parts under the pages: what goes to the browser, which points a lasso holds, selections, plates."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.path import Path as Outline
+
+from app import figures, maps, mechanisms, overview
+from app.components.player import pack
+from app.components.scatter import _event
+from app.maps import Selection
+from cytovae import schema
+
+
+def unpack(message: bytes) -> tuple[dict[str, Any], np.ndarray]:
+    size = int.from_bytes(message[:4], "little")
+    header = json.loads(message[4 : 4 + size])
+    pixels = np.frombuffer(message[4 + size :], "<u2").reshape(header["shape"])
+    return header, pixels * (header["top"] / 65535)
+
+
+def test_packed_images_come_back_to_16_bits() -> None:
+    images = np.random.default_rng(0).uniform(0, 1.2, (3, 5, 7, 2)).astype(np.float32)
+    header, found = unpack(pack({"channels": ["a", "b"]}, images))
+    assert header["channels"] == ["a", "b"]
+    np.testing.assert_allclose(found, images, atol=1.2 / 65535)
+
+
+def test_packed_images_are_clipped_and_blank_stays_blank() -> None:
+    header, found = unpack(pack({}, np.array([-3.0, 0.0, 1.0, 99.0], np.float32).reshape(1, 2, 2, 1)))
+    assert header["top"] == 1.5
+    np.testing.assert_allclose(found.ravel(), [0, 0, 1, 1.5], atol=1e-4)
+    assert unpack(pack({}, np.zeros((1, 2, 2, 1))))[1].max() == 0
+
+
+def test_same_content_has_the_same_id_and_another_caption_another() -> None:
+    images = np.ones((1, 2, 2, 1))
+    ids = [unpack(pack({"text": text}, images))[0]["id"] for text in ("a", "a", "b")]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_lasso_holds_what_matplotlib_says_it_holds() -> None:
+    rng = np.random.default_rng(1)
+    points = rng.uniform(-1, 1, (4000, 2))
+    angle = np.sort(rng.uniform(0, 2 * np.pi, 40))
+    star = np.column_stack([np.cos(angle), np.sin(angle)]) * rng.uniform(0.3, 1, (40, 1))
+    np.testing.assert_array_equal(maps.inside(points, star), Outline(star).contains_points(points))
+
+
+def test_lasso_of_nothing_holds_nothing() -> None:
+    assert not maps.inside(np.zeros((3, 2)), np.zeros((0, 2))).any()
+
+
+@pytest.fixture
+def cells() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            schema.CELL_ID: ["a", "b", "c", "d"],
+            schema.PLATE: ["P1", "P1", "P2", "P2"],
+            schema.WELL: ["A01", "A02", "A01", "A01"],
+            schema.TREATMENT: ["x@1", "y@1", "x@1", "y@1"],
+        }
+    )
+
+
+def test_selection_of_a_treatment_is_its_cells_and_their_wells(cells: pd.DataFrame) -> None:
+    chosen = Selection("treatments", frozenset({"x@1"}))
+    assert chosen.of_cells(cells).tolist() == [True, False, True, False]
+    assert chosen.mask(cells, cells, "cells").tolist() == [True, False, True, False]
+    wells = cells.drop_duplicates([schema.PLATE, schema.WELL])
+    assert chosen.mask(cells, wells, "wells").tolist() == [True, False, True]
+
+
+def test_selection_goes_by_id_whatever_the_order_of_the_rows(cells: pd.DataFrame) -> None:
+    chosen = Selection("cells", frozenset({"a", "d", "gone"}))
+    shuffled = cells.iloc[[3, 1, 0, 2]]
+    assert chosen.mask(shuffled, shuffled, "cells").tolist() == [True, False, True, False]
+
+
+def test_browser_messages_of_another_map_or_out_of_range_are_dropped() -> None:
+    said = {"hovered": {"point": 2, "map": "other"}, "opened": {"point": 9, "map": "mine"}}
+    event = _event(said, "mine", 5)
+    assert event.hovered is None and event.opened is None
+    assert _event({"opened": {"point": 4, "map": "mine"}}, "mine", 5).opened == 4
+    assert _event({"opened": {"point": "4; drop", "map": "mine"}}, "mine", 5).opened is None
+    assert _event({}, "mine", 5).polygon is None
+    assert len(_event({"lasso": {"polygon": []}}, "mine", 5).polygon) == 0
+
+
+def test_plate_is_the_smallest_that_holds_its_wells() -> None:
+    sizes = [tuple(map(len, overview.grid_of(pd.Series(w)))) for w in (["A01", "H12"], ["A01", "P24"], ["AF48"])]
+    assert sizes == [(8, 12), (16, 24), (32, 48)]
+    assert overview.grid_of(pd.Series(["AF48"]))[0][-1] == "AF"
+
+
+def test_difference_is_grey_where_its_interval_holds_nothing() -> None:
+    difference = np.array([[1.0, -1.0, 0.5]])
+    image = figures.diverging(difference, np.array([[0.5, -1.5, -0.1]]), np.array([[1.5, -0.5, 1.1]]))
+    red, blue, unsure = image[0].astype(int)
+    assert red[0] > red[2] and blue[2] > blue[0]
+    assert unsure.tolist() == [205, 205, 205]
+
+
+def test_score_without_an_interval_shows_none() -> None:
+    assert mechanisms.said({"accuracy": 0.5, "ci95": [0.25, 0.751]}) == "50.0 (25–75)"
+    assert mechanisms.said({"accuracy": 0.5, "ci95": None}) == "50.0"
+    assert mechanisms.said({"accuracy": None, "ci95": None}) == mechanisms.said(None) == "–"
