@@ -63,7 +63,8 @@ def start(store: Store) -> None:
     with words:
         st.markdown(
             "Half of the cards show **real** cells, the other half cells that the model **reconstructed** from its "
-            "embedding of another cell. Which is which, and how the cells were treated, you learn at the end.\n\n"
+            "embedding of another cell, drawn with that cell's grey values: brightness and contrast tell nothing. "
+            "Which is which, and how the cells were treated, you learn at the end.\n\n"
             "- Press `R` for real, `S` for synthetic. There is no way back.\n"
             "- `1` `2` `3` switch channels, `L` the look, `P` shows single pixels.\n"
             "- Take your time. Pause whenever you like: each answer is saved before the next card shows."
@@ -135,7 +136,10 @@ def result(store: Store, token: str, state: DeckState) -> None:
     got = score.score(calls)
     st.title(f"You took {got.fooled.k} of {got.fooled.n} synthetic cells for real")
     apart = "wells the model was not trained on" if state.held_out else "the whole screen, training wells included"
-    st.caption(f"{state.rater} · {state.expertise} · model {state.model} · {state.screen} · cells of {apart}")
+    st.caption(
+        f"{state.rater} · {state.expertise} · model {state.model} · {state.screen} · "
+        f"cells of {calls[schema.TREATMENT].nunique()} treatments, from {apart}"
+    )
     figures(got)
     rows = [("You", got.fooled)]
     if (n := pooled[score.RATER].nunique()) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import struct
@@ -16,10 +17,12 @@ import pytest
 import streamlit as st
 from scipy import stats
 
-from app import quizzes
+from app import loaders, quizzes
 from app.components import card as cards
+from cytovae.learn import sampling
 from cytovae.quiz import score
 from cytovae.quiz.answers import Store
+from cytovae.screen import Screen
 
 App = Callable[..., Any]
 CHANNELS = ("DNA", "Tubulin", "Actin")
@@ -209,7 +212,7 @@ def test_results_stand_beside_the_papers_figures(quiz: Any) -> None:
     assert len(quizzes.comparison_figure(table).data[0].x) == 3
 
 
-def test_a_session_keeps_nothing_that_tells_the_truth(quiz: Any, tiny: Any) -> None:
+def test_a_session_keeps_nothing_that_tells_the_truth(quiz: Any) -> None:
     test = quiz()
     token = begin(test)
     press(test, "Real")
@@ -229,6 +232,21 @@ def test_a_rater_meets_new_cells_in_the_next_deck(quiz: Any) -> None:
         begin(test, "Ada")
         finish(test, [True] * 10)
     assert store().calls()["cell_id"].is_unique
+
+
+def test_held_out_cells_are_those_of_wells_the_model_did_not_see(quiz: Any) -> None:
+    quiz()
+    screen = loaders.screens()["Tiny screen"]
+    cells = screen.cells()
+    want = sampling.well_names(cells).isin(sampling.held_out_wells(cells, 0.4))
+    assert 0 < want.sum() < len(want)
+    got = loaders.held_out(screen, "linear-b")
+    assert got is not None
+    assert got.tolist() == want.tolist()
+    elsewhere = Screen(screen.path, dataclasses.replace(screen.record, name="Another screen"))
+    everywhere = loaders.held_out(elsewhere, "linear-b")
+    assert everywhere is not None
+    assert everywhere.all()  # no well of it was trained on
 
 
 # the message of a card
