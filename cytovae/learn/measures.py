@@ -197,7 +197,8 @@ def features(images: Array) -> npt.NDArray[np.float64]:
 def frechet_distance(original: Array, reconstruction: Array) -> float:
     """Frechet distance of two sets of cells in the features of the fixed network (`FEATURE_NET`).
 
-    Features are scaled by their standard deviation over the originals, so the squared distance is in those units.
+    A squared distance, each feature in units of its standard deviation over the originals; a feature that hardly
+    varies is not blown up: no unit is smaller than a tenth of the features' root mean square deviation.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ def frechet_distance(original: Array, reconstruction: Array) -> float:
         n of at least 2.
     """
     a, b = features(original), features(reconstruction)
-    scale = a.std(axis=0)
+    scale = np.maximum(a.std(axis=0), 0.1 * np.sqrt(a.var(axis=0).mean()))
     scale[scale == 0] = 1.0
     a, b = a / scale, b / scale
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
