@@ -183,6 +183,18 @@ class Selection:
         return key_of(cells, self.level).isin(self.keys).to_numpy()
 
 
+PATH = "last-path"
+"""Session state: the last path of the Explore page: screen's folder, model, (k, d) points."""
+
+
+def trail(screen: Screen, model: str, shown: Points) -> list[list[list[float]]]:
+    """Where the last explored path falls on a map, as lines; none where it is of another screen or model."""
+    last = st.session_state.get(PATH)
+    if last is None or last[:2] != (str(screen.path), model):
+        return []
+    return [maps.place(last[2], shown.features, shown.table[["x", "y"]].to_numpy()).tolist()]
+
+
 def exemplar(screen: Screen, model: str, level: str, key: str) -> str:
     """The cell that stands for a point: itself, or the cell of the well or treatment closest to its mean."""
     if level == "cells":

@@ -20,9 +20,10 @@ SHOWN = {
 
 def plates(screen: Screen) -> None:
     """One plate as a grid of wells."""
-    names = sorted(loaders.cells(screen)[schema.PLATE].unique())
+    sizes = loaders.cells(screen)[schema.PLATE].value_counts().sort_index()
+    names = sizes.index.tolist()
     one, two, three = st.columns(3)
-    plate = one.selectbox("Plate", names, key="plate", persist_state="session")
+    plate = one.selectbox("Plate", names, int(sizes.argmax()), key="plate", persist_state="session")
     show = two.selectbox(
         "Colour", list(SHOWN), format_func=SHOWN.__getitem__, key="plate-value", persist_state="session"
     )

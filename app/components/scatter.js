@@ -239,8 +239,10 @@ class Scatter {
     g.strokeStyle = accent; g.lineWidth = 1.6;
     for (const path of this.header?.paths ?? []) {
       g.beginPath();
-      path.forEach(([x, y], i) => { const px = w / 2 + (x - this.view.x) * s, py = h / 2 - (y - this.view.y) * s; i ? g.lineTo(px, py) : g.moveTo(px, py); });
+      const at = ([x, y]) => [w / 2 + (x - this.view.x) * s, h / 2 - (y - this.view.y) * s];
+      path.forEach((point, i) => { const [px, py] = at(point); i ? g.lineTo(px, py) : g.moveTo(px, py); });
       g.stroke();
+      path.forEach((point, i) => { const [px, py] = at(point); g.beginPath(); g.arc(px, py, i === path.length - 1 ? 5 : 2.5, 0, 7); g.fillStyle = accent; g.fill(); });
     }
     if (this.trail?.length > 1) {
       g.beginPath(); this.trail.forEach(([x, y], i) => (i ? g.lineTo(x, y) : g.moveTo(x, y))); g.closePath();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import context, explore_tabs, explorer
+from app import context, explore_tabs, explorer, maps
 from app.components.link import copy_link
 from app.components.player import player
 from cytovae.explore.study import Request
@@ -35,6 +35,7 @@ request = Request(
     spacing=spacing,
 )
 shown = explorer.view(screen, model, request)
+st.session_state[maps.PATH] = (str(screen.path), model, shown.study.path.z)
 player(*explorer.player_data(screen, shown), key="player")
 
 with st.container(horizontal=True, gap="large"):

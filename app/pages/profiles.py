@@ -37,6 +37,7 @@ def explore_map() -> None:
             "map": f"{screen.name}/{model}/{level}/{method}",
             "colour": f"{screen.name}/{model}/{level}/{by}",
             "says": f"{len(codes):,} of {len(codes):,} {level}",
+            "paths": maps.trail(screen, model, points),
             "names": points.table["key"].tolist() if level != "cells" else None,
         }
         plane, aside = st.columns([4.6, 1], gap="medium")

@@ -1,0 +1,114 @@
+"""Make the pictures of the README: every page, small, from a running app.
+
+    python docs/screenshots.py SCREEN... [--models DIR] [--out docs]
+
+Starts the app on the screens, opens each page in Chromium and writes PNG files of less than 200 kB each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cytovae.cli import apps
+
+WIDTH, HEIGHT, SMALL = 1440, 1000, 960
+LIMIT_BYTES = 200_000
+FLAGS = ["--no-sandbox", "--headless", "--disable-background-networking", "--enable-unsafe-swiftshader"]
+PAGES = (
+    # name, address, colour scheme, what must be there
+    ("explore", "", "dark", ".player[data-ready]"),
+    ("reconstructions", "reconstructions", "light", ".cells[data-ready]"),
+    ("profiles", "profiles", "light", ".scatter[data-ready]"),
+    ("mechanisms", "mechanisms", "light", "h1"),
+    ("quiz", "quiz", "light", "h1"),
+    ("screen", "screen", "dark", "h1"),
+)
+
+
+def small(picture: bytes) -> bytes:
+    """A PNG of `SMALL` px width with as many colours as fit into `LIMIT_BYTES`."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        image = opened.convert("RGB")
+    image = image.resize((SMALL, round(image.height * SMALL / image.width)), Image.Resampling.LANCZOS)
+    for colours in (256, 160, 96, 48, 24):
+        out = io.BytesIO()
+        image.quantize(colours, dither=Image.Dither.FLOYDSTEINBERG).save(out, format="PNG", optimize=True)
+        if out.tell() < LIMIT_BYTES:
+            break
+    return out.getvalue()
+
+
+def settle(page: Any) -> None:
+    """Wait until the page has everything."""
+    page.wait_for_timeout(1500)
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=120_000)
+    page.wait_for_timeout(800)
+
+
+def lasso(page: Any) -> None:
+    """Select the middle of the map, so that the gallery shows."""
+    box = page.locator("canvas.over").bounding_box()
+    x, y, a, b = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 7, box["height"] / 5
+    page.mouse.move(x - a, y - b)
+    page.mouse.down()
+    for right, down in ((1, -1), (1, 1), (-1, 1), (-1, -1)):
+        page.mouse.move(x + right * a, y + down * b, steps=6)
+    page.mouse.up()
+    settle(page)
+
+
+def main() -> None:
+    """Read the arguments, start the app, write the pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("screens", nargs="+", type=Path)
+    parser.add_argument("--models", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--link", default="", help="query of the Explore page, such as 'treatment=taxol%%400.3'")
+    given = parser.parse_args()
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("chromium is not on the PATH: 'make chromium' installs it")
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = apps.start_app(given.screens, given.models, "127.0.0.1", port)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        apps.wait_healthy(server, url)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+            for name, address, scheme, needed in PAGES:
+                context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
+                page = context.new_page()
+                page.goto(f"{url}/{address}" + (f"?{given.link}" if name == "explore" and given.link else ""))
+                page.wait_for_selector(needed, timeout=120_000)
+                settle(page)
+                if name == "explore":
+                    for _ in range(3):
+                        page.keyboard.press("ArrowRight")
+                if name == "profiles":
+                    page.set_viewport_size({"width": WIDTH, "height": 1500})
+                    settle(page)
+                    lasso(page)
+                picture = small(page.screenshot())
+                (given.out / f"{name}.png").write_bytes(picture)
+                print(f"{given.out / name}.png: {len(picture) / 1000:.0f} kB")
+                context.close()
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()
