@@ -27,6 +27,7 @@ def _band(figure: go.Figure, x: Any, low: Any, high: Any, colour: str, name: str
         go.Scatter(
             x=np.concatenate([x, x[::-1]]),
             y=np.concatenate([high, low[::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=_faint(colour),
             line={"width": 0},
@@ -228,7 +229,8 @@ def confusion(line: dict[str, Any]) -> go.Figure:
             z=np.where(counts > 0, share, np.nan),
             text=np.where(counts > 0, counts.astype(str), ""),
             texttemplate="%{text}",
-            colorscale=[[0, "#D9ECEE"], [1, "#0B5F66"]],
+            textfont={"color": "#17212B", "size": 13},
+            colorscale=[[0, "#DDF0F1"], [1, "#4FB3B9"]],
             zmin=0,
             zmax=1,
             showscale=False,

@@ -183,6 +183,13 @@ class Selection:
         return key_of(cells, self.level).isin(self.keys).to_numpy()
 
 
+def says(screen: Screen, level: str, shown: int) -> str:
+    """How many points a map shows of how many there are, and why not all."""
+    total = key_of(loaders.cells(screen), level).nunique()
+    left = "" if shown == total else " (blank crops and what has no embedding are left out)"
+    return f"{shown:,} of {total:,} {level}{left}"
+
+
 PATH = "last-path"
 """Session state: the last path of the Explore page: screen's folder, model, (k, d) points."""
 

@@ -68,7 +68,8 @@ with right:
         st.subheader("Every treatment", anchor=False)
         st.caption("Click a square to see its treatments.")
     kept = [schema.TREATMENT, schema.MOA, "neighbour", "predicted", "cosine", "correct", "reason"]
-    st.dataframe(table[kept], hide_index=True, height=430, column_config=mechanisms.CALLS)
+    tall = min(38 + 35 * len(table), 430)
+    st.dataframe(table[kept], hide_index=True, height=tall, column_config=mechanisms.CALLS)
 
 st.subheader("Nearest neighbours", anchor=False)
 treatment = context.choose_treatment(screen)
@@ -77,6 +78,8 @@ names = [treatment, *near[schema.TREATMENT]]
 images, items = mechanisms.typical(
     screen, model, names, ["this treatment", *(f"cosine {c:.2f}" for c in near["cosine"])]
 )
+if near.empty:
+    st.caption(f"Under {rule} no other treatment may be its neighbour: all share its compound or one of its batches.")
 opened = cells(screen.record, images, [Row(items)], "neighbours", size_px=130, most_px=170, pickable=True)
 if opened:
     picks.use(screen, "target", opened)

@@ -36,7 +36,7 @@ def explore_map() -> None:
             **legend,
             "map": f"{screen.name}/{model}/{level}/{method}",
             "colour": f"{screen.name}/{model}/{level}/{by}",
-            "says": f"{len(codes):,} of {len(codes):,} {level}",
+            "says": maps.says(screen, level, len(codes)),
             "paths": maps.trail(screen, model, points),
             "names": points.table["key"].tolist() if level != "cells" else None,
         }
