@@ -73,6 +73,16 @@ def ground(screen: Screen, model: str) -> evidence.Ground:
     return _ground(str(screen.path), model, loaders.embeddings_stamp(screen, model))
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _null_lengths(path: str, model: str, stamp: Any) -> npt.NDArray[np.float64] | None:
+    screen = Screen.open(path)
+    cells, z, _ = loaders.embeddings(screen, model)
+    try:
+        return study.null_lengths(cells, z, screen.record.control, rng())
+    except SelectionError:  # the study says why
+        return None
+
+
 @st.cache_resource(max_entries=48, show_spinner=False)
 def _view(path: str, model: str, request: Request, stamp: Any) -> View:
     screen, cells, z, generator = _open(path, model)
@@ -80,7 +90,8 @@ def _view(path: str, model: str, request: Request, stamp: Any) -> View:
         rows = targets.rows_of(cells, request.treatment)
         if len(rows) == 1:  # a single cell stands for itself
             request = dataclasses.replace(request, target=str(cells[schema.CELL_ID].iloc[rows[0]]))
-    drawn = study.draw(cells, z, generator, screen.record.control, request, rng(), ground(screen, model))
+    known, nulls = ground(screen, model), _null_lengths(path, model, loaders.embeddings_stamp(screen, model))
+    drawn = study.draw(cells, z, generator, screen.record.control, request, rng(), known, nulls)
     patch_rows = loaders.embeddings(screen, model)[2]
     shown = patch_rows[np.concatenate([[drawn.start.row, drawn.end.row], drawn.evidence.nearest_rows[:, 0]])]
     images = normalise(loaders.patches(screen, shown))
@@ -167,7 +178,7 @@ class Null:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _null(path: str, model: str, steps: int, mode: str, spacing: str, stamp: Any) -> Null:
     screen, cells, z, generator = _open(path, model)
-    starts, ends = targets.null_pairs(cells, screen.record.control, study.N_NULL, rng())
+    starts, ends = targets.null_pairs(cells, screen.record.control, study.N_NULL, rng(), embeddings=z)
     lengths = evidence.null_lengths(z, starts, ends)
     middle = int(np.argsort(lengths)[len(lengths) // 2])
     a, b = int(starts[middle]), int(ends[middle])

@@ -53,7 +53,7 @@ class Scatter {
     clear.onclick = () => { this.mask?.fill(0); this.any = false; this.draw(); this.send("lasso", { polygon: [] }); };
     modes.append(home, clear);
     this.modes();
-    this.$(".find").oninput = () => this.legend();
+    this.$(".find").oninput = () => this.after();
     this.listen();
   }
 
@@ -132,10 +132,13 @@ class Scatter {
   }
 
   weigh() {
-    const { n } = this, weight = new Float32Array(n);
+    const { n, header } = this, weight = new Float32Array(n), wanted = this.wanted();
+    const alike = wanted && header.categories?.map((c) => c.name.toLowerCase().includes(wanted));
     for (let i = 0; i < n; i++) {
-      const gone = this.header.categories && this.hidden.has(this.code[i]);
-      weight[i] = gone ? 0 : this.any ? (this.mask[i] ? 2 : 0.5) : 1;
+      const gone = header.categories && this.hidden.has(this.code[i]);
+      // what is searched for stands out, else what is selected
+      const found = wanted ? alike?.[this.code[i]] || header.names?.[i].toLowerCase().includes(wanted) : this.mask[i];
+      weight[i] = gone ? 0 : wanted || this.any ? (found ? 2 : 0.5) : 1;
     }
     this.weight = weight;
     this.upload("weight", weight);
@@ -157,7 +160,6 @@ class Scatter {
   legend() {
     const list = this.$(".legend-list"), { header } = this, find = this.$(".find");
     list.replaceChildren();
-    find.hidden = !header.categories;
     if (!header.categories) {
       const bar = element("div", "ramp");
       bar.style.background = `linear-gradient(90deg, ${RAMP.map((c) => `rgb(${c.map((v) => Math.round(255 * v))})`).join(",")})`;
@@ -166,7 +168,7 @@ class Scatter {
       list.append(element("div", "", header.colour_label), bar, ends);
       return;
     }
-    const wanted = find.value.trim().toLowerCase();
+    const wanted = this.wanted();
     header.categories.forEach((category, k) => {
       if (wanted && !category.name.toLowerCase().includes(wanted)) return;
       const { colour, shape } = this.style(k), row = element("button", this.hidden.has(k) ? "dim" : "");
@@ -182,6 +184,7 @@ class Scatter {
     });
   }
 
+  wanted() { return this.$(".find").value.trim().toLowerCase(); }
   after() { this.legend(); this.weigh(); this.draw(); }
 
   mark(colour, shape) {
