@@ -71,7 +71,7 @@ def train(
         )
         machine = trainings.Machine(device=device, devices=devices, nodes=nodes, threads=threads)
         with console.progress(f"train {bundle.name}") as advance:
-            trainings.train(
+            speaks = trainings.train(
                 opened,
                 bundle,
                 recipe,
@@ -84,6 +84,8 @@ def train(
                 progress=advance,
                 say=console.say,
             )
+        if not speaks:
+            return
     document = {**bundles.describe(bundle), "path": str(bundle), "metrics": bundles.read_metrics(bundle)}
     console.emit(document, as_json, str(bundle))
 

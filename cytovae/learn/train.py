@@ -427,7 +427,7 @@ def train(
     tensorboard: bool = False,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> None:
+) -> bool:
     """Train a model on a screen and leave its bundle at `path`.
 
     Parameters
@@ -450,6 +450,11 @@ def train(
         Told (done, total) iterations.
     say : callable, optional
         Told a line with every loss term now and then.
+
+    Returns
+    -------
+    bool
+        Whether this is the first of the training's processes: the one that speaks for all.
 
     Raises
     ------
@@ -516,6 +521,7 @@ def train(
         export(trainer, screen, path)
         checkpoint.unlink(missing_ok=True)
     fabric.barrier()
+    return first_process
 
 
 def write_samples(path: Path, screen: Screen, held_out: list[str], nets: autoencoders.Networks) -> None:
