@@ -395,11 +395,12 @@ def card(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         "",
         "## Data",
         "",
-        f"Screen: {data.get('screen', 'unknown')}. {data.get('n_training_cells', 0):,} cells of "
-        f"{data.get('n_treatments', 0)} treatments in {data.get('n_training_wells', 0)} wells were trained on.",
+        f"{data.get('screen', 'unknown')}: {data.get('n_cells', 0):,} cells, of which "
+        f"{data.get('n_training_cells', 0):,} ({data.get('n_treatments', 0)} treatments, "
+        f"{data.get('n_training_wells', 0)} wells) were trained on.",
     ]
     if data.get("source"):
-        lines.append(f"Source: {data['source']}")
+        lines += ["", f"Source: {data['source']}", ""]
     lines += [f"Licence of the data: {data.get('licence') or 'not stated'}", "", "## Split", ""]
     lines.append(
         f"By well: {len(split.get('held_out_wells', []))} wells with {split.get('n_held_out_cells', 0):,} cells, "
@@ -420,9 +421,10 @@ def card(config: dict[str, Any], metrics: dict[str, Any]) -> str:
             lines.append(f"| {key} | {shown} |")
         lines += [
             "",
-            "sharpness_ratio, spectrum_bands (low to high frequency) and grid_ratio are energies, reconstruction over "
-            "original; 1 is best. The Frechet distance is measured on a fixed network with random weights, so it "
-            "compares with nothing but itself.",
+            "sharpness_ratio and spectrum_bands (low to high frequency) are energies, reconstruction over original; "
+            "1 is best. grid_ratio is the energy on the frequencies of the up-sampling grid over that around them; "
+            "grid_ratio_original is what real cells have. The Frechet distance is taken in the features of a fixed "
+            "network with random weights, so it compares with nothing but itself.",
         ]
     else:
         lines.append("None yet.")
