@@ -46,10 +46,11 @@ def kinds(names: list[str]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: (ORDER.get(item[1], 9), item[0])))
 
 
-def trained_here(screen: Screen, names: list[str], most: int = 6) -> list[str]:
-    """Models whose cards say that they were trained on this screen; all of them where none says so."""
-    mine = [name for name in names if (loaders.describe(name).get("data") or {}).get("screen") == screen.name]
-    return (mine or names)[:most]
+def at_home(screen: Screen, names: list[str], most: int = 6) -> list[str]:
+    """Models that the screen is embedded with, else those trained on it by their cards, else all."""
+    embedded = [name for name in names if name in screen.models()]
+    trained = [name for name in names if (loaders.describe(name).get("data") or {}).get("screen") == screen.name]
+    return (embedded or trained or names)[:most]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -91,6 +91,8 @@ def cells(screen: Screen, model: str, shown: explorer.View) -> None:
     for key, picked in (("target", target), ("control", control)):
         if picked and st.session_state.get(key) != picked:
             st.session_state[f"next-{key}"] = picked
+            if key == "control":
+                st.session_state["next-from"] = "control"
             st.rerun()
 
 

@@ -54,8 +54,11 @@ def use(screen: Screen, role: str, cell_id: str) -> None:
     """Make a cell an end of the path and go to Explore."""
     table = loaders.cells(screen)
     cell = table.iloc[loaders.rows(screen, [cell_id])[0]]
+    if role == "target" and cell[schema.COMPOUND] == screen.record.control:
+        role = "control"
+        st.toast(f"This is a {screen.record.control} cell, so the path starts from it.", icon=":material/info:")
     st.session_state[f"next-{role}"] = cell_id
-    if role == "target" and cell[schema.COMPOUND] != screen.record.control:
+    if role == "target":
         st.session_state["next-treatment"] = cell[schema.TREATMENT]
     st.session_state["go"] = "explore"
 

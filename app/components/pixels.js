@@ -1,6 +1,6 @@
 // Shared by the components: unpacking, and pixels -> canvas. One view (look, channels, contrast) for the whole page.
 const VIEW = (window.cytovaeView ??= {
-  look: "rgb", on: [true, true, true, true, true, true], lo: 0, hi: 1, gamma: 1, smooth: false, split: false,
+  look: "rgb", on: Array(16).fill(true), lo: 0, hi: 1, gamma: 1, smooth: false, split: false,
 });
 const LOOKS = {
   rgb: { name: "RGB", colours: [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]] },
@@ -42,7 +42,7 @@ function paint(canvas, header, index, lut, only = null) {
     let r = 0, g = 0, b = 0;
     for (const k of shown) {
       const v = lut[pixels[q + k] >> 6];
-      if (grey) { r += v; } else { const t = colours[k]; r += v * t[0]; g += v * t[1]; b += v * t[2]; }
+      if (grey) { r += v; } else { const t = colours[k % colours.length]; r += v * t[0]; g += v * t[1]; b += v * t[2]; }
     }
     if (grey) { r /= Math.max(shown.length, 1); g = r; b = r; }
     out[o] = r; out[o + 1] = g; out[o + 2] = b; out[o + 3] = 255;
@@ -54,7 +54,7 @@ function paint(canvas, header, index, lut, only = null) {
 function css(k, light = 0) {
   const colours = LOOKS[VIEW.look].colours;
   if (!colours) return "#b9c2c7";
-  return `rgb(${colours[k].map((v) => Math.round(255 * (light + (1 - light) * v))).join(",")})`;
+  return `rgb(${colours[k % colours.length].map((v) => Math.round(255 * (light + (1 - light) * v))).join(",")})`;
 }
 
 // A round length that is about a quarter of the image: micrometres where the pixel size is known, else pixels.

@@ -26,7 +26,7 @@ with three:
 with four:
     number = context.counter("New draw", "draw", icon=":material/casino:")
 with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-    first = compare.trained_here(screen, list(known))
+    first = compare.at_home(screen, list(known))
     chosen = st.pills(
         "Models", list(known), selection_mode="multi", default=first, format_func=words.__getitem__, key="shown"
     )

@@ -320,8 +320,7 @@ def test_page_asks_nothing_of_the_internet(tab: Tab, url: str) -> None:
     assert not foreign
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 420])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (420, "dark")])
 def test_no_page_is_wider_than_the_window(tab: Tab, url: str, width: int, scheme: str) -> None:
     page = tab(width=width, color_scheme=scheme)
     for name in ("", "profiles", "screen"):
