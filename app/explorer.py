@@ -26,6 +26,14 @@ N_SPREAD = 24
 """Control cells, and treated cells, that are measured beside a path."""
 
 
+WAYS = {
+    "top-features": "features in order of difference",
+    "linear": "straight, all features together",
+    "spherical": "along an arc",
+}
+SPACINGS = {"count": "changes equally much", "gain": "gains equally in cosine"}
+
+
 @dataclass(frozen=True)
 class View:
     """A path as the page shows it.

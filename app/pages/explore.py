@@ -19,8 +19,8 @@ with three:
     control = context.choose_control()
 with four, st.popover("Path", icon=":material/tune:", width="stretch"):
     steps = context.choose("Steps", "steps", ["11", "5", "7", "9", "13", "17", "21", "31"])
-    mode = context.choose("Way", "mode", ["top-features", "linear", "spherical"])
-    spacing = context.choose("Spacing", "spacing", ["count", "gain"])
+    mode = context.choose("Way", "mode", list(explorer.WAYS), words=explorer.WAYS)
+    spacing = context.choose("Each step", "spacing", list(explorer.SPACINGS), words=explorer.SPACINGS)
     start, words = context.choose_start(screen, treatment)
     reverse = context.choose("Direction", "direction", ["forward", "reverse"])
 

@@ -280,12 +280,15 @@ def test_pages_can_be_opened_by_their_address_on_a_fresh_server(
     tab: Tab, app_server: Callable[..., str], tiny: Any
 ) -> None:
     fresh = app_server([tiny.screen], tiny.models, CYTOVAE_FRESH="1")
-    page = tab()
+    page = tab(color_scheme="dark")
     page.goto(f"{fresh}/mechanisms?model=linear-b")
     page.wait_for_selector("text=Does the embedding know the mechanism?")
     quiet(page)
     assert page.get_by_role("link", name="Reconstructions").count() >= 1
     assert "model=linear-b" in page.url
+    # the theme beside main.py applies, wherever the server was started
+    background = page.locator(".stApp").evaluate("(e) => getComputedStyle(e).backgroundColor")
+    assert background == "rgb(14, 19, 23)"
 
 
 def test_two_people_do_not_share_their_choices(tab: Tab, url: str) -> None:
