@@ -276,6 +276,7 @@ def counter(label: str, key: str, icon: str | None = None) -> int:
 
 def header(title: str, *, model: bool = True, embedded: bool = True) -> tuple[Screen, str]:
     """The head of a page: its title, the screen and, where asked for, the model."""
+    require_main()
     words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
     words.title(title)
     with left if model else right:

@@ -282,9 +282,10 @@ def test_pages_can_be_opened_by_their_address_on_a_fresh_server(
     fresh = app_server([tiny.screen], tiny.models, CYTOVAE_FRESH="1")
     page = tab(color_scheme="dark")
     page.goto(f"{fresh}/mechanisms?model=linear-b")
+    page.wait_for_url("**/mechanisms**")
     page.wait_for_selector("text=Does the embedding know the mechanism?")
-    quiet(page)
-    assert page.get_by_role("link", name="Reconstructions").count() >= 1
+    page.get_by_role("link", name="Reconstructions").first.wait_for()
+    page.wait_for_function("!location.pathname.endsWith('/') && !location.search.includes('page=')")
     assert "model=linear-b" in page.url
     # the theme beside main.py applies, wherever the server was started
     background = page.locator(".stApp").evaluate("(e) => getComputedStyle(e).backgroundColor")
