@@ -278,16 +278,24 @@ def info(
     if (path / bundle.CONFIG).exists():
         document = {"kind": "bundle", "path": str(path), **bundle.describe(path), "metrics": bundle.read_metrics(path)}
         text = [f"model {document['name']} at {path}"]
-        text += [
-            f"  {key}: {value}" for key, value in document.items() if key not in ("kind", "path", "name", "metrics")
-        ]
-        text += [f"  measured {key}: {value}" for key, value in document["metrics"].items()]
+        told = {key: value for key, value in document.items() if key not in ("kind", "path", "name", "metrics")}
+        text += [line for key, value in told.items() for line in _lines(key, value)]
+        text += [line for key, value in document["metrics"].items() for line in _lines(f"measured {key}", value)]
         console.emit(document, as_json, "\n".join(text))
         return
     from cytovae.ingest import inventory
 
     held = inventory.take(Screen.open(path))
     console.emit(held, as_json, inventory.as_text(held, limit))
+
+
+def _lines(key: str, value: Any) -> list[str]:
+    """One entry of a bundle's description for a person: a dict line by line, of a long list how long it is."""
+    if isinstance(value, dict):
+        return [line for name, inner in value.items() for line in _lines(f"{key}.{name}", inner)]
+    if isinstance(value, list) and len(value) > 8:
+        return [f"  {key}: {len(value)} of them, listed by --json"]
+    return [f"  {key}: {', '.join(map(str, value)) if isinstance(value, list) else value}"]
 
 
 @console.app.command("export")
