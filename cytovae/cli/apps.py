@@ -25,6 +25,10 @@ ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="Folder of model bundles; the shipped ones where not given.")
 ]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the app.")]
+QuizOption = Annotated[
+    str | None,
+    typer.Option("--quiz-db", help="SQLAlchemy URL of the quiz's database; a SQLite file in your data folder else."),
+]
 AddressOption = Annotated[str, typer.Option("--address", help="Address to serve on.")]
 
 
@@ -47,7 +51,9 @@ def refuse_used_port(address: str, port: int) -> None:
             raise ConfigError(f"port {port} cannot be used ({taken.strerror}); choose another with --port") from None
 
 
-def start_app(screens: Sequence[Path], models: Path | None, address: str, port: int) -> subprocess.Popen[bytes]:
+def start_app(
+    screens: Sequence[Path], models: Path | None, address: str, port: int, quiz_db: str | None = None
+) -> subprocess.Popen[bytes]:
     """Start the app as a process of its own."""
     refuse_used_port(address, port)
     root = app_root()
@@ -60,6 +66,8 @@ def start_app(screens: Sequence[Path], models: Path | None, address: str, port: 
         "CYTOVAE_MODELS": str(models.resolve()),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])),
     }
+    if quiz_db is not None:
+        environment["CYTOVAE_QUIZ_DB"] = quiz_db
     command = [sys.executable, "-m", "streamlit", "run", str(root / "app" / "main.py")]
     return subprocess.Popen(
         [*command, f"--server.port={port}", f"--server.address={address}"], env=environment, stdout=subprocess.DEVNULL
@@ -106,11 +114,12 @@ def app_command(
     models: ModelsOption = None,
     port: PortOption = 8501,
     address: AddressOption = "127.0.0.1",
+    quiz_db: QuizOption = None,
 ) -> None:
     """Open the app on one or more screens."""
     for path in screens:
         Screen.open(path)
-    server = start_app(screens, models, address, port)
+    server = start_app(screens, models, address, port, quiz_db)
     with ended_with_us(server):
         wait_healthy(server, url_of(address, port))
         console.say(f"cytovae is at {url_of(address, port)} (Ctrl-C ends it)")
