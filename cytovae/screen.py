@@ -61,7 +61,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -77,11 +77,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield beside
         if path.exists():
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            os.replace(path, old)
-            os.replace(beside, path)
+            path.replace(old)
+            beside.replace(path)
             shutil.rmtree(old)
         else:
-            os.replace(beside, path)
+            beside.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -262,7 +262,8 @@ class Screen:
         folder = self.embeddings_path(model)
         if not (folder / "embeddings.npy").exists():
             raise ScreenError(
-                f"{self.path} has no embeddings of {model!r}{did_you_mean(model, self.models())}; run 'cytovae embed' first"
+                f"{self.path} has no embeddings of {model!r}{did_you_mean(model, self.models())}; "
+                "run 'cytovae embed' first"
             )
         made_from = read_provenance(folder / "index.parquet").get("inputs", {}).get("cells")
         if made_from != self.cells_digest():
@@ -282,7 +283,8 @@ class Screen:
         path = self.profiles_path(model, level, summary, whiten)
         if not path.exists():
             raise ScreenError(
-                f"{self.path} has no {level} profiles ({summary}, whiten {whiten}) of {model!r}; run 'cytovae profile' first"
+                f"{self.path} has no {level} profiles ({summary}, whiten {whiten}) of {model!r}; "
+                "run 'cytovae profile' first"
             )
         return read_table(path)
 
