@@ -126,7 +126,9 @@ def app_command(
         server.wait()
 
 
-DEMO_MODELS = ("phantom-vaeplus", "phantom-vae", "phantom-ae")
+def demo_models(models: Path) -> list[str]:
+    """Names of the shipped models of the simulated screen, the VAE+ first."""
+    return sorted((p.parent.name for p in models.glob("phantom-*/config.json")), reverse=True)
 
 
 def prepare_demo(folder: Path, models: Path) -> Path:
@@ -145,29 +147,29 @@ def prepare_demo(folder: Path, models: Path) -> Path:
         phantoms.make_phantom(raw)
     if not (screen / "cells.parquet").exists():
         data.ingest_bbbc021(raw, screen, name="Phantom (simulated)", source="simulated by cytovae", licence="CC0-1.0")
-    opened = Screen.open(screen)
-    waiting = [name for name in DEMO_MODELS if not (opened.embeddings_path(name) / "embeddings.npy").exists()]
+    opened, names = Screen.open(screen), demo_models(models)
+    waiting = [name for name in names if not (opened.embeddings_path(name) / "embeddings.npy").exists()]
     if waiting:  # torch is loaded only here
         from cytovae.learn import bundle, embed
 
         for name in waiting:
             with console.progress(f"embed with {name}") as progress:
                 embed.embed(opened, bundle.load(models / name), progress)
-    for name in DEMO_MODELS:
+    for name in names:
         if not opened.profiles_path(name, "treatments").exists():
             profiles.profile(screen, [name])
     return screen
 
 
-def deepen_demo(screen: Path) -> None:
+def deepen_demo(screen: Path, models: Path) -> None:
     """What takes longer and the app shows when it is there: every score, and UMAPs."""
     from cytovae.cli import profiles
 
-    opened = Screen.open(screen)
-    if not all((opened.results_path(name) / "scores.json").exists() for name in DEMO_MODELS):
+    opened, names = Screen.open(screen), demo_models(models)
+    if not all((opened.results_path(name) / "scores.json").exists() for name in names):
         console.say("scoring the models against the known mechanisms; the app shows it when it is done")
         profiles.benchmark([screen])
-    if not all(opened.map_path(name, "cells", "umap").exists() for name in DEMO_MODELS):
+    if not all(opened.map_path(name, "cells", "umap").exists() for name in names):
         profiles.profile(screen, umap=True)
 
 
@@ -188,7 +190,7 @@ def demo(
     started = time.monotonic()
     screen = prepare_demo(folder, models)
     if no_app:
-        deepen_demo(screen)
+        deepen_demo(screen, models)
         console.say(f"the demo screen is at {screen}")
         return
     server = start_app([screen], models, address, port)
@@ -199,5 +201,5 @@ def demo(
             import webbrowser
 
             webbrowser.open(url_of(address, port))
-        deepen_demo(screen)
+        deepen_demo(screen, models)
         server.wait()
