@@ -1,0 +1,47 @@
+"""The bundles in ``models/``: whole, light, comparable, and showing what the paper claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytovae.learn import bundle as bundles
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+SETS = ("bbbc021", "phantom")
+
+
+@pytest.mark.parametrize("name", [f"{s}-{m}" for s in SETS for m in ("ae", "vae", "vaeplus")])
+def test_shipped_bundles_verify_and_round_trip(name: str) -> None:
+    bundle = bundles.load(MODELS / name)
+    patches = np.random.default_rng(0).integers(1, 4000, (2, 68, 68, 3)).astype(np.uint16)
+    z = bundle.encode(patches)
+    assert np.isfinite(bundle.decode(z)).all()
+    assert bundle.channels == ("DNA", "Tubulin", "Actin")
+    card = (MODELS / name / "README.md").read_text()
+    for part in ("## Data", "## Split", "## Recipe", "## Measures", "## Limits", "Licence of the data"):
+        assert part in card
+
+
+def test_shipped_bundles_are_together_under_25_megabytes() -> None:
+    assert sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) < 25e6
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_models_of_a_set_had_the_same_iterations_batches_and_split(name: str) -> None:
+    configs = [bundles.describe(MODELS / f"{name}-{m}") for m in ("ae", "vae", "vaeplus")]
+    for key in ("iterations", "batch_size", "seed", "rates", "augment"):
+        assert len({c["recipe"][key] for c in configs}) == 1, key
+    assert configs[0]["split"] == configs[1]["split"] == configs[2]["split"]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_vaeplus_is_sharper_than_ae_and_vae_on_held_out_wells(name: str) -> None:
+    ae, vae, plus = (bundles.read_metrics(MODELS / f"{name}-{m}") for m in ("ae", "vae", "vaeplus"))
+    assert ae["n_cells"] == vae["n_cells"] == plus["n_cells"] > 1000
+    for other in (ae, vae):
+        assert abs(1 - plus["sharpness_ratio"]) < abs(1 - other["sharpness_ratio"])
+        assert plus["frechet"] < other["frechet"]
+        assert plus["grid_ratio"] < other["grid_ratio"]
