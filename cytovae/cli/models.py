@@ -106,7 +106,7 @@ def embed(
     opened = Screen.open(screen)
     done: list[dict[str, Any]] = []
     for named in bundle:
-        loaded = bundles.load(bundles.locate(named), device=bundles.choose_device(device))
+        loaded = bundles.load(bundles.locate(named, bundles.models_dir()), device=bundles.choose_device(device))
         with console.progress(f"embed {loaded.name}") as advance:
             new = run(opened, loaded, progress=advance, overwrite=overwrite)
         if not new:
@@ -134,7 +134,10 @@ def reconstruct(
     if cells < 1:
         raise typer.BadParameter("at least 1", param_hint="--cells")
     opened = Screen.open(screen)
-    loaded = [bundles.load(bundles.locate(named), device=bundles.choose_device(device)) for named in bundle]
+    loaded = [
+        bundles.load(bundles.locate(named, bundles.models_dir()), device=bundles.choose_device(device))
+        for named in bundle
+    ]
     measured = []
     with console.progress("reconstruct") as advance:
         for number, model in enumerate(loaded, start=1):
