@@ -147,11 +147,10 @@ def models_dir() -> Path:
 
 
 def models(screen: Screen) -> list[str]:
-    """Names of the bundles at hand: those that the screen is embedded with first, each part sorted."""
-    folder = models_dir()
-    names = sorted(p.parent.name for p in folder.glob("*/config.json")) if folder.is_dir() else []
+    """Names of the bundles at hand: the screen is embedded with the first ones; a VAE+ comes before others."""
+    names = [p.parent.name for p in models_dir().glob("*/config.json")]
     embedded = set(screen.models())
-    return [n for n in names if n in embedded] + [n for n in names if n not in embedded]
+    return sorted(names, key=lambda name: (name not in embedded, describe(name).get("model") != "vae+", name))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

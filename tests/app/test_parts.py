@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 from matplotlib.path import Path as Outline
 
-from app import figures, maps, mechanisms, overview
+from app import figures, loaders, maps, mechanisms, overview
 from app.components.player import pack
 from app.components.scatter import _event
 from app.maps import Selection
 from cytovae import schema
+from cytovae.config import ScreenRecord
+from cytovae.screen import Screen
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], np.ndarray]:
@@ -110,3 +113,17 @@ def test_score_without_an_interval_shows_none() -> None:
     assert mechanisms.said({"accuracy": 0.5, "ci95": [0.25, 0.751]}) == "50.0 (25–75)"
     assert mechanisms.said({"accuracy": 0.5, "ci95": None}) == "50.0"
     assert mechanisms.said({"accuracy": None, "ci95": None}) == mechanisms.said(None) == "–"
+
+
+def test_embedded_models_come_first_and_a_vae_plus_before_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, model in {"a": "ae", "b": "vae+", "c": "vae", "d": "vae+"}.items():
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "config.json").write_text(json.dumps({"model": model}))
+    screen = Screen.create(tmp_path / "screen", ScreenRecord("s", ("DNA",)))
+    for name in ("a", "b"):
+        screen.embeddings_path(name).mkdir(parents=True)
+        np.save(screen.embeddings_path(name) / "embeddings.npy", np.zeros((1, 2), np.float32))
+    monkeypatch.setenv(loaders.MODELS, str(tmp_path / "models"))
+    assert loaders.models(screen) == ["b", "a", "d", "c"]
