@@ -98,15 +98,7 @@ def points(screen: Screen, model: str, level: str, method: str) -> Points:
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _clusters(path: str, model: str, level: str, method: str, stamp: Any) -> npt.NDArray[np.int64]:
-    from sklearn.cluster import MiniBatchKMeans
-    from sklearn.decomposition import PCA
-
-    values = points(Screen.open(path), model, level, method).features
-    k = min(N_CLUSTERS, len(values))
-    reduced = PCA(min(30, *values.shape), random_state=0).fit_transform(values) if len(values) > 2 else values
-    fit = MiniBatchKMeans(k, random_state=0, n_init=3, batch_size=2048).fit_predict(reduced)
-    ranked = pd.Series(fit).map(pd.Series(np.arange(k), index=pd.Series(fit).value_counts().index[:k]))
-    return ranked.to_numpy(np.int64)
+    return maps.clusters(points(Screen.open(path), model, level, method).features, N_CLUSTERS)
 
 
 def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tuple[npt.NDArray, dict[str, Any]]:
@@ -141,27 +133,6 @@ def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tup
         categories.append({"name": f"{len(rest)} others", "count": int(counts[rest].sum()), "other": True})
     codes = values.astype(str).map({name: k for k, name in enumerate(names)}).fillna(len(names))
     return codes.to_numpy(np.uint16), {"categories": categories}
-
-
-def inside(xy: npt.NDArray, polygon: npt.NDArray) -> npt.NDArray[np.bool_]:
-    """Which points lie in a polygon, by the even-odd rule.
-
-    Parameters
-    ----------
-    xy : (n, 2)
-    polygon : (v, 2)
-
-    Returns
-    -------
-    (n,) bool
-    """
-    x, y = np.asarray(xy, dtype=np.float64).T
-    found = np.zeros(len(x), dtype=bool)
-    for (xa, ya), (xb, yb) in zip(polygon, np.roll(polygon, 1, axis=0), strict=True):
-        if ya == yb:
-            continue
-        found ^= ((ya > y) != (yb > y)) & (x < (xb - xa) * (y - ya) / (yb - ya) + xa)
-    return found
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from app import loaders, maps
 from app.components.cells import Item
 from cytovae import schema
-from cytovae.explore.paths import cosine_similarity
+from cytovae.profiling import benchmark
 from cytovae.profiling.benchmark import RULES, column_title
-from cytovae.profiling.profiles import BATCH_SEPARATOR
 from cytovae.screen import Screen, read_table
 
 COLUMNS = [(s, w) for s in ("mean", "mean+sd") for w in ("none", "plate", "batch")]
@@ -77,21 +75,10 @@ def calls(screen: Screen, model: str, column: tuple[str, str], rule: str) -> pd.
     return table.loc[(table["summary"] == column[0]) & (table["whiten"] == column[1]) & (table["rule"] == rule)]
 
 
-def nearest(screen: Screen, model: str, column: tuple[str, str], rule: str, treatment: str, n: int = 6) -> pd.DataFrame:
+def nearest(screen: Screen, model: str, column: tuple[str, str], rule: str, treatment: str) -> pd.DataFrame:
     """A treatment's nearest admissible neighbours by cosine of their profiles, nearest first, with ``cosine``."""
-    table = screen.profiles(model, "treatments", *column)
-    values = table[schema.feature_columns(table)].to_numpy(np.float64)
-    me = int(np.flatnonzero((table[schema.TREATMENT] == treatment).to_numpy())[0])
-    table = table.assign(cosine=cosine_similarity(values, values[me]))
-    keep = (table[schema.COMPOUND] != table[schema.COMPOUND].iloc[me]) & (
-        table[schema.COMPOUND] != screen.record.control
-    )
-    if rule == "NSCB":
-        mine = set(str(table[schema.BATCH].iloc[me]).split(BATCH_SEPARATOR))
-        keep &= table[schema.BATCH].map(lambda b: mine.isdisjoint(str(b).split(BATCH_SEPARATOR)))
-    table = table.loc[keep]
-    ranked: pd.DataFrame = table.sort_values("cosine", ascending=False, kind="stable").head(n)
-    return ranked
+    (named,) = (r for r in RULES if r.name == rule)
+    return benchmark.nearest(screen.profiles(model, "treatments", *column), treatment, named, screen.record.control)
 
 
 def typical(screen: Screen, model: str, names: Sequence[str], notes: Sequence[str]) -> tuple[Any, list[Item]]:

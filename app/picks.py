@@ -14,6 +14,7 @@ from app.components.scatter import Event
 from app.maps import Selection
 from cytovae import schema
 from cytovae.explore import targets
+from cytovae.explore.maps import inside
 from cytovae.screen import Screen
 
 SELECTIONS = "selections"
@@ -37,7 +38,7 @@ def take(event: Event, points: maps.Points, codes: np.ndarray, level: str) -> No
         return
     chosen = np.zeros(len(keys), dtype=bool)
     if len(event.polygon) > 2:
-        chosen = maps.inside(points.table[["x", "y"]].to_numpy(), event.polygon) & ~np.isin(codes, event.hidden)
+        chosen = inside(points.table[["x", "y"]].to_numpy(), event.polygon) & ~np.isin(codes, event.hidden)
     past = st.session_state.setdefault(SELECTIONS, [])
     past.append(Selection(level, frozenset(keys[chosen])))
     del past[:-MAX_UNDO]

@@ -79,6 +79,53 @@ def place(new: npt.NDArray, features: npt.NDArray, xy: npt.NDArray, n_neighbors:
     return np.asarray((weight[:, :, None] * np.asarray(xy, dtype=np.float64)[near]).sum(axis=1))
 
 
+def inside(xy: npt.NDArray, polygon: npt.NDArray) -> npt.NDArray[np.bool_]:
+    """Which points lie in a polygon, by the even-odd rule.
+
+    Parameters
+    ----------
+    xy : (n, 2)
+    polygon : (v, 2)
+
+    Returns
+    -------
+    (n,) bool
+    """
+    x, y = np.asarray(xy, dtype=np.float64).T
+    found = np.zeros(len(x), dtype=bool)
+    for (xa, ya), (xb, yb) in zip(polygon, np.roll(polygon, 1, axis=0), strict=True):
+        if ya == yb:
+            continue
+        found ^= ((ya > y) != (yb > y)) & (x < (xb - xa) * (y - ya) / (yb - ya) + xa)
+    return found
+
+
+def clusters(features: npt.NDArray, k: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Groups of rows by k-means on their 30 leading principal components, for colouring a map.
+
+    Parameters
+    ----------
+    features : (n, d)
+    k : int
+        How many groups; fewer where there are fewer rows.
+    seed : int
+
+    Returns
+    -------
+    (n,) int64
+        Group of each row, the largest group 0.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import PCA
+
+    k = min(k, len(features))
+    if len(features) > 2:
+        features = PCA(min(30, *features.shape), random_state=seed).fit_transform(features)
+    found = MiniBatchKMeans(k, random_state=seed, n_init=3, batch_size=2048).fit_predict(features)
+    by_size = np.argsort(-np.bincount(found, minlength=k), kind="stable")
+    return np.asarray(np.argsort(by_size)[found], dtype=np.int64)
+
+
 def _pca(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     x = x - x.mean(axis=0)
     _, vectors = np.linalg.eigh(x.T @ x)

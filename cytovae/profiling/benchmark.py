@@ -61,7 +61,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
-from cytovae.errors import ProfileError
+from cytovae.errors import ProfileError, did_you_mean
 from cytovae.profiling.profiles import BATCH_SEPARATOR
 
 TIE = 1e-12
@@ -175,6 +175,45 @@ def _membership(column: pd.Series) -> npt.NDArray[np.float32]:
     for row, values in enumerate(split):
         member[row, [codes[v] for v in values]] = 1
     return member
+
+
+def nearest(
+    treatments: pd.DataFrame, treatment: str, rule: Rule = NSC, control: str = "DMSO", n: int = 6
+) -> pd.DataFrame:
+    """The treatments most like one, among those that a rule admits as its neighbours.
+
+    Parameters
+    ----------
+    treatments : DataFrame
+        Treatment profiles; the rows of `control` are left out.
+    treatment : str
+        Its name.
+    rule : Rule
+    control : str
+        Compound name of the controls.
+    n : int
+        How many at most.
+
+    Returns
+    -------
+    DataFrame
+        Their rows, nearest first, ties by name, with ``cosine``.
+
+    Raises
+    ------
+    ProfileError
+        The treatment is not among the profiles, or they cannot be ranked (see `neighbours`).
+    """
+    ranked = _Ranked(treatments, rule, control)
+    rows = np.flatnonzero(ranked.table[schema.TREATMENT] == treatment)
+    if not len(rows):
+        names = ranked.table[schema.TREATMENT].astype(str)
+        raise ProfileError(f"there is no profile of {treatment!r}{did_you_mean(treatment, names)}")
+    me = slice(rows[0], rows[0] + 1)
+    table = ranked.table.assign(cosine=ranked.cosines(me)[0])
+    table = table.loc[ranked.admissible(me)[0] & np.isfinite(table["cosine"])]
+    found: pd.DataFrame = table.sort_values("cosine", ascending=False, kind="stable").head(n)
+    return found
 
 
 def neighbours(treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO") -> pd.DataFrame:

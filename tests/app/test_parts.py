@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.path import Path as Outline
 
-from app import figures, loaders, maps, mechanisms, overview
+from app import figures, loaders, mechanisms, overview
 from app.components.player import pack
 from app.components.scatter import _event
 from app.maps import Selection
@@ -45,18 +44,6 @@ def test_same_content_has_the_same_id_and_another_caption_another() -> None:
     images = np.ones((1, 2, 2, 1))
     ids = [unpack(pack({"text": text}, images))[0]["id"] for text in ("a", "a", "b")]
     assert ids[0] == ids[1] != ids[2]
-
-
-def test_lasso_holds_what_matplotlib_says_it_holds() -> None:
-    rng = np.random.default_rng(1)
-    points = rng.uniform(-1, 1, (4000, 2))
-    angle = np.sort(rng.uniform(0, 2 * np.pi, 40))
-    star = np.column_stack([np.cos(angle), np.sin(angle)]) * rng.uniform(0.3, 1, (40, 1))
-    np.testing.assert_array_equal(maps.inside(points, star), Outline(star).contains_points(points))
-
-
-def test_lasso_of_nothing_holds_nothing() -> None:
-    assert not maps.inside(np.zeros((3, 2)), np.zeros((0, 2))).any()
 
 
 @pytest.fixture

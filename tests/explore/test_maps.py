@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.path import Path as Outline
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
@@ -52,3 +53,21 @@ def test_umap_keeps_two_groups_apart_and_repeats_itself():
     np.testing.assert_array_equal(a, b)
     gap = np.linalg.norm(a[:40].mean(axis=0) - a[40:].mean(axis=0))
     assert gap > 2 * max(a[:40].std(), a[40:].std())
+
+
+def test_lasso_holds_what_matplotlib_says_it_holds():
+    rng = np.random.default_rng(1)
+    points = rng.uniform(-1, 1, (4000, 2))
+    angle = np.sort(rng.uniform(0, 2 * np.pi, 40))
+    star = np.column_stack([np.cos(angle), np.sin(angle)]) * rng.uniform(0.3, 1, (40, 1))
+    np.testing.assert_array_equal(maps.inside(points, star), Outline(star).contains_points(points))
+
+
+def test_lasso_of_nothing_holds_nothing():
+    assert not maps.inside(np.zeros((3, 2)), np.zeros((0, 2))).any()
+
+
+def test_clusters_are_the_groups_there_are_and_the_largest_comes_first():
+    groups = np.concatenate([X[:20] * 0.01 + 5, X[20:80] * 0.01 - 5])
+    np.testing.assert_array_equal(maps.clusters(groups, 2), [1] * 20 + [0] * 60)
+    assert set(maps.clusters(groups[:3], 12)) == {0, 1, 2}

@@ -60,6 +60,32 @@ def test_calls_are_those_of_a_naive_double_loop(make_treatments, rule, shape):
     assert calls["correct"].sum() == right
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
+def test_the_list_of_the_nearest_is_that_of_a_naive_loop(make_treatments, rule):
+    treatments = make_treatments(n=25, compounds=20, moas=9)
+    similar = cosine_similarity(treatments[schema.feature_columns(treatments)].to_numpy())
+    rows = treatments.to_dict("records")
+    for i in (0, 7, 24):
+        batches = set(rows[i][schema.BATCH].split("|"))
+        apart = [
+            j
+            for j, row in enumerate(rows)
+            if row[schema.COMPOUND] != rows[i][schema.COMPOUND]
+            and (rule.name == "NSC" or not batches & set(row[schema.BATCH].split("|")))
+        ]
+        expected = sorted(apart, key=lambda j: -similar[i, j])[:5]
+        found = benchmark.nearest(treatments, rows[i][schema.TREATMENT], rule, n=5)
+        assert found[schema.TREATMENT].tolist() == [rows[j][schema.TREATMENT] for j in expected]
+        np.testing.assert_allclose(found["cosine"], similar[i, expected])
+
+
+def test_a_treatment_without_a_profile_is_named(make_treatments):
+    treatments = make_treatments(n=5)
+    near = treatments[schema.TREATMENT].iloc[0]
+    with pytest.raises(ProfileError, match=f"no profile of '{near}0'; did you mean"):
+        benchmark.nearest(treatments, f"{near}0")
+
+
 def test_nsc_is_scikit_learns_nearest_neighbour_with_the_compound_left_out(make_treatments):
     treatments = make_treatments(n=50)
     features = schema.feature_columns(treatments)
