@@ -63,6 +63,8 @@ def gallery(
 ) -> str | None:
     """A paged gallery of the cells of `table`; returns the id of one that was just clicked.
 
+    Cells that lie in unfinished quizzes are left out, and their number is said.
+
     Parameters
     ----------
     table : DataFrame
@@ -70,6 +72,10 @@ def gallery(
     prepare : callable, optional
         Raw patches (n, H, W, C) uint16 -> float images; by default each channel is divided by its own maximum.
     """
+    hidden = table[schema.CELL_ID].isin(loaders.in_play(screen))
+    if hidden.any():
+        table = table[~hidden]
+        st.caption(f"{hidden.sum():,} of these cells lie in quizzes that are not finished and are not shown here.")
     part = table.iloc[pager(f"{key}-page", len(table), size)]
     if not len(part):
         return None

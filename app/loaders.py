@@ -273,6 +273,27 @@ def quiz_store() -> Store:
     return _quiz_store(os.environ.get(QUIZ_DB) or answers.default_url())
 
 
+@st.cache_data(max_entries=16, ttl=10, show_spinner=False)
+def _in_play(url: str, screen: str) -> frozenset[str]:
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not file.exists():
+        return frozenset()  # nobody has taken the quiz: looking must not make its database
+    return _quiz_store(url).cells_in_play(screen)
+
+
+def in_play(screen: Screen) -> frozenset[str]:
+    """Cells that lie in quizzes not finished, at most 10 s old: other pages do not show them in their galleries.
+
+    Raises
+    ------
+    QuizError
+        The quiz's database cannot be opened.
+    """
+    from cytovae.quiz import answers
+
+    return _in_play(os.environ.get(QUIZ_DB) or answers.default_url(), screen.name)
+
+
 def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:
     """Which of the screen's cells lie in wells the model was not trained on: (n,) bool; None where it does not say."""
     config: dict[str, Any] = read_json(models_dir() / model / "config.json") or {}

@@ -324,3 +324,19 @@ def test_component_names_no_truth() -> None:
     for name in ("card.html", "card.css", "card.js"):
         text = (here / name).read_text(encoding="utf-8")
         assert not re.search(r"https?://|\{\{|%s", text)
+
+
+def test_cells_of_an_unfinished_quiz_are_in_no_gallery(quiz: Callable[..., Any], app: App, tiny: Any) -> None:
+    begin(quiz())
+    loaders._in_play.clear()  # ten seconds later
+    screen = Screen.open(tiny.screen)
+    assert loaders.in_play(screen) == store().cells_in_play(screen.name) != frozenset()
+    shown = app([tiny.screen], tiny.models)
+    assert not shown.exception and not shown.error
+    assert any("quizzes that are not finished" in c.value for c in shown.caption)
+
+
+def test_looking_at_galleries_makes_no_quiz_database(app: App, tiny: Any, tmp_path: Path) -> None:
+    assert not app([tiny.screen], tiny.models).error
+    assert loaders.in_play(Screen.open(tiny.screen)) == frozenset()
+    assert not (tmp_path / "quiz.sqlite").exists()
