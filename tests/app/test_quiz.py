@@ -327,7 +327,7 @@ def test_component_names_no_truth() -> None:
 
 
 def test_cells_of_an_unfinished_quiz_are_in_no_gallery(quiz: Callable[..., Any], app: App, tiny: Any) -> None:
-    begin(quiz())
+    begin(quiz(), n_each=10)  # some of every treatment
     loaders._in_play.clear()  # ten seconds later
     screen = Screen.open(tiny.screen)
     assert loaders.in_play(screen) == store().cells_in_play(screen.name) != frozenset()
