@@ -19,7 +19,7 @@ import typer
 import cytovae
 from cytovae.cli import console
 from cytovae.errors import ConfigError, CytovaeError
-from cytovae.screen import Screen
+from cytovae.screen import Screen, digest_file, read_provenance
 
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="Folder of model bundles; the shipped ones where not given.")
@@ -131,6 +131,14 @@ def demo_models(models: Path) -> list[str]:
     return sorted((p.parent.name for p in models.glob("phantom-*/config.json")), reverse=True)
 
 
+def embedded(screen: Screen, bundle: Path) -> bool:
+    """Whether the screen is embedded with these very weights."""
+    index = screen.embeddings_path(bundle.name) / "index.parquet"
+    return index.exists() and read_provenance(index)["inputs"].get("weights") == digest_file(
+        bundle / "weights.safetensors"
+    )
+
+
 def prepare_demo(folder: Path, models: Path) -> Path:
     """The phantom screen, embedded and profiled with the shipped models; what is finished already is left alone.
 
@@ -148,7 +156,7 @@ def prepare_demo(folder: Path, models: Path) -> Path:
     if not (screen / "cells.parquet").exists():
         data.ingest_bbbc021(raw, screen, name="Phantom (simulated)", source="simulated by cytovae", licence="CC0-1.0")
     opened, names = Screen.open(screen), demo_models(models)
-    waiting = [name for name in names if not (opened.embeddings_path(name) / "embeddings.npy").exists()]
+    waiting = [name for name in names if not embedded(opened, models / name)]
     if waiting:  # torch is loaded only here
         from cytovae.learn import bundle, embed
 
@@ -156,20 +164,25 @@ def prepare_demo(folder: Path, models: Path) -> Path:
             with console.progress(f"embed with {name}") as progress:
                 embed.embed(opened, bundle.load(models / name), progress)
     for name in names:
-        if not opened.profiles_path(name, "treatments").exists():
+        if name in waiting or not opened.profiles_path(name, "treatments").exists():
             profiles.profile(screen, [name])
     return screen
 
 
 def deepen_demo(screen: Path, models: Path) -> None:
-    """What takes longer and the app shows when it is there: every score, and UMAPs."""
+    """What takes longer and the app shows when it is there: every score, and UMAPs; made anew after new embeddings."""
     from cytovae.cli import profiles
 
     opened, names = Screen.open(screen), demo_models(models)
-    if not all((opened.results_path(name) / "scores.json").exists() for name in names):
+
+    def behind(name: str, path: Path) -> bool:
+        embeddings = opened.embeddings_path(name) / "embeddings.npy"
+        return not path.exists() or path.stat().st_mtime < embeddings.stat().st_mtime
+
+    if any(behind(name, opened.results_path(name) / "scores.json") for name in names):
         console.say("scoring the models against the known mechanisms; the app shows it when it is done")
         profiles.benchmark([screen])
-    if not all(opened.map_path(name, "cells", "umap").exists() for name in names):
+    if any(behind(name, opened.map_path(name, "cells", "umap")) for name in names):
         profiles.profile(screen, umap=True)
 
 
