@@ -12,6 +12,7 @@ import streamlit as st
 
 from app import loaders
 from app.components.cells import Item, Row
+from app.maps import Selection
 from cytovae import schema
 from cytovae.errors import CytovaeError, SelectionError
 from cytovae.learn import measures, reconstruct
@@ -123,6 +124,20 @@ def draw(screen: Screen, model: str, how: str, treatment: str, n: int, number: i
             rows = np.random.default_rng(number).permutation(rows)
             moas = cells[schema.MOA].iloc[rows]
             return rows[np.argsort(moas.groupby(moas).cumcount().to_numpy(), kind="stable")][:n]
+    return np.random.default_rng(number).permutation(rows)[:n]
+
+
+def picked(screen: Screen, ids: list[str], lassoed: Selection | None, n: int, number: int) -> npt.NDArray[np.int64]:
+    """Rows of cells picked by hand: those named, all of them; else `n` drawn from the lassoed ones, by `number`.
+
+    Raises
+    ------
+    ScreenError
+        A cell is not in the screen.
+    """
+    if ids or lassoed is None:
+        return loaders.rows(screen, ids)
+    rows = np.flatnonzero(lassoed.of_cells(loaders.cells(screen)))
     return np.random.default_rng(number).permutation(rows)[:n]
 
 

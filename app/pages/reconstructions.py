@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import compare, context, figures, loaders
+from app import compare, context, figures, loaders, picks
 from app.components.cells import cells
 from cytovae import schema
 
@@ -13,13 +13,20 @@ known = compare.kinds(context.fitting_models(screen))
 words = {name: f"{name} ({compare.TITLES.get(kind, kind)})" for name, kind in known.items()}
 one, two, three, four = st.columns([1.2, 2, 0.7, 0.7], vertical_alignment="bottom")
 with one:
-    ways = {"each": "held-out, mechanisms in turn", "held-out": "held-out, at random", "treatment": "of one treatment"}
+    ways = {
+        "each": "held-out, mechanisms in turn",
+        "held-out": "held-out, at random",
+        "treatment": "of one treatment",
+        "picked": "picked by hand",
+    }
     how = context.choose("Cells", "cells", list(ways), words=ways)
+treatment = ids = ""
 with two:
     if how == "treatment":
         treatment = context.choose_treatment(screen)
+    elif how == "picked":
+        ids = st.text_input("Cell ids, with spaces between", key="ids", placeholder="or lasso cells on Profiles")
     else:
-        treatment = ""
         st.caption("Held-out cells lie in wells that the first model below was not trained on.")
 with three:
     n = int(context.choose("How many", "n", ["8", "6", "10", "12", "16"]))
@@ -36,7 +43,13 @@ if not shown:
     st.info("Choose at least one model to see what it makes of these cells.", icon=":material/info:")
     st.stop()
 
-rows = compare.draw(screen, next(iter(shown)), how, treatment, n, number)
+if how == "picked":
+    rows = compare.picked(screen, ids.split(), picks.current(), n, number)
+    if not len(rows):
+        st.info("Type cell ids above (every gallery tells them), or lasso cells on Profiles.", icon=":material/info:")
+        st.stop()
+else:
+    rows = compare.draw(screen, next(iter(shown)), how, treatment, n, number)
 images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
 for sentence in refused:
     st.warning(sentence, icon=":material/warning:")

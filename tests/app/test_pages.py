@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import compare
 from cytovae import schema
+from cytovae.errors import ScreenError
+from cytovae.screen import Screen
 
 PAGES = ("explore", "reconstructions", "profiles", "mechanisms", "screen")
 App = Callable[..., Any]
@@ -116,6 +119,7 @@ def test_unknown_cell_is_refused_in_one_sentence(app: App, tiny: Any) -> None:
     test = app([tiny.screen], tiny.models, target="no-such-cell")
     assert not test.exception
     assert len(test.error) == 1
+    print([m.value for m in (*test.error, *test.info, *test.warning, *test.caption)], test.exception)
     assert "no-such-cell" in test.error[0].value
 
 
@@ -194,6 +198,16 @@ def test_table_of_mechanisms_names_every_model_and_the_number_scored(app: App, t
     assert {"linear-a", "linear-b"} <= set(table["model"])
     assert table["scored"].str.contains(" of ").all()
     assert set(table["rule"]) == {"NSC", "NSCB"}
+
+
+def test_reconstructions_of_cells_picked_by_hand(app: App, tiny: Any) -> None:
+    ids = Screen.open(tiny.screen).cells()[schema.CELL_ID].iloc[[3, 11]].tolist()
+    test = app([tiny.screen], tiny.models, "reconstructions", cells="picked")
+    assert not test.error and any("Type cell ids" in i.value for i in test.info)
+    test.text_input(key="ids").set_value(" ".join(ids)).run()
+    assert not test.error and not test.info
+    with pytest.raises(ScreenError, match="no cell 'no-such-cell'"):
+        compare.picked(Screen.open(tiny.screen), ["no-such-cell"], None, 8, 0)
 
 
 def test_reconstructions_measure_every_model(app: App, tiny: Any) -> None:
