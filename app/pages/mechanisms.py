@@ -21,13 +21,12 @@ if not documents:
     st.stop()
 
 table = mechanisms.table1(documents)
-st.dataframe(table, hide_index=True, height=min(38 + 35 * len(table), 620))
+st.dataframe(table, hide_index=True, height="content")
 st.caption(
     "Accuracy in %, 95 % interval over compounds in brackets, as in the paper's Table 1. NSC: neighbours of the same "
-    "compound are "
-    "held out. NSCB: neighbours of the same compound or batch. A treatment without an admissible neighbour of its "
-    "mechanism "
-    "is not scored. On a sample of a collection these are statements about the sample, not the paper's figures."
+    "compound are held out. NSCB: neighbours of the same compound or batch. A treatment without an admissible "
+    "neighbour of its mechanism is not scored. On a sample of a collection these are statements about the sample, "
+    "not the paper's figures."
 )
 for sentence in dict.fromkeys(s for d in documents.values() for s in d.get("verdicts", [])):
     st.markdown(f":material/balance: {sentence}")
