@@ -108,9 +108,14 @@ def sample(screen: Screen, model: str) -> Sample:
     return _sample(str(screen.path), model, (loaders.stamp_of(screen.cells_path), loaders.bundle_stamp(model)))
 
 
+def out_of_play(screen: Screen, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The rows whose cells lie in no unfinished quiz."""
+    return rows[~loaders.cells(screen)[schema.CELL_ID].iloc[rows].isin(loaders.in_play(screen)).to_numpy()]
+
+
 def draw(screen: Screen, model: str, how: str, treatment: str, n: int, number: int) -> npt.NDArray[np.int64]:
     """Rows of cells to show: ``held-out`` ones at random or of ``each`` mechanism in turn, or a
-    ``treatment``'s; another draw for another `number`.
+    ``treatment``'s, none of an unfinished quiz; another draw for another `number`.
     """
     cells = loaders.cells(screen)
     if how == "treatment":
@@ -120,11 +125,11 @@ def draw(screen: Screen, model: str, how: str, treatment: str, n: int, number: i
             rows = reconstruct.split_rows(cells, loaders.bundle(model), "test")
         except SelectionError:
             rows = reconstruct.split_rows(cells, loaders.bundle(model), "all")
-        if how == "each":
-            rows = np.random.default_rng(number).permutation(rows)
-            moas = cells[schema.MOA].iloc[rows]
-            return rows[np.argsort(moas.groupby(moas).cumcount().to_numpy(), kind="stable")][:n]
-    return np.random.default_rng(number).permutation(rows)[:n]
+    rows = np.random.default_rng(number).permutation(out_of_play(screen, rows))
+    if how == "each":
+        moas = cells[schema.MOA].iloc[rows]
+        rows = rows[np.argsort(moas.groupby(moas).cumcount().to_numpy(), kind="stable")]
+    return rows[:n]
 
 
 def picked(screen: Screen, ids: list[str], lassoed: Selection | None, n: int, number: int) -> npt.NDArray[np.int64]:
@@ -137,7 +142,7 @@ def picked(screen: Screen, ids: list[str], lassoed: Selection | None, n: int, nu
     """
     if ids or lassoed is None:
         return loaders.rows(screen, ids)
-    rows = np.flatnonzero(lassoed.of_cells(loaders.cells(screen)))
+    rows = out_of_play(screen, np.flatnonzero(lassoed.of_cells(loaders.cells(screen))))
     return np.random.default_rng(number).permutation(rows)[:n]
 
 

@@ -61,7 +61,9 @@ if st.session_state.get("large") in loaders.cells(screen)[schema.CELL_ID].iloc[r
     images, lines = compare.large(screen, shown, st.session_state["large"])
     cells(screen.record, images, lines, "large-cell", size_px=200, most_px=290, controls=False)
 else:
-    st.caption("Click a cell to see it large. Keys `1` `2` `3` switch the channels of every picture on the page.")
+    st.caption(
+        "Cells of unfinished quizzes are not drawn. Click a cell to see it large. Keys `1` `2` `3` switch the channels of every picture on the page."
+    )
 
 st.subheader("Over many cells", anchor=False)
 left, right = st.columns([1.3, 1], gap="large")

@@ -17,8 +17,9 @@ import pytest
 import streamlit as st
 from scipy import stats
 
-from app import loaders, quizzes
+from app import compare, loaders, quizzes
 from app.components import card as cards
+from cytovae import schema
 from cytovae.learn import sampling
 from cytovae.quiz import score
 from cytovae.quiz.answers import Store
@@ -331,6 +332,9 @@ def test_cells_of_an_unfinished_quiz_are_in_no_gallery(quiz: Callable[..., Any],
     loaders._in_play.clear()  # ten seconds later
     screen = Screen.open(tiny.screen)
     assert loaders.in_play(screen) == store().cells_in_play(screen.name) != frozenset()
+    drawn = compare.draw(screen, loaders.models(screen)[0], "held-out", "", 1000, 0)
+    hidden = screen.cells()[schema.CELL_ID].isin(loaders.in_play(screen)).to_numpy()
+    assert len(drawn) and not hidden[drawn].any()
     shown = app([tiny.screen], tiny.models)
     assert not shown.exception and not shown.error
     assert any("quizzes that are not finished" in c.value for c in shown.caption)
