@@ -222,7 +222,7 @@ class Screen:
     def models(self) -> list[str]:
         """Names of the models this screen has been embedded with, sorted."""
         root = self.path / "embeddings"
-        return sorted(p.name for p in root.iterdir() if (p / "embeddings.npy").exists()) if root.is_dir() else []
+        return sorted(p.parent.name for p in root.glob("[!.]*/embeddings.npy"))  # a dot: not whole yet
 
     def embeddings_path(self, model: str) -> Path:
         return self.path / "embeddings" / model

@@ -214,5 +214,8 @@ def demo(
             import webbrowser
 
             webbrowser.open(url_of(address, port))
-        deepen_demo(screen, models)
+        try:
+            deepen_demo(screen, models)
+        except (CytovaeError, OSError) as failed:  # the app goes on without
+            console.say(f"cytovae: {failed}; the app shows what there is")
         server.wait()

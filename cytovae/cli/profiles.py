@@ -524,7 +524,11 @@ def benchmark_screen(
         else:
             own, calls = score_model([screen], model, columns, refuse, seed)
             dimension = screen.embeddings(model)[1].shape[1]
-            fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == dimension]
+            pixels = [x["dimension"] for x in lines if x["baseline"] == baselines.PIXELS]
+            most = max(
+                (d for d in pixels if d <= dimension), default=None
+            )  # fewer than asked for where there are fewer cells
+            fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == most]
             own["baselines"] = fit + baselines.chance(own["scores"])
             own["scores"], own["verdicts"] = benchmark.compare(own["scores"], own["baselines"])
             own |= {"model": model, "seed": seed, "provenance": record}

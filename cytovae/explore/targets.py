@@ -499,7 +499,10 @@ def _partners(cells: pd.DataFrame, control: str, ends: Rows, rng: np.random.Gene
         plate = cells[schema.PLATE].iloc[row]
         if plate not in pools:
             pools[plate] = controls_near(cells, control, int(row), at_least=1)[0]
-        starts[i] = rng.choice(pools[plate])
+        others = pools[plate][pools[plate] != row]
+        if not len(others):
+            raise SelectionError(f"{cells[schema.CELL_ID].iloc[row]} is the only {control} cell to pair it with")
+        starts[i] = rng.choice(others)
     return starts
 
 
