@@ -629,21 +629,32 @@ def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) 
 def _centre_table(path: Path, fields: pd.DataFrame) -> pd.DataFrame:
     """Known centres: field, object number, y and x (px)."""
     given = _read_csv(path)
+    where = [schema.PLATE, schema.WELL, schema.SITE]
+    numbers = [c for c in (schema.OBJECT, "ObjectNumber") if c in given]
+    keys = where if set(where) <= set(given.columns) else ["ImageNumber"]
+    given = given.dropna(subset=[c for c in (*keys, *numbers[:1]) if c in given]).convert_dtypes(
+        convert_string=False, convert_boolean=False, convert_floating=False
+    )  # a blank row had made whole numbers float
     centres = pd.DataFrame(index=given.index)
     for axis, accepted in _CENTRE_COLUMNS.items():
         there = [c for c in accepted if c in given]
         if not there:
             raise TableError(f"{path} lacks a column {' or '.join(accepted)}")
-        centres[axis] = pd.to_numeric(given[there[0]], errors="coerce")
-    where = [schema.PLATE, schema.WELL, schema.SITE]
+        centres[axis] = pd.to_numeric(given[there[0]], errors="coerce").astype(np.float64)
     if set(where) <= set(given.columns):
         centres[schema.FIELD] = [field_name(p, w, s) for p, w, s in given[where].itertuples(index=False)]
     elif "ImageNumber" in given:
         centres[schema.FIELD] = given["ImageNumber"].map(fields.set_index("row")[schema.FIELD])
     else:
         raise TableError(f"{path} must say the field of a centre: {', '.join(where)}, or ImageNumber")
-    numbers = [c for c in (schema.OBJECT, "ObjectNumber") if c in given]
     centres[schema.OBJECT] = (
         given[numbers[0]].astype(np.int64) if numbers else centres.groupby(schema.FIELD).cumcount() + 1
     )
-    return centres.dropna()
+    centres = centres.dropna()
+    twice = centres[centres.duplicated([schema.FIELD, schema.OBJECT])]
+    if len(twice):
+        raise TableError(
+            f"{path} repeats {len(twice)} object numbers within a field, the first {twice[schema.OBJECT].iloc[0]} in "
+            f"{twice[schema.FIELD].iloc[0]}; every cell of a field needs a number of its own"
+        )
+    return centres

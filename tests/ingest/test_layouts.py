@@ -169,3 +169,21 @@ def test_the_real_tables_and_fields_are_read(bbbc021: Path, tmp_path: Path) -> N
     assert "the Actin file Week2/Week2_24381/Week2_180607_B02_s3_w4" in broken["reason"]
     whole = fields.loc["Week2_24381/B02/s1"]
     assert whole[schema.N_CELLS] + whole[schema.N_BORDER] == pytest.approx(190, rel=0.04)
+
+
+CENTRES = "Metadata_Plate,Metadata_Well,Metadata_Site,ObjectNumber,Location_Center_X,Location_Center_Y\n"
+
+
+def test_a_blank_row_among_centres_changes_no_field(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text(CENTRES + "P,A1,1,1,80,81\n,,,,,\nP,A1,1,2,90,91\n")
+    centres = layouts._centre_table(path, pd.DataFrame())
+    assert centres[schema.FIELD].tolist() == ["P/A1/s1"] * 2
+    assert centres[["x", "y"]].to_numpy().tolist() == [[80.0, 81.0], [90.0, 91.0]]
+
+
+def test_repeated_object_numbers_of_a_field_are_refused(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text(CENTRES + "P,A1,1,1,80,80\nP,A1,1,1,100,100\n")
+    with pytest.raises(TableError, match="repeats 1 object numbers within a field, the first 1 in P/A1/s1"):
+        layouts._centre_table(path, pd.DataFrame())
