@@ -12,34 +12,11 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import TrainingError
+from cytovae.explore.generator import normalise as normalise
 from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 
 HELD_OUT_SHARE = 0.15
-
-
-def normalise(images: npt.NDArray) -> npt.NDArray[np.float32]:
-    """Each channel of each patch divided by its own maximum; a channel without light stays 0.
-
-    Parameters
-    ----------
-    images : (n, H, W, C) array
-        Raw or already normalised; negative values count as 0.
-
-    Returns
-    -------
-    (n, H, W, C) float32
-        In [0, 1].
-    """
-    n, height, width, channels = images.shape
-    out = images.astype(np.float32)
-    if images.dtype.kind != "u":
-        np.maximum(out, 0.0, out=out)
-    top = out.reshape(n, height, width * channels).max(axis=1).reshape(n, width, channels).max(axis=1)  # (n, C)
-    top[top == 0] = 1.0
-    lines = out.reshape(n, height, width * channels)
-    lines /= np.tile(top, width)[:, None, :]  # long rows: numpy is slow on an innermost axis of 3
-    return out
 
 
 def well_names(cells: pd.DataFrame) -> pd.Series:
