@@ -87,9 +87,17 @@ def reconstruct(screen: Screen, rows: npt.NDArray[np.int64], bundle: Bundle) -> 
 
 
 def measure(screen: Screen, bundle: Bundle, split: str = "test") -> dict[str, Any]:
-    """A model's measures (`measures.measure`) on the cells of a split, at most `MOST_CELLS` of them."""
+    """A model's measures (`measures.measure`) on the cells of a split, at most `MOST_CELLS` of them.
+
+    Raises
+    ------
+    SelectionError
+        The split holds a single cell, which has no distribution.
+    """
     cells = screen.cells()
     rows = some_of_each(cells, split_rows(cells, bundle, split), MOST_CELLS)
+    if len(rows) < 2:
+        raise SelectionError(f"measures need at least 2 cells and {screen.path} has {len(rows)} in split {split!r}")
     return {"split": split, **measures.measure(*reconstruct(screen, rows, bundle))}
 
 

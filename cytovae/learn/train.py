@@ -107,7 +107,7 @@ class Machine:
     Parameters
     ----------
     device : str
-        ``auto``, ``cpu``, ``cuda`` (or another accelerator that lightning-fabric knows).
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` (or another accelerator that lightning-fabric knows).
     devices, nodes : int
         Processes on each machine, and machines; each process takes an equal part of every mini-batch.
     threads : int
@@ -120,17 +120,35 @@ class Machine:
     threads: int = 0
 
     def fabric(self, precision: str) -> Fabric:
-        """lightning-fabric for this machine."""
-        from lightning_fabric import Fabric
+        """lightning-fabric for this machine.
 
+        Raises
+        ------
+        ConfigError
+            The machine has no such device, or not so many of them.
+        """
+        from lightning_fabric import Fabric
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+        for name in ("devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is at least 1, not {getattr(self, name)}")
         alone = self.devices * self.nodes == 1
-        return Fabric(
-            accelerator=self.device,
-            devices=self.devices,
-            num_nodes=self.nodes,
-            strategy="auto" if alone else "ddp",
-            precision=precision,  # type: ignore[arg-type]
-        )
+        kind, numbered, number = self.device.partition(":")
+        if numbered and (kind == "cpu" or not number.isdecimal() or not alone):
+            raise ConfigError(f"{self.device!r} names no single GPU; give cuda:N alone, or cuda with --devices")
+        try:
+            return Fabric(
+                accelerator=kind,
+                devices=[int(number)] if numbered else self.devices,
+                num_nodes=self.nodes,
+                strategy="auto" if alone else "ddp",
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except (ValueError, RuntimeError, ImportError, MisconfigurationException) as unfit:
+            asked = f"{self.device} x {self.devices}" if self.devices > 1 else self.device
+            reason = str(unfit).strip().splitlines()[0]
+            raise ConfigError(f"this machine cannot train on {asked}: {reason} Use auto or cpu") from None
 
 
 def keep_memory() -> None:
@@ -460,8 +478,13 @@ def train(
     ------
     TrainingError
         Training diverged, or there is an unfinished training and neither `resume` nor `overwrite` is set, or its
-        checkpoint is of another recipe.
+        checkpoint is of another recipe, or the screen's patches are not of the networks' size.
     """
+    if screen.record.patch_size_px != configs.PATCH_SIZE_PX:
+        raise TrainingError(
+            f"the networks take patches of {configs.PATCH_SIZE_PX} px and {screen.path} holds patches of "
+            f"{screen.record.patch_size_px} px; ingest fields with --patch-size-px {configs.PATCH_SIZE_PX}, or train --model pca"
+        )
     keep_memory()
     machine = machine or Machine()
     if machine.threads:

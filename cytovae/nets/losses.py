@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,8 +70,3 @@ def gammas(iteration: int, period: int, layers: int = SIMILARITY_LAYERS) -> tupl
     ((0.0, 0.0, 0.0, 0.0), (0.5, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0))
     """
     return tuple(min(1.0, max(0.0, iteration / period - i)) for i in range(1, layers + 1))
-
-
-def weighted(terms: Sequence[Tensor], weights: Sequence[Tensor | float]) -> Tensor:
-    """The weighted sum of terms; an empty one is 0."""
-    return sum((w * term for w, term in zip(weights, terms, strict=True)), start=torch.zeros(()))

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cytovae.config import ScreenRecord
+from cytovae.ingest import assembly, layouts
 from cytovae.learn import bundle as bundles
+from cytovae.learn import reconstruct
+from cytovae.screen import Screen
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 SETS = ("bbbc021", "phantom")
@@ -45,3 +49,22 @@ def test_vaeplus_is_sharper_than_ae_and_vae_on_held_out_wells(name: str) -> None
         assert abs(1 - plus["sharpness_ratio"]) < abs(1 - other["sharpness_ratio"])
         assert plus["frechet"] < other["frechet"]
         assert plus["grid_ratio"] < other["grid_ratio"]
+
+
+@pytest.fixture(scope="module")
+def real(bbbc021: Path, tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    layout = layouts.crops(bbbc021 / "crops" / "cells.npz", bbbc021 / "crops" / "cells.csv", ("DNA", "Tubulin", "Actin"))
+    path = tmp_path_factory.mktemp("real") / "real.screen"
+    return assembly.ingest_crops(layout, path, ScreenRecord("real", layout.channels)).screen
+
+
+@pytest.mark.parametrize("model", ["ae", "vae", "vaeplus"])
+def test_the_stated_measures_are_those_of_the_shipped_weights_on_the_real_held_out_cells(
+    real: Screen, model: str
+) -> None:
+    bundle = bundles.load(MODELS / f"bbbc021-{model}")
+    measured = reconstruct.measure(real, bundle)
+    assert measured.keys() == bundle.metrics.keys()
+    for name, value in bundle.metrics.items():
+        wanted = value if isinstance(value, str | int) else pytest.approx(value, rel=1e-3)
+        assert measured[name] == wanted, name

@@ -222,6 +222,36 @@ def test_one_step_moves_each_group_by_its_optimizer() -> None:
         )
 
 
+@pytest.mark.parametrize(("iteration", "layers"), [(0, 0), (3, 0), (4, 1), (6, 1), (7, 2), (11, 3), (15, 4), (30, 4)])
+def test_a_step_takes_the_schedule_at_its_own_iteration(
+    iteration: int, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    real = trainings.autoencoders.training_step
+
+    def spied(*arguments: object) -> object:
+        given.append(arguments[-1])
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainings.autoencoders, "training_step", spied)
+    trainer = trainings.Trainer(dataclasses.replace(RECIPE, period=3), 3)
+    trainer.iteration = iteration
+    terms = trainer.step(*batch(2))
+    wanted = [g for g in (min(max(0.0, iteration / 3 - i), 1.0) for i in range(1, 5)) if g > 0]
+    assert given == [pytest.approx(wanted)]
+    assert sum(name.startswith("similarity") for name in terms) == layers == len(wanted)
+
+
+def test_a_step_moves_the_running_averages_a_tenth_of_the_way() -> None:
+    trainer, reference = trainings.Trainer(RECIPE, 3), trainings.Trainer(RECIPE, 3)
+    before = [(n.running_mean.clone(), n.running_var.clone()) for n in trainer.nets.norms()]
+    found = trainings.autoencoders.training_step(reference.nets, *batch(), 2.0, [])
+    trainer.step(*batch())
+    for norm, (mean, var), seen in zip(trainer.nets.norms(), before, found.moments, strict=True):
+        torch.testing.assert_close(norm.running_mean, 0.9 * mean + 0.1 * seen.mean.detach())
+        torch.testing.assert_close(norm.running_var, 0.9 * var + 0.1 * seen.var.detach())
+
+
 def test_the_public_implementations_rates_are_the_papers_swapped() -> None:
     paper, swapped = (trainings.Trainer(trainings.Recipe("vae+", rates=r), 3) for r in ("paper", "implementation"))
     assert [o.param_groups[0]["lr"] for o in paper.optimizers().values()] == [0.001, 0.01]
@@ -288,6 +318,30 @@ def test_two_processes_get_what_one_gets(blobs: Screen, tmp_path: Path) -> None:
     for name in alone:
         moved = np.linalg.norm(alone[name] - start[name])
         assert np.linalg.norm(together[name] - alone[name]) <= 0.05 * moved, name
+
+
+@pytest.mark.parametrize(
+    ("machine", "message"),
+    [
+        ({"device": "cuda:7"}, "this machine cannot train on cuda:7: "),
+        ({"device": "abacus"}, "this machine cannot train on abacus: "),
+        ({"device": "cpu:0"}, "'cpu:0' names no single GPU; give cuda:N alone, or cuda with --devices"),
+        ({"device": "cuda:x"}, "'cuda:x' names no single GPU"),
+        ({"device": "cuda:0", "devices": 2}, "'cuda:0' names no single GPU"),
+        ({"device": "cpu", "devices": 0}, "devices is at least 1, not 0"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_sentence(machine: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        trainings.Machine(**machine).fabric("32-true")  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+
+
+def test_patches_of_another_size_are_refused_before_anything_is_written(blobs: Screen, tmp_path: Path) -> None:
+    screen = Screen.create(tmp_path / "s.screen", dataclasses.replace(blobs.record, patch_size_px=64))
+    with pytest.raises(TrainingError, match="take patches of 68 px and .* holds patches of 64 px; ingest"):
+        run(screen, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:

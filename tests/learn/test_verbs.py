@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cytovae import schema
 from cytovae.cli import console, models  # noqa: F401  (registers the verbs)
-from cytovae.errors import BundleError, ConfigError
-from cytovae.screen import Screen
+from cytovae.errors import BundleError, ConfigError, SelectionError
+from cytovae.screen import Screen, provenance, write_table
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,15 @@ def test_unknown_bundles_and_models_are_named(screen: Path, tmp_path: Path) -> N
         run("embed", screen, "nothing-here")
     with pytest.raises(ConfigError, match="there is no model 'gan'; it is one of ae, vae, vae"):
         run("train", screen, tmp_path / "x", "--model", "gan")
+
+
+def test_a_split_of_one_cell_is_not_measured(screen: Path, trained: list[Path], tmp_path: Path) -> None:
+    alone = tmp_path / "alone.screen"
+    shutil.copytree(screen, alone)
+    opened = Screen.open(alone)
+    cells = opened.cells()
+    cells[schema.BLANK] = True
+    cells.loc[3, schema.BLANK] = False
+    write_table(opened.cells_path, cells, provenance("test"))
+    with pytest.raises(SelectionError, match="measures need at least 2 cells and .* has 1 in split 'all'"):
+        run("reconstruct", alone, trained[0], "--split", "all")
