@@ -4,12 +4,15 @@
 
 Each side runs in a process of its own, because the allocator's settings are part of what is measured, and the two take
 turns, so that a busy machine disturbs both alike. The best time of each is given, with the machine's peak on a matrix
-product. What is timed is what users pay: normalisation included.
+product. What is timed is what users pay: a step reads its two mini-batches at random from a store on disk, normalises
+them, and ends with the optimizers, the decay and the running averages; encoding normalises. Ends 1 where one of the
+stated limits is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import subprocess
@@ -28,6 +31,11 @@ sys.path.insert(0, str(ROOT))
 
 MULTIPLICATIONS_ENCODE = 64**2 * 75 * 32 + 28**2 * 25 * 32**2 + 10**2 * 25 * 32**2 + 25 * 32 * 256
 """Of one cell, in the arithmetic of the layers as the paper draws them."""
+
+
+LEAST_RATIO = {"step_s": 3.2, "encode_256_s": 2.7, "decode_10_s": 2.5, "decode_256_s": 3.2}
+MOST_S = {"decode_10_s": 0.015}
+N_STORED = 2_000
 
 
 def best(work: Callable[[], object], repeats: int) -> float:
@@ -51,30 +59,59 @@ def plain_module() -> Any:
     return module
 
 
+def stored_patches(folder: Path) -> Any:
+    """A store of random patches, as `cytovae ingest` writes it."""
+    from cytovae.ingest.patches import PatchStore, write_part
+
+    patches = np.random.default_rng(0).integers(1, 9999, (N_STORED, 68, 68, 3)).astype(np.uint16)
+    write_part(folder / "patches", 0, patches)
+    np.save(folder / "patches.npy", patches)
+    return PatchStore(folder / "patches")
+
+
 def time_plain(batch: int, repeats: int) -> dict[str, float]:
-    """Eager, contiguous, as one would write it."""
+    """Eager, contiguous, as one would write it; flips and running averages, which cost little, are left out."""
     from cytovae.nets.autoencoders import Networks
 
     plain = plain_module()
     nets = Networks(3)
     nets.initialise(torch.Generator().manual_seed(0))
-    b1, b2, noise = torch.rand(batch, 3, 68, 68), torch.rand(batch, 3, 68, 68), torch.randn(batch, 256)
     encoder = [n.running() for n in nets.encoder.norms()]
     decoder = [n.running() for n in nets.decoder.norms()]
     images = np.random.default_rng(0).integers(1, 9999, (256, 68, 68, 3)).astype(np.uint16)
     z = torch.randn(256, 256)
 
+    ours, theirs = nets.autoencoder_parameters(), nets.discriminator_parameters()
+    adam = torch.optim.Adam(ours, lr=1e-3, eps=1e-7)
+    sgd = torch.optim.SGD(theirs, lr=1e-2, momentum=0.9)
+    rng = np.random.default_rng(0)
+
+    def normalised(patches: np.ndarray) -> torch.Tensor:
+        x = patches.astype(np.float32)
+        return torch.from_numpy((x / np.maximum(x.max(axis=(1, 2), keepdims=True), 1)).transpose(0, 3, 1, 2))
+
     def step() -> None:
-        _, total, cross_entropy = plain.step(nets, b1, b2, noise, 2.0, [1.0] * 4)
-        torch.autograd.grad(total, nets.autoencoder_parameters(), retain_graph=True)
-        torch.autograd.grad(cross_entropy, nets.discriminator_parameters())
+        b1, b2 = (normalised(stored[np.sort(rng.integers(0, N_STORED, batch))]) for _ in range(2))
+        _, total, cross_entropy = plain.step(nets, b1, b2, torch.randn(batch, 256), 2.0, [1.0] * 4)
+        for parameters, loss in ((ours, total), (theirs, cross_entropy)):
+            for parameter, gradient in zip(
+                parameters, torch.autograd.grad(loss, parameters, retain_graph=True), strict=True
+            ):
+                parameter.grad = gradient
+        adam.step()
+        sgd.step()
+        with torch.no_grad():
+            for parameter in nets.parameters():
+                if parameter.dim() == 4:
+                    parameter.mul_(1 - 1e-4)
 
     def encode() -> None:
-        x = images.astype(np.float32)
-        x = x / np.maximum(x.max(axis=(1, 2), keepdims=True), 1)
-        plain.encode(torch.from_numpy(x.transpose(0, 3, 1, 2)), nets.encoder, encoder)
+        plain.encode(normalised(images), nets.encoder, encoder)
 
-    found = {"step_s": best(step, repeats)}
+    with tempfile.TemporaryDirectory() as folder:
+        stored_patches(Path(folder))
+        stored = np.load(Path(folder) / "patches.npy", mmap_mode="r")
+        found = {"step_s": best(step, repeats)}
     with torch.inference_mode():
         found["encode_256_s"] = best(encode, repeats)
         found["decode_10_s"] = best(lambda: plain.decode(z[:10], nets.decoder, decoder), 3 * repeats)
@@ -85,24 +122,27 @@ def time_plain(batch: int, repeats: int) -> dict[str, float]:
 def time_ours(batch: int, repeats: int) -> dict[str, float]:
     """What `cytovae train`, `embed` and the app run."""
     from cytovae.learn import bundle as bundles
+    from cytovae.learn import sampling
     from cytovae.learn import train as trainings
-    from cytovae.nets import autoencoders
 
     trainings.keep_memory()
-    nets = autoencoders.Networks(3)
-    nets.initialise(torch.Generator().manual_seed(0))
-    autoencoders.channels_last(nets)
-    b1, b2 = (torch.rand(batch, 68, 68, 3).permute(0, 3, 1, 2) for _ in range(2))
-    noise = torch.randn(batch, 256)
+    recipe = trainings.Recipe("vae+", batch_size=batch, period=1)
+    trainer = trainings.Trainer(recipe, 3)
     images = np.random.default_rng(0).integers(1, 9999, (256, 68, 68, 3)).astype(np.uint16)
     z = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         config = bundles.new_config("x", "vae+", ("a", "b", "c"), 256, 68, recipe={"iterations": 0, "batch_size": 0})
-        bundles.save(Path(folder) / "x", bundles.network_arrays(nets), config, {})
+        bundles.save(Path(folder) / "x", bundles.network_arrays(trainer.nets), config, {})
         bundle = bundles.load(Path(folder) / "x")
+        sampler = sampling.TreatmentSampler(
+            stored_patches(Path(folder)), np.arange(N_STORED), [str(row % 100) for row in range(N_STORED)]
+        )
+        trainer.iteration = 100  # all layers of the learned similarity are on
+        with contextlib.closing(trainings.Batches(sampler, recipe).ahead(100, 100_000)) as batches:
+            step_s = best(lambda: trainer.step(*next(batches)), repeats)
     product = torch.rand(2048, 2048)
     return {
-        "step_s": best(lambda: autoencoders.training_step(nets, b1, b2, noise, 2.0, [1.0] * 4), repeats),
+        "step_s": step_s,
         "encode_256_s": best(lambda: bundle.encode(images), repeats),
         "decode_10_s": best(lambda: bundle.decode(z[:10]), 3 * repeats),
         "decode_256_s": best(lambda: bundle.decode(z), repeats),
@@ -140,14 +180,21 @@ def main() -> None:
                 known[name] = better(value, known.get(name, value))
     peak = times["ours"].pop("peak_gflops")
     print(f"{options.threads} threads, batch {options.batch}, matrix product {peak:.0f} GFLOP/s")
+    missed = []
     for name, ours in times["ours"].items():
-        plain = times["plain"][name]
-        print(f"{name:14s} plain {plain * 1e3:8.1f} ms   ours {ours * 1e3:8.1f} ms   x {plain / ours:.2f}")
+        plain, least, most = times["plain"][name], LEAST_RATIO[name], MOST_S.get(name, np.inf)
+        print(
+            f"{name:14s} plain {plain * 1e3:8.1f} ms   ours {ours * 1e3:8.1f} ms   x {plain / ours:.2f} (asked {least})"
+        )
+        if plain < least * ours or ours > most:
+            missed.append(name)
     encode_s = times["ours"]["encode_256_s"]
     share = 2 * MULTIPLICATIONS_ENCODE * 256 / encode_s / 1e9 / peak
     print(f"encoding: {256 / encode_s:.0f} cells/s, {share:.0%} of the peak")
     if options.json:
         options.json.write_text(json.dumps({"peak_gflops": peak, "threads": options.threads, **times}, indent=1) + "\n")
+    if missed:
+        sys.exit(f"missed: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -483,7 +483,8 @@ def train(
     if screen.record.patch_size_px != configs.PATCH_SIZE_PX:
         raise TrainingError(
             f"the networks take patches of {configs.PATCH_SIZE_PX} px and {screen.path} holds patches of "
-            f"{screen.record.patch_size_px} px; ingest fields with --patch-size-px {configs.PATCH_SIZE_PX}, or train --model pca"
+            f"{screen.record.patch_size_px} px; ingest fields with --patch-size-px "
+            f"{configs.PATCH_SIZE_PX}, or train --model pca"
         )
     keep_memory()
     machine = machine or Machine()

@@ -339,7 +339,7 @@ def test_a_device_that_is_not_there_is_one_sentence(machine: dict[str, object], 
 
 def test_patches_of_another_size_are_refused_before_anything_is_written(blobs: Screen, tmp_path: Path) -> None:
     screen = Screen.create(tmp_path / "s.screen", dataclasses.replace(blobs.record, patch_size_px=64))
-    with pytest.raises(TrainingError, match="take patches of 68 px and .* holds patches of 64 px; ingest"):
+    with pytest.raises(TrainingError, match=r"take patches of 68 px and .* holds patches of 64 px; ingest"):
         run(screen, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

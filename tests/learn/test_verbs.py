@@ -85,5 +85,5 @@ def test_a_split_of_one_cell_is_not_measured(screen: Path, trained: list[Path], 
     cells[schema.BLANK] = True
     cells.loc[3, schema.BLANK] = False
     write_table(opened.cells_path, cells, provenance("test"))
-    with pytest.raises(SelectionError, match="measures need at least 2 cells and .* has 1 in split 'all'"):
+    with pytest.raises(SelectionError, match=r"measures need at least 2 cells and .* has 1 in split 'all'"):
         run("reconstruct", alone, trained[0], "--split", "all")
