@@ -314,8 +314,8 @@ def describe(
 
 def score_baselines(
     screen: Screen, dimensions: list[int], columns: list[tuple[str, Options]], seed: int, overwrite: bool
-) -> list[dict[str, Any]]:
-    """The baselines of a screen, kept in ``results/_baselines/scores.json``."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The baselines of a screen and those skipped, kept in ``results/_baselines/scores.json``."""
     import json
 
     import numpy as np
@@ -335,14 +335,14 @@ def score_baselines(
     if path.exists() and not overwrite:
         there = json.loads(path.read_text())
         if there["provenance"] == record:
-            return list(there["baselines"])
+            return there["baselines"], there.get("skipped", [])
     cells = screen.cells()
     store = PatchStore(screen.patches_path)
     good = np.flatnonzero(profiles.usable(cells))
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(good, min(len(good), max(baselines.FIT_CELLS, max(dimensions) + 1)), replace=False))
     with console.progress("baselines: pixels, measurements, cell count") as progress:
-        lines = baselines.score(
+        lines, skipped = baselines.score(
             cells,
             store.read(chosen),
             store.blocks(512),
@@ -353,8 +353,8 @@ def score_baselines(
             screen.record.control,
             progress,
         )
-    write_json(path, {"baselines": lines, "provenance": record})
-    return lines
+    write_json(path, {"baselines": lines, "skipped": skipped, "provenance": record})
+    return lines, skipped
 
 
 def write_figures(folder: Path, document: dict[str, Any], note: str) -> list[str]:
@@ -491,17 +491,20 @@ def benchmark_screen(
     with_figures: bool,
     seed: int,
     overwrite: bool,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Score models on a screen, one after the other, and keep each one's results; up-to-date ones are read."""
     import json
+
+    import pandas as pd
 
     from cytovae.config import to_dict
     from cytovae.profiling import baselines, benchmark
     from cytovae.screen import write_json
 
     document: dict[str, Any] = {}
+    calls = []
     dimensions = sorted({screen.embeddings(model)[1].shape[1] for model in models})
-    lines = score_baselines(screen, dimensions, columns, seed, overwrite) if with_baselines else []
+    lines, skipped = score_baselines(screen, dimensions, columns, seed, overwrite) if with_baselines else ([], [])
     for model in models:
         record = provenance(
             "benchmark",
@@ -519,10 +522,11 @@ def benchmark_screen(
         folder = screen.results_path(model)
         path = folder / "scores.json"
         own = json.loads(path.read_text()) if path.exists() and not overwrite else {}
-        if own.get("provenance") == record:
+        if own.get("provenance") == record and (folder / "calls.parquet").exists():
+            called = read_table(folder / "calls.parquet")
             console.say(f"{model}: the results are already there; --overwrite makes them again")
         else:
-            own, calls = score_model([screen], model, columns, refuse, seed)
+            own, called = score_model([screen], model, columns, refuse, seed)
             dimension = screen.embeddings(model)[1].shape[1]
             pixels = [x["dimension"] for x in lines if x["baseline"] == baselines.PIXELS]
             most = max(
@@ -530,14 +534,16 @@ def benchmark_screen(
             )  # fewer than asked for where there are fewer cells
             fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == most]
             own["baselines"] = fit + baselines.chance(own["scores"])
+            own["skipped"] += skipped
             own["scores"], own["verdicts"] = benchmark.compare(own["scores"], own["baselines"])
             own |= {"model": model, "seed": seed, "provenance": record}
-            write_table(folder / "calls.parquet", calls, record)
+            write_table(folder / "calls.parquet", called, record)
             write_json(path, own)
             if with_figures:
                 write_figures(folder, own, about(own))
+        calls.append(called)
         for key, value in own.items():
-            if key == "baselines":
+            if key in ("baselines", "skipped"):
                 document.setdefault(key, []).extend(x for x in value if x not in document[key])
             elif isinstance(value, list):
                 document.setdefault(key, []).extend(value)
@@ -546,7 +552,7 @@ def benchmark_screen(
         pixels = [x for x in document["baselines"] if x["baseline"] == baselines.PIXELS]
         for line in pixels:
             line["baseline"] = f"{baselines.PIXELS} ({line['dimension']})"
-    return document
+    return document, pd.concat(calls, ignore_index=True)
 
 
 def benchmark_together(
@@ -599,10 +605,8 @@ def read_profiles(path: Path, image_table: Path | None, moa_table: Path | None) 
             raise ProfileError(f"{table} cannot be read as CSV: {str(broken).splitlines()[0]}") from None
 
     wells = read(path)
-    if image_table is None and moa_table is None:
-        return profiles.complete(wells)
     if image_table is None or moa_table is None:
-        raise typer.BadParameter("--image-table and --moa-table go together")
+        return profiles.complete(wells)
     return profiles.join_published(wells, read(image_table), read(moa_table))
 
 
@@ -638,6 +642,14 @@ def benchmark_published(
     return document, pd.concat(calls, ignore_index=True)
 
 
+def refuse_ignored(options: dict[str, Any], source: str) -> None:
+    """Wrong usage where an option was given that what is scored has no use for; `options` by name, unset ones falsy."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise typer.BadParameter(f"{' and '.join(given)} {are} not for {source}; leave {them} out")
+
+
 @console.app.command()
 def benchmark(
     inputs: Annotated[
@@ -656,8 +668,13 @@ def benchmark(
     moa_table: Annotated[
         Path | None, typer.Option(help="With --profiles: compound, concentration and moa of the treatments.")
     ] = None,
-    control: Annotated[str, typer.Option(help="With --profiles: compound name of the controls.")] = "DMSO",
-    summary: Annotated[list[Summary] | None, typer.Option(help="Summaries to score; both unless given.")] = None,
+    control: Annotated[
+        str | None, typer.Option(help="With --profiles: compound name of the controls; DMSO unless given.")
+    ] = None,
+    summary: Annotated[
+        list[Summary] | None,
+        typer.Option(help="Summaries to score; both unless given. Ready profiles count as mean."),
+    ] = None,
     whiten: Annotated[
         list[Whiten] | None,
         typer.Option(help="Whitenings to score; all there are controls for unless given, none with --profiles."),
@@ -672,42 +689,56 @@ def benchmark(
         typer.Option("--with", help="Further screens whose wells are scored together with the first one's."),
     ] = None,
     as_seeds: Annotated[
-        bool, typer.Option("--as-seeds", help="The bundles are trainings of one model: also mean and s.d.")
+        bool,
+        typer.Option(
+            "--as-seeds",
+            help="The bundles are trainings of one model: also their mean and s.d., 'seeds' in --json and --out.",
+        ),
     ] = False,
     figures: Annotated[bool, typer.Option(help="Draw Table 1 and the confusion, as SVG and PNG.")] = True,
     out: Annotated[
         Path | None,
-        typer.Option(help="With --profiles or --with: folder for scores.json, calls.parquet and figures."),
+        typer.Option(
+            help="With --profiles, --with or --as-seeds: folder for scores.json (all that --json says), calls.parquet "
+            "and figures."
+        ),
     ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """NSC and NSCB of models on a screen, or of published per-well profiles, with baselines and intervals."""
+    from cytovae.profiling.benchmark import over_seeds
+
     if (profiles is None) == (not inputs):
         raise typer.BadParameter("give either a screen, or --profiles")
-    if out is not None and profiles is None and not also:
-        raise typer.BadParameter("--out goes with --profiles or --with; a screen keeps its own results")
-    default = (Whiten.none,) if profiles is not None else tuple(Whiten)
-    columns = columns_of(
-        [Summary.mean] if profiles is not None else summary, whiten, default, regularisation, few_controls
-    )
+    of_profiles = {"--image-table": image_table, "--moa-table": moa_table, "--control": control}
+    of_screens = {"--with": also, "--as-seeds": as_seeds, "--summary mean+sd": Summary.mean_sd in (summary or [])}
+    if profiles is None:
+        refuse_ignored(of_profiles, "a screen, which holds its own controls, treatments and mechanisms")
+    else:
+        refuse_ignored(of_screens, "--profiles, which reads one table of ready profiles")
+    if (image_table is None) != (moa_table is None):
+        raise typer.BadParameter("--image-table and --moa-table go together")
+    if out is not None and profiles is None and not also and not as_seeds:
+        raise typer.BadParameter("--out goes with --profiles, --with or --as-seeds; a screen keeps its own results")
     if profiles is not None:
+        columns = columns_of([Summary.mean], whiten, (Whiten.none,), regularisation, few_controls)
+        control = control or "DMSO"
         wells = read_profiles(profiles, image_table, moa_table)
         document, calls = benchmark_published(wells, profiles.name.split(".")[0], columns, control, seed)
         tables = {"profiles": profiles, "image_table": image_table, "moa_table": moa_table}
         made_of = {key: digest_file(path) for key, path in tables.items() if path is not None}
         keep(out, document, calls, {"control": control}, made_of, figures)
     else:
+        columns = columns_of(summary, whiten, tuple(Whiten), regularisation, few_controls)
         first, *models = inputs or []
         screens = [Screen.open(path) for path in [first, *(also or [])]]
         names = bundle_names(screens[0], [str(path) for path in models])
         if also:
             document, calls = benchmark_together(screens, names, columns, refuse=whiten is not None, seed=seed)
-            made_of = {str(screen.path): screen.cells_digest() for screen in screens}
-            keep(out, document, calls, {"models": names}, made_of, figures)
         else:
-            document = benchmark_screen(
+            document, calls = benchmark_screen(
                 screens[0],
                 names,
                 columns,
@@ -720,9 +751,10 @@ def benchmark(
             if figures and len(names) > 1:
                 write_figures(screens[0].path / "results", document, about(document))
         if as_seeds:
-            from cytovae.profiling.benchmark import over_seeds
-
             document["seeds"] = over_seeds(document["scores"], "seeds")
+        if also or out is not None:
+            made_of = {str(screen.path): screen.cells_digest() for screen in screens}
+            keep(out, document, calls, {"models": names}, made_of, figures)
     if as_json:
         console.emit({"model": document}, True)
     else:

@@ -202,7 +202,7 @@ def score(
     rng: np.random.Generator,
     control: str = "DMSO",
     progress: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All baselines but chance, scored by the same functions as a model.
 
     Parameters
@@ -228,8 +228,9 @@ def score(
 
     Returns
     -------
-    list of dict
-        Lines of ``baselines`` in ``scores.json``.
+    tuple of (list of dict, list of dict)
+        Lines of ``baselines`` and of ``skipped`` in ``scores.json``; the simple measurements are skipped where there
+        are too few control wells to put them in one unit.
     """
     pixels = PixelPCA.fit(sample, max(dimensions))
     projected, measured = [], []
@@ -239,11 +240,13 @@ def score(
         if progress is not None:
             progress(start + len(block), len(cells))
     values, simple = np.concatenate(projected), np.concatenate(measured)
-    measurements = in_control_units(wells_of(cells, simple), control)
-    tables = [
-        (CELL_COUNT, 1, "mean", "none", cell_count(cells, measurements)),
-        (MEASUREMENTS, simple.shape[1], "mean", "none", measurements),
-    ]
+    measurements = wells_of(cells, simple)
+    tables = [(CELL_COUNT, 1, "mean", "none", cell_count(cells, measurements))]
+    skipped = []
+    try:
+        tables.append((MEASUREMENTS, simple.shape[1], "mean", "none", in_control_units(measurements, control)))
+    except ProfileError as too_few:
+        skipped.append({"bundle": MEASUREMENTS, "summary": "mean", "whiten": "none", "reason": str(too_few)})
     for dimension in dimensions:
         own = values[:, :dimension]  # the axes are nested: the first d of many are the axes of d
         for summary, options in columns:
@@ -259,7 +262,7 @@ def score(
         for rule in benchmark.RULES:
             line, _ = benchmark.score(treatments(table), rule, rng, control)
             lines.append({**head, "summary": summary, "whiten": by, **line})
-    return lines
+    return lines, skipped
 
 
 def chance(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

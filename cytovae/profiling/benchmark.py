@@ -41,8 +41,9 @@ scored), ``reason`` (why not scored or not called, else "").
      "confusion": [{"bundle", "summary", "whiten", "rule", "true": [...], "predicted": [...], "counts": [[...], ...]}],
      "whitening": [{"bundle", "summary", "whiten", "group", "scope", "learned_from", "n_controls", "dimension",
                     "regularisation"}],
-     "skipped": [{"bundle", "summary", "whiten", "reason"}],
+     "skipped": [{"bundle", "summary", "whiten", "reason"}],    "bundle" may be the name of a baseline
      "verdicts": ["one sentence each, to be shown beside the numbers"],
+     "seeds": [...],                         the lines of `over_seeds`, where bundles were scored as seeds of one model
      "provenance": {...}}
 
 The chance line of ``baselines`` has the plain summary and whitening and no permutation; the cell count and the simple
@@ -621,7 +622,7 @@ def compare(
     Returns
     -------
     tuple of (list of dict, list of str)
-        The scores with ``not_above``; one sentence per bundle and rule.
+        The scores with ``not_above``; one sentence per bundle and rule, which names what was compared.
     """
     names = list(dict.fromkeys(line["baseline"] for line in baselines))
     out = []
@@ -636,14 +637,18 @@ def compare(
     sentences = []
     for bundle, rule in dict.fromkeys((line["bundle"], line["rule"]) for line in out):
         here = [line for line in out if line["bundle"] == bundle and line["rule"] == rule]
-        counts = {name: sum(name in line["not_above"] for line in here) for name in names}
+        compared = list(dict.fromkeys(b["baseline"] for b in baselines if b["rule"] == rule))
+        counts = {name: sum(name in line["not_above"] for line in here) for name in compared}
         if not here[0]["n_scored"]:
             sentences.append(f"{bundle} under {rule}: no treatment can be scored")
         elif any(counts.values()):
             said = ", ".join(f"{name} in {k} of {len(here)}" for name, k in counts.items() if k)
             sentences.append(f"{bundle} under {rule} does not beat {said} columns")
+        elif compared:
+            alone = "; it was compared with nothing else" if len(compared) == 1 else ""
+            sentences.append(f"{bundle} under {rule} beats {', '.join(compared)} in every column{alone}")
         else:
-            sentences.append(f"{bundle} under {rule} beats every baseline in every column")
+            sentences.append(f"{bundle} under {rule} was compared with no baseline")
     return out, sentences
 
 

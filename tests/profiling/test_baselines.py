@@ -118,7 +118,7 @@ def test_every_baseline_is_scored_under_both_rules(make_cells, rng):
         images[k, 6 - half : 6 + half, 6 - half : 6 + half] += 1000
     columns = [("mean", whiten.Options("none")), ("mean", whiten.Options("plate"))]
     seen: list[int] = []
-    lines = baselines.score(
+    lines, skipped = baselines.score(
         cells,
         images[:50],
         ((start, images[start : start + 30]) for start in range(0, len(images), 30)),
@@ -140,7 +140,18 @@ def test_every_baseline_is_scored_under_both_rules(make_cells, rng):
     by = {(x["baseline"], x["whiten"]): x for x in lines if x["rule"] == "NSC" and x["dimension"] != 40}
     assert by[baselines.MEASUREMENTS, "none"]["accuracy"] == 1
     assert by[baselines.PIXELS, "none"]["accuracy"] == 1
-    assert seen[-1] == len(cells)
+    assert seen[-1] == len(cells) and skipped == []
+
+
+@pytest.mark.parametrize("controls", [0, 1])
+def test_without_two_control_wells_the_measurements_are_skipped_and_the_rest_is_scored(make_cells, rng, controls):
+    cells = make_cells(n_plates=1, controls=controls)
+    images = rng.integers(50, 1000, size=(len(cells), 12, 12, 3)).astype(np.uint16)
+    columns = [("mean", whiten.Options("none"))]
+    lines, skipped = baselines.score(cells, images, [(0, images)], CHANNELS, [4], columns, rng)
+    assert {x["baseline"] for x in lines} == {baselines.CELL_COUNT, baselines.PIXELS}
+    reason = f"the screen has {controls} control wells (DMSO); z-scores need at least two"
+    assert skipped == [{"bundle": baselines.MEASUREMENTS, "summary": "mean", "whiten": "none", "reason": reason}]
 
 
 def test_chance_stands_among_the_baselines():

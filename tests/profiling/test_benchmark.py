@@ -475,8 +475,18 @@ def test_a_model_that_does_not_beat_a_baseline_says_so():
     assert [x["not_above"] for x in out] == [["pixel PCA", "cell count"], [], []]
     assert said == [
         "m under NSC does not beat pixel PCA in 1 of 2, cell count in 1 of 2 columns",
-        "m under NSCB beats every baseline in every column",
+        "m under NSCB beats pixel PCA in every column; it was compared with nothing else",
     ]
+
+
+def test_a_verdict_names_what_was_compared_and_claims_no_more():
+    def verdict(*names: str) -> str:
+        (said,) = benchmark.compare([line("m", 0.5)], [line(name, 0.1, key="baseline") for name in names])[1]
+        return said
+
+    assert verdict("cell count", "chance") == "m under NSC beats cell count, chance in every column"
+    assert verdict("chance") == "m under NSC beats chance in every column; it was compared with nothing else"
+    assert verdict() == "m under NSC was compared with no baseline"
 
 
 def test_seeds_become_mean_and_sd():

@@ -158,6 +158,30 @@ def test_columns_without_the_controls_are_said_unless_they_were_asked_for(screen
         run("benchmark", few.path, "m0", "--whiten", "plate", "--no-figures")
 
 
+def test_a_screen_without_controls_is_scored_without_the_measurements_and_says_so(screen):
+    cells = screen.cells()
+    treated = cells[cells[schema.COMPOUND] != "DMSO"].reset_index(drop=True)
+    other = make_screen(screen.path.parent / "treated.screen", treated, np.random.default_rng(0))
+    done = json.loads(run("benchmark", other.path, "--json", "--no-figures"))["model"]
+    assert {x["baseline"] for x in done["baselines"]} == {"chance", "cell count", "pixel PCA"}
+    (skipped,) = (x for x in done["skipped"] if x["bundle"] == "simple measurements")
+    assert skipped["reason"] == "the screen has 0 control wells (DMSO); z-scores need at least two"
+    assert not any("measurements" in sentence for sentence in done["verdicts"])
+    shown = run("benchmark", other.path)  # from what is kept
+    assert f"not computed: simple measurements, Mean: {skipped['reason']}" in shown
+    kept = json.loads((other.results_path("m0") / "scores.json").read_text())
+    assert skipped in kept["skipped"]
+
+
+def test_without_baselines_the_verdict_claims_chance_only(screen):
+    words = ("--no-baselines", "--no-figures", "--whiten", "none", "--summary", "mean")
+    done = json.loads(run("benchmark", screen.path, "m0", *words, "--json"))["model"]
+    assert {x["baseline"] for x in done["baselines"]} == {"chance"}
+    assert done["verdicts"] == [
+        f"m0 under {rule} beats chance in every column; it was compared with nothing else" for rule in ("NSC", "NSCB")
+    ]
+
+
 @pytest.mark.parametrize("moa", [None, "unknown"])
 def test_a_screen_without_mechanisms_scores_nothing_and_says_so(screen, moa):
     blind = make_screen(
@@ -193,6 +217,21 @@ def test_several_screens_are_scored_as_one(screen, tmp_path):
         run("benchmark", first.path, "m0", "--with", first.path, *words)
 
 
+def test_seeds_are_written_where_out_says(screen, tmp_path):
+    words = ("m0", "m1", "--whiten", "none", "--no-baselines", "--json", "--no-figures", "--as-seeds")
+    for out in (tmp_path / "first", tmp_path / "again"):  # the second from what is kept
+        done = json.loads(run("benchmark", screen.path, *words, "--out", out))["model"]
+        assert json.loads((out / "scores.json").read_text()) == done
+        assert {(x["summary"], x["rule"], x["n_seeds"]) for x in done["seeds"]} == {
+            (summary, rule, 2) for summary in ("mean", "mean+sd") for rule in ("NSC", "NSCB")
+        }
+        assert set(pd.read_parquet(out / "calls.parquet")["bundle"]) == {"m0", "m1"}
+    cells = screen.cells().assign(**{schema.PLATE: lambda c: c[schema.PLATE] + "b"})
+    other = make_screen(tmp_path / "other.screen", cells, np.random.default_rng(1))
+    done = json.loads(run("benchmark", screen.path, *words, "--with", other.path, "--out", tmp_path / "both"))["model"]
+    assert done["seeds"] and json.loads((tmp_path / "both" / "scores.json").read_text()) == done
+
+
 def test_published_profiles_score_as_the_protocol_says(bbbc021, tmp_path):
     tables = bbbc021 / "tables"
     words = (
@@ -218,6 +257,24 @@ def test_wrong_usage_is_status_2(screen):
         ["profile", str(screen.path), "--whiten", "well"],
     ):
         assert CliRunner().invoke(app, words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--profiles", "x.csv", "--summary", "mean+sd"), "--summary mean+sd is not for --profiles"),
+        (("--profiles", "x.csv", "--with", "y.screen"), "--with is not for --profiles"),
+        (("--profiles", "x.csv", "--with", "y", "--as-seeds"), "--with and --as-seeds are not for --profiles"),
+        (("--profiles", "x.csv", "--image-table", "y"), "--image-table and --moa-table go together"),
+        (("x.screen", "--control", "DMSO"), "--control is not for a screen"),
+        (("x.screen", "--image-table", "x", "--moa-table", "y"), "--image-table and --moa-table are not for a screen"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(words, said, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(app, ["benchmark", *words])
+    assert done.exit_code == 2
+    assert said in done.stderr
 
 
 def test_profiles_that_cannot_be_read_are_one_sentence(tmp_path):
