@@ -12,7 +12,7 @@ import os
 import re
 import urllib.parse
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +132,11 @@ def bbbc021(
     schema.require_columns(table, [*meta.values(), *(n for pair in names.values() for n in pair)], str(image_table))
     order = stored_order(list(channels))
     fields = pd.DataFrame({to: table[column] for to, column in meta.items()})
+    fields[schema.REPLICATE] = _whole_numbers(table, meta[schema.REPLICATE], image_table)
     for channel in order:
         folder, file = names[channel]
-        fields[path_column(channel)] = table[folder].astype(str) + "/" + table[file].astype(str)
-    sites = table[names["DNA"][1]].astype(str).str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
+        fields[path_column(channel)] = table[folder].fillna("") + "/" + table[file].fillna("")
+    sites = table[names["DNA"][1]].fillna("").str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
     unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
     fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
     fields = _complete(fields)
@@ -159,19 +160,51 @@ def _find_table(raw: Path, name: str, option: str) -> Path:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    """A table as it is written: text in every cell, and missing only what is empty or white space.
+
+    A compound may be called ``NA`` and a plate ``001``; columns of numbers are read by `_numbers` where they are used.
+    """
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise TableError(f"{path} does not exist") from None
     except (ValueError, OSError) as broken:
         raise TableError(f"{path} cannot be read as a table: {str(broken).splitlines()[0]}") from None
+    if table.empty:
+        raise TableError(f"{path} holds no rows, only the names of its columns")
+    return table.mask(table.apply(lambda column: column.str.strip() == ""))
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path, whole: bool = False) -> pd.Series:
+    """A column of a table of text as float64, NaN where it is empty or, unless `whole`, says ``nan``.
+
+    Raises
+    ------
+    TableError
+        Another cell holds no finite number, or where `whole` is asked for no whole one.
+    """
+    text = table[column] if whole else table[column].mask(table[column].str.strip().str.lower() == "nan")
+    values = pd.to_numeric(text, errors="coerce").astype(np.float64)
+    bad = text.notna() & (~np.isfinite(values) | (whole & (values % 1 != 0)))
+    if bad.any():
+        raise TableError(
+            f"column {column} of {path} must hold {'whole ' * whole}numbers, and {int(bad.sum())} of its {len(table)} "
+            f"rows do not, the first {table.loc[bad, column].iloc[0]!r}; correct the table or leave the cell empty"
+        )
+    return values
+
+
+def _whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
+    """As `_numbers`, as int64, 0 where it is empty."""
+    return _numbers(table, column, path, whole=True).fillna(0).astype(np.int64)
 
 
 def _moa_table(path: Path) -> pd.DataFrame:
-    """Compound, concentration (uM), moa."""
+    """Compound, concentration (uM), moa; rows that lack one of them tell nothing."""
     table = _read_csv(path).rename(columns=str.lower)
-    schema.require_columns(table, ["compound", "concentration", "moa"], str(path))
-    return table
+    wanted = ["compound", "concentration", "moa"]
+    schema.require_columns(table, wanted, str(path))
+    return table.assign(concentration=_numbers(table, "concentration", path)).dropna(subset=wanted)
 
 
 def _complete(fields: pd.DataFrame) -> pd.DataFrame:
@@ -190,9 +223,9 @@ def _metadata(table: pd.DataFrame) -> pd.DataFrame:
         table[column] = table[column].fillna("").astype(str)
     if schema.REPLICATE not in table:
         table[schema.REPLICATE] = 0
-    table[schema.REPLICATE] = pd.to_numeric(table[schema.REPLICATE], errors="coerce").fillna(0).astype(np.int64)
     batch = table[schema.PLATE].map(schema.batch_of)
     table[schema.BATCH] = table[schema.BATCH].fillna(batch).astype(str) if schema.BATCH in table else batch
+    written = "the table gives " + table[schema.CONCENTRATION].map(repr, na_action="ignore").fillna("nothing")
     table[schema.CONCENTRATION] = pd.to_numeric(table[schema.CONCENTRATION], errors="coerce").astype(np.float64)
     if schema.MOA not in table:
         table[schema.MOA] = schema.UNKNOWN_MOA
@@ -206,7 +239,7 @@ def _metadata(table: pd.DataFrame) -> pd.DataFrame:
     table[schema.STATUS], table[schema.CODE], table[schema.REASON] = OK, "", ""
     note(table, incomplete, REFUSED, "incomplete-row", "the table gives no plate, no well or no compound")
     bad = ~np.isfinite(table[schema.CONCENTRATION])
-    note(table, bad, REFUSED, "bad-concentration", "the table gives no number as its concentration")
+    note(table, bad, REFUSED, "bad-concentration", written + " as its concentration, where a number of uM is needed")
     return table
 
 
@@ -348,6 +381,13 @@ _CROP_COLUMNS = {
     schema.CENTER_X: ("Metadata_CenterX_px",),
     SOURCE: ("file", "FileName", "Metadata_FileName"),
 }
+_CROP_NUMBERS: dict[str, Callable[[pd.DataFrame, str, Path], pd.Series]] = {
+    schema.SITE: _whole_numbers,
+    schema.REPLICATE: _whole_numbers,
+    schema.OBJECT: _whole_numbers,
+    schema.CENTER_Y: _numbers,
+    schema.CENTER_X: _numbers,
+}
 _CROP_REQUIRED = (schema.CELL_ID, schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION)
 
 
@@ -385,7 +425,8 @@ def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str 
     for name, accepted in columns.items():
         there = [c for c in accepted if c in given.columns]
         if there:
-            cells[name] = given[there[0]]
+            read = _CROP_NUMBERS.get(name)
+            cells[name] = read(given, there[0], table) if read else given[there[0]]
         elif name in _CROP_REQUIRED:
             have = ", ".join(map(str, given.columns[:12]))
             raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {have}")
@@ -408,21 +449,18 @@ def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str 
 
 def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
     """As `_complete`, for a table of cells."""
-    cells[schema.CELL_ID] = cells[schema.CELL_ID].astype(str)
-    site = pd.to_numeric(cells[schema.SITE], errors="coerce") if schema.SITE in cells else pd.Series(1, cells.index)
-    cells[schema.SITE] = site.fillna(0).astype(np.int64)
-    cells = _metadata(cells)
-    for column, empty in ((schema.OBJECT, 0), (schema.CENTER_Y, np.nan), (schema.CENTER_X, np.nan)):
-        values = pd.to_numeric(cells[column], errors="coerce") if column in cells else pd.Series(empty, cells.index)
-        cells[column] = values.fillna(0).astype(np.int64) if column == schema.OBJECT else values.astype(np.float64)
-    return cells
+    cells[schema.CELL_ID] = cells[schema.CELL_ID].fillna("")
+    for column, empty in ((schema.SITE, 1), (schema.OBJECT, 0), (schema.CENTER_Y, np.nan), (schema.CENTER_X, np.nan)):
+        if column not in cells:
+            cells[column] = empty
+    return _metadata(cells)
 
 
 def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     """Each cell's file in a folder; what is missing and what no row names."""
     files = {name: folder / name for name in _image_files(folder, SUFFIXES)}
     if SOURCE in cells:
-        cells[SOURCE] = cells[SOURCE].astype(str)
+        cells[SOURCE] = cells[SOURCE].fillna("")
     else:
         by_stem = {Path(name).with_suffix("").as_posix(): name for name in sorted(files)}
         cells[SOURCE] = [by_stem.get(c, c) for c in cells[schema.CELL_ID]]
@@ -561,24 +599,25 @@ def loaddata(
         if column in given:
             fields[name] = given[column]
     schema.require_columns(fields, [schema.PLATE, schema.WELL], str(table))
+    for name in {schema.SITE, schema.REPLICATE} & set(fields.columns):
+        fields[name] = _whole_numbers(given, named.get(name, name), table)
     if schema.SITE not in fields:
         fields[schema.SITE] = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
-    fields[schema.SITE] = pd.to_numeric(fields[schema.SITE], errors="coerce").fillna(0).astype(np.int64)
     if schema.COMPOUND not in fields:
-        fields[schema.COMPOUND] = fields[schema.PLATE].astype(str) + "/" + fields[schema.WELL].astype(str)
-        fields[schema.CONCENTRATION] = 0.0
+        fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
+        fields[schema.CONCENTRATION] = "0"
     if schema.CONCENTRATION not in fields:
         raise TableError(
             f"{table} gives compounds but no {schema.CONCENTRATION} (uM); name its column with --concentration-column"
         )
     untreated = (fields[schema.COMPOUND] == control) & fields[schema.CONCENTRATION].isna()
-    fields.loc[untreated, schema.CONCENTRATION] = 0.0
+    fields.loc[untreated, schema.CONCENTRATION] = "0"
     order = stored_order(list(channels))
     base = (images or table.parent).resolve()
     for channel in order:
         fields[path_column(channel)] = _loaddata_paths(given, channels[channel], base, table)
         frame = f"Frame_{channels[channel]}"
-        fields[frame_column(channel)] = given[frame].astype(np.int64) if frame in given else 0
+        fields[frame_column(channel)] = _whole_numbers(given, frame, table) if frame in given else 0
     fields["row"] = np.arange(1, len(fields) + 1)
     fields = _complete(fields)
     note(
@@ -614,15 +653,15 @@ def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) 
     """One channel's files, relative to `base` where they lie in it."""
     url, name, folder = f"URL_{channel}", f"FileName_{channel}", f"PathName_{channel}"
     if url in given:
-        parts = [urllib.parse.urlparse(str(u)) for u in given[url]]
+        parts = [urllib.parse.urlparse(u) for u in given[url].fillna("")]
         far = [p for p in parts if p.scheme not in ("", "file")]
         if far:
             raise TableError(f"{table} names images by {far[0].scheme}://; fetch them first, only local files are read")
         paths = [Path(urllib.parse.unquote(p.path)) for p in parts]
     else:
         schema.require_columns(given, [name], str(table))
-        folders = given[folder].astype(str) if folder in given else ["."] * len(given)
-        paths = [Path(f) / str(n) for f, n in zip(folders, given[name], strict=True)]
+        folders = given[folder].fillna("") if folder in given else [""] * len(given)
+        paths = [Path(f) / n for f, n in zip(folders, given[name].fillna(""), strict=True)]
     return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in paths]
 
 
@@ -632,23 +671,23 @@ def _centre_table(path: Path, fields: pd.DataFrame) -> pd.DataFrame:
     where = [schema.PLATE, schema.WELL, schema.SITE]
     numbers = [c for c in (schema.OBJECT, "ObjectNumber") if c in given]
     keys = where if set(where) <= set(given.columns) else ["ImageNumber"]
-    given = given.dropna(subset=[c for c in (*keys, *numbers[:1]) if c in given]).convert_dtypes(
-        convert_string=False, convert_boolean=False, convert_floating=False
-    )  # a blank row had made whole numbers float
+    if not set(keys) <= set(given.columns):
+        raise TableError(f"{path} must say the field of a centre: {', '.join(where)}, or ImageNumber")
+    given = given.dropna(subset=[*keys, *numbers[:1]])
     centres = pd.DataFrame(index=given.index)
     for axis, accepted in _CENTRE_COLUMNS.items():
         there = [c for c in accepted if c in given]
         if not there:
             raise TableError(f"{path} lacks a column {' or '.join(accepted)}")
-        centres[axis] = pd.to_numeric(given[there[0]], errors="coerce").astype(np.float64)
-    if set(where) <= set(given.columns):
-        centres[schema.FIELD] = [field_name(p, w, s) for p, w, s in given[where].itertuples(index=False)]
-    elif "ImageNumber" in given:
-        centres[schema.FIELD] = given["ImageNumber"].map(fields.set_index("row")[schema.FIELD])
+        centres[axis] = _numbers(given, there[0], path)
+    last = _whole_numbers(given, keys[-1], path)
+    if keys == where:
+        named = zip(given[schema.PLATE], given[schema.WELL], last, strict=True)
+        centres[schema.FIELD] = [field_name(*parts) for parts in named]
     else:
-        raise TableError(f"{path} must say the field of a centre: {', '.join(where)}, or ImageNumber")
+        centres[schema.FIELD] = last.map(fields.set_index("row")[schema.FIELD])
     centres[schema.OBJECT] = (
-        given[numbers[0]].astype(np.int64) if numbers else centres.groupby(schema.FIELD).cumcount() + 1
+        _whole_numbers(given, numbers[0], path) if numbers else centres.groupby(schema.FIELD).cumcount() + 1
     )
     centres = centres.dropna()
     twice = centres[centres.duplicated([schema.FIELD, schema.OBJECT])]

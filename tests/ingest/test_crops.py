@@ -193,6 +193,21 @@ def test_rows_without_a_name_a_compound_or_a_number_are_refused(tmp_path: Path, 
     assert outcome.screen.cells()[schema.MOA].iloc[0] == schema.UNKNOWN_MOA
 
 
+def test_codes_of_crops_stay_as_they_are_written(tmp_path: Path, crops: np.ndarray) -> None:
+    codes = ["001", "1", "01", "1e5", "NA", "None", "nan", ""]
+    table = make_table().assign(cell_id=codes, well=["NA", "1e5"] * 4)
+    table["compound"] = ["None", "null"] * 4
+    table["moa"] = ["N/A"] * 8
+    cells = ingest(tmp_path, save(tmp_path, crops), table).screen.cells()
+    assert cells[schema.CELL_ID].tolist() == codes[:-1]
+    assert cells[schema.TREATMENT].tolist() == ["None@0", "null@0.3"] * 3 + ["None@0"]
+    assert set(cells[schema.WELL]) == {"NA", "1e5"}
+    assert set(cells[schema.MOA]) == {"N/A"}
+    bad = table.assign(site=["1", "2", "x", "", "1", "1", "1", "1"])
+    with pytest.raises(TableError, match=r"column site of .*cells.csv must hold whole numbers, .*the first 'x'"):
+        ingest(tmp_path, tmp_path / "cells.npz", bad, name="b.screen")
+
+
 def test_a_missing_column_is_named(tmp_path: Path, crops: np.ndarray) -> None:
     with pytest.raises(TableError, match=r"lacks a column compound or Metadata_Compound; it has cell_id"):
         ingest(tmp_path, save(tmp_path, crops), make_table().drop(columns="compound"))

@@ -187,3 +187,77 @@ def test_repeated_object_numbers_of_a_field_are_refused(tmp_path):
     path.write_text(CENTRES + "P,A1,1,1,80,80\nP,A1,1,1,100,100\n")
     with pytest.raises(TableError, match="repeats 1 object numbers within a field, the first 1 in P/A1/s1"):
         layouts._centre_table(path, pd.DataFrame())
+
+
+def test_names_that_look_like_numbers_or_like_nothing_stay_as_they_are_written(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw)
+    plates, wells, compounds = ["001", "1", "1e5", "01"], ["NA", "1e5", "007", "null"], ["None", "NA", "nan", "null"]
+    table = table.iloc[:4].assign(Metadata_Plate=plates, Metadata_Well=wells, Metadata_Compound=compounds)
+    outcome = ingest(raw, table.assign(Metadata_MoA=["N/A", "true", "NaN", " "]), tmp_path / "a.screen")
+    fields = outcome.screen.fields().set_index(schema.PLATE).loc[plates]
+    assert fields[schema.FIELD].tolist() == ["001/NA/s1", "1/1e5/s1", "1e5/007/s1", "01/null/s1"]
+    assert fields[schema.COMPOUND].tolist() == compounds
+    assert fields[schema.MOA].tolist() == ["N/A", "true", "NaN", schema.UNKNOWN_MOA]
+    assert outcome.codes == {"unknown-moa": 1}
+
+
+def test_the_collections_tables_are_joined_as_they_are_written(raw: Raw) -> None:
+    for path in (raw.image_table, raw.moa_table):
+        path.write_text(path.read_text().replace("taxol", "None").replace("emetine", "1e5"))
+    raw.moa_table.write_text(raw.moa_table.read_text() + "lost,0.3,\n,,\n")
+    fields = layouts.bbbc021(raw.folder).fields
+    assert set(fields["code"]) == {""}
+    mechanisms = fields.groupby(schema.TREATMENT)[schema.MOA].first().to_dict()
+    assert mechanisms == {"1e5@1": "Protein synthesis", "DMSO@0": "DMSO", "None@0.3": "Microtubule stabilizers"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("Metadata_Site", "s1", "column Metadata_Site of .*load_data.csv must hold whole numbers, .*the first 's1'"),
+        ("Metadata_Site", "1.5", "must hold whole numbers, and 1 of its 6 rows do not, the first '1.5'"),
+        ("Metadata_Replicate", "one", "column Metadata_Replicate of .* must hold whole numbers, .*the first 'one'"),
+        ("Frame_OrigDNA", "first", "column Frame_OrigDNA of .* must hold whole numbers, .*the first 'first'"),
+    ],
+)
+def test_what_is_no_number_where_one_is_needed_is_named(
+    raw: Raw, tmp_path: Path, column: str, value: str, words: str
+) -> None:
+    table = loaddata(raw)
+    table[column] = ["1", value, "", " ", "2.0", "3"]
+    with pytest.raises(TableError, match=words):
+        ingest(raw, table, tmp_path / "a.screen")
+
+
+def test_a_concentration_that_is_no_number_is_said_as_it_is_written(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).assign(Metadata_Concentration=["", "", "high", "0", "1e-1", "1"])
+    fields = ingest(raw, table, tmp_path / "a.screen").screen.fields()
+    bad = fields.loc[fields["code"].str.contains("bad-concentration"), "reason"].tolist()
+    assert [reason.split(";")[0] for reason in bad] == [
+        "the table gives nothing as its concentration, where a number of uM is needed",
+        "the table gives 'high' as its concentration, where a number of uM is needed",
+    ]
+    raw.moa_table.write_text("compound,concentration,moa\ntaxol,low,DNA damage\n")
+    with pytest.raises(TableError, match=r"column concentration of .*moa.csv must hold numbers, .*the first 'low'"):
+        layouts.bbbc021(raw.folder)
+
+
+def test_centres_find_plates_that_are_written_alike_and_only_these(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text(CENTRES + "001,NA,1.0,1,80,81\n1,NA,1,1,90,91\n1,NA,1,2,nan,NaN\n")
+    centres = layouts._centre_table(path, pd.DataFrame())
+    assert centres[schema.FIELD].tolist() == ["001/NA/s1", "1/NA/s1"]
+    path.write_text(CENTRES + "P,A1,1,1,80,left\n")
+    with pytest.raises(TableError, match=r"column Location_Center_Y of .* must hold numbers, .* first 'left'"):
+        layouts._centre_table(path, pd.DataFrame())
+    path.write_text("ImageNumber,Location_Center_X,Location_Center_Y\nfirst,1,1\n")
+    with pytest.raises(TableError, match=r"column ImageNumber of .* must hold whole numbers, .* first 'first'"):
+        layouts._centre_table(path, pd.DataFrame({"row": [1], schema.FIELD: ["P/A1/s1"]}))
+    path.write_text("Location_Center_X,Location_Center_Y\n1,1\n")
+    with pytest.raises(TableError, match="must say the field of a centre"):
+        layouts._centre_table(path, pd.DataFrame())
+
+
+def test_a_table_without_rows_is_named(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"load_data.csv holds no rows"):
+        ingest(raw, loaddata(raw).iloc[:0], tmp_path / "a.screen")
