@@ -4,6 +4,8 @@ All work happens in ``<screen>.ingest/`` beside the screen. A part (a group of f
 file and, written after it, a small JSON file with what became of its fields: where that file is, the part is done. At
 the end the tables are made from those files and the finished folder is renamed into its place. Nothing depends on when
 or in which order parts were made, so a run that was killed and repeated ends in the same bytes as one that was not.
+What was begun or made is gone on with only where options, tables and the content of every image file are the same;
+``images.parquet`` in the screen keeps the digests of these files, so that only what was touched is read again.
 """
 
 from __future__ import annotations
@@ -27,10 +29,19 @@ import pyarrow.parquet as pq
 
 from cytovae import schema
 from cytovae.config import ScreenRecord, to_dict
-from cytovae.errors import ConfigError, ImageError, IngestError
-from cytovae.ingest import illumination, images, layouts, nuclei, patches
+from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
+from cytovae.ingest import contents, illumination, images, layouts, nuclei, patches
 from cytovae.ingest.workers import share_out
-from cytovae.screen import Screen, provenance, read_provenance, whole_file, write_json, write_table_blocks
+from cytovae.screen import (
+    Screen,
+    provenance,
+    read_provenance,
+    read_table,
+    whole_file,
+    write_json,
+    write_table,
+    write_table_blocks,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -146,10 +157,15 @@ def ingest_fields(
     if not len(usable):
         raise IngestError(f"no field of {raw} is usable: {_reasons(layout.fields)}")
     config = {"record": to_dict(record), "options": to_dict(options)}
-    inputs = {**layout.inputs, "images": _fingerprint(layout, raw)}
-    with _work_folder(path, config, inputs, overwrite) as work:
+    path = Path(path)
+    names = [name for channel in layout.channels for name in layout.fields[layouts.path_column(channel)]]
+    held = contents.take(raw, names, _known_contents(_work_path(path) / "screen", path), workers)
+    inputs = {**layout.inputs, "fields": _digest_table(layout.fields), "images": contents.digest(held)}
+    made = provenance("ingest", config=config, inputs=inputs)
+    with _work_folder(path, config, inputs, overwrite, held) as work:
         if work is None:
             return describe(Screen.open(path), already=True)
+        write_table(work / "screen" / _CONTENTS, held, made)
         lights = {}
         if options.illumination == "plate":
             lights = _illuminate(layout, raw, options, work, usable, workers, progress)
@@ -182,7 +198,7 @@ def ingest_fields(
             with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
                 np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
         blocks = (_cells_of(fields, _result(task)) for task in tasks)
-        _finish(work, path, record, fields, layout.channels, blocks, provenance("ingest", config=config, inputs=inputs))
+        _finish(work, path, record, fields, layout.channels, blocks, made)
     return describe(Screen.open(path))
 
 
@@ -296,27 +312,41 @@ def _reasons(fields: pd.DataFrame) -> str:
     )
 
 
-def _fingerprint(layout: layouts.Layout, raw: Path) -> str:
-    """A sha256 over the names and sizes of all image files."""
-    digest = hashlib.sha256()
-    for channel in layout.channels:
-        for name in layout.fields[layouts.path_column(channel)]:
-            with contextlib.suppress(OSError):
-                digest.update(f"{name}\t{(raw / name).stat().st_size}\n".encode())
-    return digest.hexdigest()
+_CONTENTS = "images.parquet"
+"""In the screen: what the image files of its fields held."""
+
+
+def _known_contents(*folders: Path) -> pd.DataFrame | None:
+    """What the first of some screens, whole or begun, says of its image files; None where none says anything."""
+    for folder in folders:
+        with contextlib.suppress(ScreenError):
+            return read_table(folder / _CONTENTS)
+    return None
+
+
+def _digest_table(table: pd.DataFrame) -> str:
+    """A sha256 over what a table says."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+
+def _work_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.ingest")
 
 
 @contextlib.contextmanager
-def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> Iterator[Path | None]:
+def _work_folder(
+    path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool, held: pd.DataFrame | None = None
+) -> Iterator[Path | None]:
     """The folder to work in, locked; None where the screen is already what is asked for.
+
+    `held` are the contents of the image files where `inputs` has their digest.
 
     Raises
     ------
     IngestError
         Something else is at `path`, or another ingest holds the lock.
     """
-    path = Path(path)
-    work = path.with_name(f"{path.name}.ingest")
+    work = _work_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_path = path.with_name(f".{path.name}.lock")
     with lock_path.open("w") as lock:
@@ -330,11 +360,15 @@ def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], ove
         try:
             wanted = {"config": config, "inputs": inputs}
             if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
-                if _made_from(path) != wanted:
+                if changes := _changes(path, wanted, held):
                     raise IngestError(
-                        f"{path} already holds something made from other data or with other options; "
+                        f"{path} already holds something made from other data or with other options: {changes}; "
                         "give another name, or --overwrite to replace it with all that was computed from it"
                     )
+                known = _known_contents(path)
+                if held is not None and known is not None and not held.equals(known):  # the same files, written anew
+                    with contextlib.suppress(OSError):
+                        write_table(path / _CONTENTS, held, read_provenance(path / "cells.parquet"))
                 _clear_away(work, _old(path))
                 yield None
                 return
@@ -351,13 +385,37 @@ def _work_folder(path: Path, config: dict[str, Any], inputs: dict[str, str], ove
             lock_path.unlink(missing_ok=True)
 
 
-def _made_from(path: Path) -> dict[str, Any] | None:
-    """Config and inputs of the ingest that made a screen, or None where there is none."""
+def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> str:
+    """In words, how what is asked for differs from what is at `path`; nothing where it does not."""
     try:
         record = read_provenance(path / "cells.parquet")
     except OSError:
-        return None
-    return {"config": record.get("config"), "inputs": record.get("inputs")} if record.get("step") == "ingest" else None
+        record = {}
+    if record.get("step") != "ingest":
+        return "no ingest has made it"
+    was, now = (_flat({"config": made["config"], **made["inputs"]}) for made in (record, wanted))
+    other = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+    known = _known_contents(path)
+    files = contents.difference(known, held) if known is not None and held is not None else ""
+    said = [
+        f"{name.removeprefix('config.')} was {was.get(name)!r} and is {now.get(name)!r}"
+        if name.startswith("config.")
+        else f"{_INPUTS.get(name, name)} changed"
+        for name in other
+        if not (files and name in ("images", "fields"))
+    ]
+    return ", ".join([*said, files] if files else said)
+
+
+_INPUTS = {"fields": "what the tables say of the fields", "images": "the image files"}
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts, each by its path with dots."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return leaves
 
 
 def _result_path(work: Path, number: int) -> Path:

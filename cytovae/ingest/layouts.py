@@ -20,6 +20,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, IngestError, TableError
+from cytovae.ingest import contents
 from cytovae.ingest.images import SUFFIXES, array_member, read_head
 from cytovae.screen import digest_file
 
@@ -467,7 +468,7 @@ def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     lost = ~cells[SOURCE].isin(files.keys())
     note(cells, lost, REFUSED, "row-without-image", f"{folder} holds no file for cell " + cells[schema.CELL_ID])
     orphans = sorted(set(files) - set(cells[SOURCE]))
-    digest = hashlib.sha256("".join(f"{n}\t{files[n].stat().st_size}\n" for n in sorted(files)).encode()).hexdigest()
+    digest = contents.digest(contents.take(folder, files))
     return _with_orphans(cells, orphans, [f"no row of the table names {name}" for name in orphans]), digest
 
 

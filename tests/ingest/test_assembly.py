@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import IngestError
 from cytovae.ingest import assembly, layouts
+from cytovae.ingest import contents as files
 from cytovae.ingest.nuclei import NucleiOptions
 from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
@@ -266,6 +269,69 @@ def test_another_screen_in_the_way_is_replaced_only_when_asked(raw: Raw, tmp_pat
     assert ingest(raw, tmp_path / "a.screen", overwrite=True).n_cells == 30
     assert not (tmp_path / "a.screen" / "embeddings").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.screen", "raw"]
+
+
+def rewrite(path: Path, pixels: np.ndarray) -> None:
+    """Other pixels in a file, its name, size and time of last change as they were."""
+    before = path.stat()
+    tifffile.imwrite(path, pixels)
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_an_image_changed_in_place_is_noticed(raw: Raw, tmp_path: Path) -> None:
+    ingest(raw, tmp_path / "a.screen")
+    path = raw.file("B03", 1)
+    rewrite(path, tifffile.imread(path)[::-1])
+    name = path.relative_to(raw.folder).as_posix()
+    with pytest.raises(IngestError, match=rf"with other options: 1 image file changed \({name}\); .*--overwrite"):
+        ingest(raw, tmp_path / "a.screen")
+    path.unlink()
+    with pytest.raises(IngestError, match=rf"options: 1 image file lost \({name}\); .*--overwrite"):
+        ingest(raw, tmp_path / "a.screen")
+
+
+def test_a_stopped_ingest_does_not_go_on_with_images_changed_since(raw: Raw, tmp_path: Path, monkeypatch) -> None:
+    make_part, made = assembly._make_part, []
+
+    def stop_after_one(task) -> None:
+        if made:
+            raise KeyboardInterrupt
+        made.append(task.number)
+        make_part(task)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(assembly, "_make_part", stop_after_one)
+        ingest(raw, tmp_path / "a.screen")
+    path = raw.file("B02", 1)
+    rewrite(path, tifffile.imread(path)[::-1])
+    ingest(raw, tmp_path / "a.screen")
+    assert contents(tmp_path / "a.screen") == contents(ingest(raw, tmp_path / "b.screen").screen.path)
+
+
+def test_the_same_images_elsewhere_or_written_anew_are_the_same(raw: Raw, tmp_path: Path, monkeypatch) -> None:
+    made = ingest(raw, tmp_path / "a.screen").screen.cells_digest()
+    shutil.copytree(raw.folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    copy = Raw(tmp_path / "copy", raw.truth)
+    assert ingest(copy, tmp_path / "a.screen").already
+    assert ingest(copy, tmp_path / "b.screen").screen.cells_digest() == made
+    read: list[Path] = []
+    digest_file = files.digest_file
+    monkeypatch.setattr(files, "digest_file", lambda path: (read.append(path), digest_file(path))[1])
+    assert ingest(copy, tmp_path / "a.screen").already
+    assert read == []
+    copy.file("B03", 1).touch()
+    assert ingest(copy, tmp_path / "a.screen").already
+    assert read == [copy.file("B03", 1)]
+
+
+def test_what_differs_from_a_screen_in_the_way_is_said(raw: Raw, tmp_path: Path) -> None:
+    ingest(raw, tmp_path / "a.screen")
+    with pytest.raises(IngestError, match=r"options: options.illumination was 'none' and is 'plate'; give another"):
+        ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
+    raw.edit_table(lambda t: t.replace({"Image_Metadata_Compound": {"taxol": "emetine"}}))
+    with pytest.raises(IngestError, match=r"BBBC021_v1_image.csv changed, what the tables say of the fields changed;"):
+        ingest(raw, tmp_path / "a.screen")
 
 
 def test_what_is_no_screen_is_not_touched(raw: Raw, tmp_path: Path) -> None:

@@ -294,3 +294,15 @@ def test_real_crops_become_a_screen_of_5734_cells(bbbc021: Path, tmp_path: Path)
     assert cells[schema.MOA].nunique() == 13
     assert cells[schema.PLATE].nunique() == 55
     assert cells[schema.BATCH].nunique() == 10
+
+
+def test_a_crop_changed_in_place_is_noticed(tmp_path: Path, crops: np.ndarray) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for name, crop in zip(make_table().cell_id, crops, strict=True):
+        np.save(folder / f"{name}.npy", crop)
+    ingest(tmp_path, folder, make_table())
+    assert ingest(tmp_path, folder, make_table()).already
+    np.save(folder / "cell3.npy", crops[3][::-1])
+    with pytest.raises(IngestError, match="other options: the image files changed; give another name, or --overwrite"):
+        ingest(tmp_path, folder, make_table())

@@ -261,3 +261,13 @@ def test_centres_find_plates_that_are_written_alike_and_only_these(tmp_path):
 def test_a_table_without_rows_is_named(raw: Raw, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"load_data.csv holds no rows"):
         ingest(raw, loaddata(raw).iloc[:0], tmp_path / "a.screen")
+
+
+def test_other_columns_of_the_same_table_are_another_screen(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).assign(drug="other")
+    ingest(raw, table, tmp_path / "a.screen")
+    with pytest.raises(IngestError, match="what the tables say of the fields changed; give another name"):
+        ingest(raw, table, tmp_path / "a.screen", columns={schema.COMPOUND: "drug"})
+    swapped = {**COLUMNS, "Tubulin": "OrigAct", "Actin": "OrigTub"}
+    with pytest.raises(IngestError, match="what the tables say of the fields changed; give another name"):
+        ingest(raw, table, tmp_path / "a.screen", swapped)
