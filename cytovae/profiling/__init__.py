@@ -1,1 +1,1 @@
-"""Embeddings to profiles, whitening, and the mechanism-of-action benchmark; memory only, no torch."""
+"""Embeddings to profiles, whitening, and the mechanism-of-action benchmark; no torch, and no files but in `study`."""

@@ -14,8 +14,9 @@ from cytovae import schema
 from cytovae.cli import profiles as _verbs  # noqa: F401  (registers them)
 from cytovae.cli.console import app
 from cytovae.config import ScreenRecord
-from cytovae.errors import CytovaeError
-from cytovae.ingest.patches import write_part
+from cytovae.errors import CytovaeError, ProfileError
+from cytovae.ingest.patches import PatchStore, write_part
+from cytovae.profiling import study, whiten
 from cytovae.screen import Screen, provenance, read_provenance, write_table
 
 
@@ -126,6 +127,25 @@ def test_benchmark_json_is_the_contracts(screen):
         for line in kept["scores"]:
             own = calls[(calls["summary"] == line["summary"]) & (calls["whiten"] == line["whiten"])]
             assert own.loc[own["rule"] == line["rule"], "correct"].sum() == line["n_correct"]
+
+
+def test_a_benchmark_from_python_is_that_of_the_verb_and_reads_what_it_kept(screen):
+    heard: list[str] = []
+    columns = [("mean", whiten.Options("none")), ("mean", whiten.Options("plate"))]
+    document, calls = study.Benchmark(columns, say=heard.append).of_screen(screen, ["m0", "m1"], PatchStore)
+    assert heard == [] and len(calls) == 2 * 2 * 2 * 8
+    words = ("--summary", "mean", "--whiten", "none", "--whiten", "plate", "--json")
+    done = CliRunner().invoke(app, ["benchmark", str(screen.path), *words], catch_exceptions=False)
+    assert json.loads(done.stdout)["model"] == json.loads(json.dumps(document))
+    assert "m0: the results are already there" in done.stderr
+    assert json.loads(run("benchmark", screen.path, *words, "--overwrite")) == json.loads(done.stdout)
+
+
+def test_screens_whose_controls_are_called_differently_are_not_scored_together(screen, tmp_path):
+    record = ScreenRecord(name="w", channels=("DNA", "Tubulin", "Actin"), patch_size_px=12, control="water")
+    other = Screen.create(tmp_path / "water.screen", record)
+    with pytest.raises(ProfileError, match="call their controls DMSO, water; they must agree"):
+        study.Benchmark([("mean", whiten.Options("none"))]).of_screens([screen, other], ["m0"])
 
 
 def test_benchmark_prints_table_1_with_the_number_scored_and_draws_it(screen):

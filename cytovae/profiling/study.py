@@ -1,0 +1,501 @@
+"""From embeddings to a benchmark with all that stands beside it: profiles, baselines, figures, kept in the screen.
+
+What is up to date is read, not made again. Of the screen's folder, ``profiles/<model>/``, ``results/<model>/`` and
+``results/_baselines/`` are written here; `cytovae.profiling.benchmark` says what is in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.config import to_dict
+from cytovae.errors import ProfileError
+from cytovae.profiling import baselines, benchmark, figures, profiles, whiten
+from cytovae.screen import (
+    Screen,
+    digest_file,
+    provenance,
+    read_provenance,
+    read_table,
+    whole_file,
+    write_json,
+    write_table,
+)
+
+Tasks = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Opens a task by its label and yields what is told (done, total) as the work goes on."""
+
+_LISTS = ("scores", "map", "batch", "confusion", "whitening", "skipped", "verdicts")
+"""What a document of scores has for every model, see `cytovae.profiling.benchmark`."""
+
+
+class Patches(Protocol):
+    """The patches of a screen in the order of its cells, as `cytovae.ingest.patches.PatchStore` holds them."""
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+        """(n, H, W, C) patches of some cells."""
+        ...
+
+    def blocks(self, size: int) -> Iterator[tuple[int, npt.NDArray[np.uint16]]]:
+        """All patches, `size` at a time, each block with the row it starts at."""
+        ...
+
+
+@contextlib.contextmanager
+def unwatched(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A task that nobody follows."""
+    yield lambda done, total: None
+
+
+def unheard(text: str) -> None:
+    """Say nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Profiles of a model in one column of Table 1.
+
+    Parameters
+    ----------
+    wells, treatments : DataFrame
+    whitening : list of dict
+        What whitening used, one row per plate or batch.
+    n_cells, n_blank : int or None
+        Cells that count, and blank ones that were left out; None where no cells are known.
+    made : bool
+        False where they were read.
+    """
+
+    wells: pd.DataFrame
+    treatments: pd.DataFrame
+    whitening: list[dict[Any, Any]]
+    n_cells: int | None
+    n_blank: int | None
+    made: bool
+
+
+def profile(
+    screen: Screen,
+    model: str,
+    summary: str,
+    options: whiten.Options,
+    *,
+    overwrite: bool = False,
+    tasks: Tasks = unwatched,
+) -> Profiles:
+    """Well and treatment profiles, read where they are up to date, else made and written.
+
+    Parameters
+    ----------
+    screen : Screen
+    model : str
+        A model that it is embedded with.
+    summary : str
+        ``mean`` or ``mean+sd``.
+    options : Options
+        How to whiten.
+    overwrite : bool
+        Make again what is up to date.
+    tasks : callable
+        Where progress is told.
+
+    Raises
+    ------
+    ProfileError
+        Too few controls to whiten by.
+    """
+    paths = [screen.profiles_path(model, level, summary, options.by) for level in ("wells", "treatments")]
+    cells, embeddings = screen.embeddings(model)
+    n_blank = int((~profiles.usable(cells)).sum())
+    record = provenance(
+        "profile",
+        config={"model": model, "summary": summary, "control": screen.record.control, **to_dict(options)},
+        inputs={
+            "cells": screen.cells_digest(),
+            "embeddings": digest_file(screen.embeddings_path(model) / "embeddings.npy"),
+        },
+    )
+    if not overwrite and all(path.exists() for path in paths):
+        there = read_provenance(paths[1])
+        if all(there.get(key) == record[key] for key in record):
+            wells, treatments = map(read_table, paths)
+            return Profiles(wells, treatments, there["whitening"], there["n_cells"], there["n_blank"], made=False)
+    with tasks(f"profile {model} ({summary}, whiten {options.by})") as progress:
+        wells = profiles.wells(cells, embeddings, summary, progress)
+        wells, used = whiten.profiles(
+            wells, options, screen.record.control, cells=cells, embeddings=embeddings, summary=summary
+        )
+        treatments = profiles.treatments(wells)
+    made = Profiles(wells, treatments, used.to_dict("records"), len(cells) - n_blank, n_blank, made=True)
+    record |= {"n_cells": made.n_cells, "n_blank": n_blank, "whitening": made.whitening}
+    for path, table in zip(paths, (wells, treatments), strict=True):
+        write_table(path, table, record)
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """How models are scored, and who is told.
+
+    Parameters
+    ----------
+    columns : sequence of (str, Options)
+        Columns of Table 1: summary and whitening, the plain ones first.
+    strict : bool
+        Refuse a column that lacks the controls to whiten by; else it is left out and stands under ``skipped``.
+    figures : bool
+        Draw figures beside the scores that are written.
+    seed : int
+        Of intervals, permutations and the sample of pixels.
+    overwrite : bool
+        Score again what is up to date.
+    tasks : callable
+        Where progress is told.
+    say : callable
+        Told one line at a time what a person should know.
+    """
+
+    columns: Sequence[tuple[str, whiten.Options]]
+    strict: bool = True
+    figures: bool = False
+    seed: int = 0
+    overwrite: bool = False
+    tasks: Tasks = unwatched
+    say: Callable[[str], None] = unheard
+
+    def of_screen(
+        self, screen: Screen, models: Sequence[str], patches: Callable[[Path], Patches] | None = None
+    ) -> tuple[dict[str, Any], pd.DataFrame]:
+        """Models on a screen, one after the other, each one's results kept in it.
+
+        Parameters
+        ----------
+        screen : Screen
+        models : sequence of str
+            Models that it is embedded with.
+        patches : callable, optional
+            Opens a folder of patches, to make baselines of them; without it there is none but chance.
+
+        Returns
+        -------
+        tuple of (dict, DataFrame)
+            The models' ``scores.json`` as one document; their calls.
+
+        Raises
+        ------
+        ProfileError
+            Profiles that cannot be made or scored, too few controls where the benchmark is strict.
+        """
+        document: dict[str, Any] = {}
+        calls = []
+        dimensions = sorted({screen.embeddings(model)[1].shape[1] for model in models})
+        lines, skipped = self._baselines(screen, dimensions, patches) if patches else ([], [])
+        for model in models:
+            own, called = self._of_model(screen, model, lines, skipped, with_baselines=patches is not None)
+            calls.append(called)
+            for key, value in own.items():
+                if key in ("baselines", "skipped"):
+                    document.setdefault(key, []).extend(x for x in value if x not in document[key])
+                elif isinstance(value, list):
+                    document.setdefault(key, []).extend(value)
+            document |= {"screen": own["screen"], "seed": self.seed}
+        if len(dimensions) > 1:
+            pixels = [x for x in document["baselines"] if x["baseline"] == baselines.PIXELS]
+            for line in pixels:
+                line["baseline"] = f"{baselines.PIXELS} ({line['dimension']})"
+        if len(models) > 1:
+            self._draw(screen.path / "results", document)
+        return document, pd.concat(calls, ignore_index=True)
+
+    def of_screens(self, screens: Sequence[Screen], models: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
+        """Models on the wells of several screens as if they were one; nothing is kept in the screens but profiles.
+
+        Each screen is whitened by itself. There is no baseline but chance.
+
+        Returns
+        -------
+        tuple of (dict, DataFrame)
+            As `of_screen`.
+
+        Raises
+        ------
+        ProfileError
+            The screens call their controls differently or share wells; and as `of_screen`.
+        """
+        controls = {screen.record.control for screen in screens}
+        if len(controls) > 1:
+            raise ProfileError(f"the screens call their controls {', '.join(sorted(controls))}; they must agree")
+        document: dict[str, Any] = {}
+        calls = []
+        for model in models:
+            own, called = self._scores(screens, model)
+            calls.append(called)
+            for key, value in own.items():
+                document[key] = document.get(key, []) + value if isinstance(value, list) else value
+        _beside(document, baselines.chance(document["scores"]))
+        return document | {"seed": self.seed}, pd.concat(calls, ignore_index=True)
+
+    def of_wells(self, wells: pd.DataFrame, name: str, control: str = "DMSO") -> tuple[dict[str, Any], pd.DataFrame]:
+        """Ready well profiles: standardised on their plates' controls, whitened where asked for.
+
+        Parameters
+        ----------
+        wells : DataFrame
+            See `read_wells`.
+        name : str
+            What to call them.
+        control : str
+            Compound name of the controls.
+
+        Returns
+        -------
+        tuple of (dict, DataFrame)
+            As `of_screen`, with ``n_features``, ``n_features_used`` and ``features_dropped``.
+
+        Raises
+        ------
+        ProfileError
+            Profiles that cannot be standardised, whitened or scored.
+        """
+        standard, dropped = profiles.standardise(wells, control)
+
+        def made(summary: str, options: whiten.Options) -> list[Profiles]:
+            table, used = whiten.profiles(standard, options, control)
+            return [Profiles(table, profiles.treatments(table), used.to_dict("records"), None, None, made=True)]
+
+        document, calls = self._over_columns(name, name, control, made)
+        _beside(document, baselines.chance(document["scores"]))
+        n = len(schema.feature_columns(wells))
+        document |= {"seed": self.seed, "n_features": n, "n_features_used": n - len(dropped)}
+        return document | {"features_dropped": dropped}, calls
+
+    def keep(
+        self,
+        folder: Path | None,
+        document: dict[str, Any],
+        calls: pd.DataFrame,
+        config: dict[str, Any],
+        inputs: dict[str, str],
+    ) -> None:
+        """Put provenance on a document and write it with its calls and figures, where a folder is given."""
+        document["provenance"] = provenance("benchmark", config=config, inputs=inputs, seed=self.seed)
+        if folder is not None:
+            write_table(folder / "calls.parquet", calls, document["provenance"])
+            write_json(folder / "scores.json", document)
+            self._draw(folder, document)
+
+    def _of_model(
+        self,
+        screen: Screen,
+        model: str,
+        lines: list[dict[str, Any]],
+        skipped: list[dict[str, Any]],
+        with_baselines: bool,
+    ) -> tuple[dict[str, Any], pd.DataFrame]:
+        """One model on a screen beside the screen's baselines: ``scores.json`` and the calls, as they are kept."""
+        record = provenance(
+            "benchmark",
+            config={
+                "columns": self._columns_record(),
+                "baselines": with_baselines,
+                "rules": {rule.name: list(rule.differ_by) for rule in benchmark.RULES},
+            },
+            inputs={
+                "cells": screen.cells_digest(),
+                "embeddings": digest_file(screen.embeddings_path(model) / "embeddings.npy"),
+            },
+            seed=self.seed,
+        )
+        folder = screen.results_path(model)
+        path, calls_path = folder / "scores.json", folder / "calls.parquet"
+        if path.exists() and calls_path.exists() and not self.overwrite:
+            there = json.loads(path.read_text())
+            if there.get("provenance") == record:
+                self.say(f"{model}: the results are already there; --overwrite makes them again")
+                return there, read_table(calls_path)
+        own, calls = self._scores([screen], model)
+        dimension = screen.embeddings(model)[1].shape[1]
+        pixels = [x["dimension"] for x in lines if x["baseline"] == baselines.PIXELS]
+        most = max((d for d in pixels if d <= dimension), default=None)  # fewer than asked for where cells are few
+        fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == most]
+        _beside(own, fit + baselines.chance(own["scores"]))
+        own["skipped"] += skipped
+        own |= {"model": model, "seed": self.seed, "provenance": record}
+        write_table(calls_path, calls, record)
+        write_json(path, own)
+        self._draw(folder, own)
+        return own, calls
+
+    def _scores(self, screens: Sequence[Screen], model: str) -> tuple[dict[str, Any], pd.DataFrame]:
+        """One model over the wells of all screens together, without baselines."""
+
+        def made(summary: str, options: whiten.Options) -> list[Profiles]:
+            return [profile(screen, model, summary, options, tasks=self.tasks) for screen in screens]
+
+        name = " + ".join(screen.record.name for screen in screens)
+        return self._over_columns(model, name, screens[0].record.control, made)
+
+    def _over_columns(
+        self, bundle: str, name: str, control: str, made: Callable[[str, whiten.Options], list[Profiles]]
+    ) -> tuple[dict[str, Any], pd.DataFrame]:
+        """All columns of what is called `bundle`, from its profiles on one or more screens."""
+        document: dict[str, Any] = {key: [] for key in _LISTS}
+        calls = []
+        for summary, options in self.columns:
+            head = {"bundle": bundle, "summary": summary, "whiten": options.by}
+            try:
+                parts = made(summary, options)
+            except ProfileError as too_few:
+                if self.strict or options.by == "none":
+                    raise
+                document["skipped"].append({**head, "reason": str(too_few)})
+                continue
+            document["whitening"] += [{**head, **row} for part in parts for row in part.whitening]
+            wells = profiles.together([part.wells for part in parts])
+            treatments = parts[0].treatments if len(parts) == 1 else profiles.treatments(wells)
+            rng = np.random.default_rng(self.seed)
+            found = benchmark.evaluate(wells, treatments, rng, **head, control=control, seed=self.seed)
+            calls.append(found.pop("calls"))
+            for key, lines in found.items():
+                document[key] += lines
+            blank = [part.n_blank for part in parts if part.n_blank is not None]
+            document["screen"] = _described(name, control, wells, treatments, sum(blank) if blank else None)
+        return document, pd.concat(calls, ignore_index=True)
+
+    def _baselines(
+        self, screen: Screen, dimensions: list[int], patches: Callable[[Path], Patches]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The baselines of a screen and those skipped, kept in ``results/_baselines/scores.json``."""
+        record = provenance(
+            "benchmark",
+            config={"dimensions": dimensions, "columns": self._columns_record()},
+            inputs={"cells": screen.cells_digest()},
+            seed=self.seed,
+        )
+        path = screen.results_path("_baselines") / "scores.json"
+        if path.exists() and not self.overwrite:
+            there = json.loads(path.read_text())
+            if there["provenance"] == record:
+                return there["baselines"], there.get("skipped", [])
+        cells = screen.cells()
+        store = patches(screen.patches_path)
+        good = np.flatnonzero(profiles.usable(cells))
+        rng = np.random.default_rng(self.seed)
+        n = min(len(good), max(baselines.FIT_CELLS, max(dimensions) + 1))
+        sample = store.read(np.sort(rng.choice(good, n, replace=False)))
+        with self.tasks("baselines: pixels, measurements, cell count") as progress:
+            lines, skipped = baselines.score(
+                cells,
+                sample,
+                store.blocks(512),
+                screen.record.channels,
+                dimensions,
+                self.columns,
+                rng,
+                screen.record.control,
+                progress,
+            )
+        write_json(path, {"baselines": lines, "skipped": skipped, "provenance": record})
+        return lines, skipped
+
+    def _columns_record(self) -> list[list[Any]]:
+        return [[summary, to_dict(options)] for summary, options in self.columns]
+
+    def _draw(self, folder: Path, document: dict[str, Any]) -> None:
+        """Table 1 as a dot plot and the confusion of each bundle's plain profiles, as SVG and PNG."""
+        if not self.figures:
+            return
+        if not any(line["n_scored"] for line in document["scores"]):
+            self.say("no figure was drawn: no treatment could be scored")
+            return
+        drawn = {"table1": figures.dots(document["scores"], document["baselines"], _about(document["screen"]))}
+        bundles = list(dict.fromkeys(line["bundle"] for line in document["scores"]))
+        for bundle in bundles:
+            first = next(line for line in document["confusion"] if line["bundle"] == bundle)
+            lines = [
+                line
+                for line in document["confusion"]
+                if all(line[key] == first[key] for key in ("bundle", "summary", "whiten"))
+            ]
+            name = "confusion" if len(bundles) == 1 else f"confusion-{bundle}"
+            drawn[name] = figures.confusions(lines, f"{bundle} ({first['summary']}, whiten {first['whiten']})")
+        for name, figure in drawn.items():
+            for kind in ("svg", "png"):
+                with whole_file(folder / f"{name}.{kind}") as beside:
+                    figure.savefig(beside, format=kind, dpi=150)
+
+
+def _beside(document: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+    """Put baselines into a document of scores, and say how the scores compare."""
+    document["baselines"] = lines
+    document["scores"], document["verdicts"] = benchmark.compare(document["scores"], lines)
+
+
+def _described(
+    name: str, control: str, wells: pd.DataFrame, treatments: pd.DataFrame, n_blank: int | None
+) -> dict[str, Any]:
+    """How much data the scores are about."""
+    treated = treatments[treatments[schema.COMPOUND] != control]
+    counted = schema.N_CELLS in wells
+    return {
+        "name": name,
+        "control": control,
+        "n_cells": int(wells[schema.N_CELLS].sum()) if counted else None,
+        "n_blank": n_blank,
+        "n_wells": len(wells),
+        "n_treatments": len(treated),
+        "n_mechanisms": int(treated.loc[treated[schema.MOA] != schema.UNKNOWN_MOA, schema.MOA].nunique()),
+        "median_cells_per_treatment": float(treated[schema.N_CELLS].median()) if counted else None,
+    }
+
+
+def _about(screen: dict[str, Any]) -> str:
+    """What the numbers are about, for the foot of a figure."""
+    cells = screen["median_cells_per_treatment"]
+    said = f"{screen['name']}: {screen['n_treatments']} treatments"
+    return said if cells is None else f"{said}, median {cells:g} cells a treatment"
+
+
+def read_wells(path: Path, image_table: Path | None = None, moa_table: Path | None = None) -> pd.DataFrame:
+    """Published per-well profiles, with plate, well, batch, treatment and mechanism.
+
+    Parameters
+    ----------
+    path : Path
+        CSV (may be .gz) or parquet.
+    image_table, moa_table : Path, optional
+        What stands in which well, and the mechanisms; both or neither: the profiles then carry them.
+
+    Raises
+    ------
+    ProfileError
+        A table is missing, cannot be read, or does not fit the others.
+    TableError
+        A table lacks columns.
+    """
+    wells = _read(path)
+    if image_table is None or moa_table is None:
+        return profiles.complete(wells)
+    return profiles.join_published(wells, _read(image_table), _read(moa_table))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise ProfileError(f"there is no table at {path}")
+    if path.suffix == ".parquet":
+        return read_table(path)
+    try:
+        return pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError, OSError) as broken:
+        raise ProfileError(f"{path} cannot be read as CSV: {str(broken).splitlines()[0]}") from None
