@@ -180,17 +180,24 @@ def ingest_fields(
         fields[schema.N_CELLS], fields[schema.N_BORDER], fields[schema.NUCLEUS_WIDTH] = 0, 0, np.nan
         dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
         said = (
-            f"its plate has fewer than {illumination.MIN_FIELDS} usable fields, so its illumination was not corrected"
+            f"its plate has fewer than {illumination.MIN_FIELDS} usable fields of one size, "
+            "so its illumination was not corrected"
         )
         layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
+        unlit: dict[int, str] = {}  # row -> why its illumination was not corrected
         for task in tasks:
             for entry in _result(task):
+                if "unlit" in entry:
+                    unlit[entry["row"]] = entry["unlit"]
                 if "code" in entry:
                     refusal = [layouts.REFUSED, entry["code"], entry["reason"]]
                     fields.loc[entry["row"], [schema.STATUS, schema.CODE, schema.REASON]] = refusal
                 else:
                     fields.loc[entry["row"], [schema.N_CELLS, schema.N_BORDER]] = len(entry["y"]), entry["n_border"]
                     fields.loc[entry["row"], schema.NUCLEUS_WIDTH] = entry["width"]
+        odd = pd.Series(unlit, fields.index, object)
+        said_already = fields[schema.PLATE].isin(dim)
+        layouts.note(fields, odd.notna() & ~said_already, layouts.OK, "not-corrected", odd)
         if not fields[schema.N_CELLS].sum():
             shutil.rmtree(work)
             raise IngestError(f"no field of {raw} is usable: {_reasons(fields)}")
@@ -557,8 +564,15 @@ def _cells_in(
     for channel, (name, path) in enumerate(field.paths.items()):
         if pixels[..., channel].min() == pixels[..., channel].max():
             raise ImageError("constant-channel", f"{path} ({name}) holds nothing but the value {pixels[0, 0, channel]}")
-    if light is not None and light.shape[:2] == (pixels.shape[0] // 8, pixels.shape[1] // 8):
+    unlit = {}
+    if light is not None and illumination.fits(pixels, light):
         pixels = illumination.correct(pixels, light)
+    elif light is not None:
+        unlit["unlit"] = (
+            f"the field has {pixels.shape[0]} x {pixels.shape[1]} px and its plate's illumination is that of fields of "
+            f"about {light.shape[0] * illumination.SHRINK} x {light.shape[1] * illumination.SHRINK} px, "
+            "so its illumination was not corrected"
+        )
     dna = next(iter(field.paths.values()))
     if field.centres is None:
         found, width = nuclei.survey(pixels[..., 0], task.options.nuclei)
@@ -582,6 +596,7 @@ def _cells_in(
         "blank": images.is_blank(cut).tolist(),
         "n_border": int((~inside).sum()),
         "width": None if np.isnan(width) else round(width, 1),
+        **unlit,
     }
 
 

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from cytovae.ingest.images import Image
 
-_SHRINK = 8
+SHRINK = 8
+"""How many pixels of a field lie along one of its illumination."""
+
 MIN_FIELDS = 8
 MAX_FIELDS = 96
 
@@ -39,7 +41,7 @@ def estimate(fields: Iterable[Image], shape: tuple[int, int, int]) -> npt.NDArra
     """
     import cv2
 
-    height, width, channels = shape[0] // _SHRINK, shape[1] // _SHRINK, shape[2]
+    height, width, channels = shape[0] // SHRINK, shape[1] // SHRINK, shape[2]
     total = np.zeros((height, width, channels), dtype=np.float64)
     count = 0
     for field in fields:
@@ -59,6 +61,11 @@ def estimate(fields: Iterable[Image], shape: tuple[int, int, int]) -> npt.NDArra
     smooth = (basis @ coefficients).reshape(height, width, channels)
     light = smooth / np.maximum(smooth.mean(axis=(0, 1)), 1e-6)
     return np.asarray(np.maximum(light, 0.1), dtype=np.float32)
+
+
+def fits(field: Image, light: npt.NDArray[np.float32]) -> bool:
+    """Whether an illumination is that of fields of this size, to within `SHRINK` pixels."""
+    return light.shape[:2] == (field.shape[0] // SHRINK, field.shape[1] // SHRINK)
 
 
 def correct(field: Image, light: npt.NDArray[np.float32]) -> Image:

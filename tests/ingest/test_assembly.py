@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 from cytovae import schema
+from cytovae.cli import console, data
 from cytovae.config import ScreenRecord
 from cytovae.errors import IngestError
 from cytovae.ingest import assembly, layouts
@@ -447,3 +449,42 @@ def test_nuclei_of_another_size_than_assumed_are_noticed(raw: Raw, tmp_path: Pat
     other = ingest(raw, tmp_path / "b.screen", wide)
     assert other.nucleus_width_px == pytest.approx(32, abs=2)
     assert not other.width_fits
+
+
+def test_a_field_of_another_size_than_its_plates_is_not_corrected_and_said(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", plates=("Week1_001",), sites=4)
+    for channel in range(3):
+        path = raw.file("C04", channel, site=3)
+        tifffile.imwrite(path, tifffile.imread(path)[:-16])
+    plain = ingest(raw, tmp_path / "plain.screen").screen
+    outcome = ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
+    assert outcome.codes == {"not-corrected": 1}
+    assert outcome.fields == {"ok": 12}
+    reason = (
+        "the field has 304 x 400 px and its plate's illumination is that of fields of about 320 x 400 px, "
+        "so its illumination was not corrected"
+    )
+    assert faults(outcome.screen) == {"Week1_001/C04/s3": ("ok", "not-corrected", reason)}
+
+    def patches_of(screen: Screen, corrected: bool) -> np.ndarray:
+        rows = np.flatnonzero((screen.cells()[schema.FIELD] != "Week1_001/C04/s3") == corrected)
+        return PatchStore(screen.patches_path).read(rows)
+
+    assert np.array_equal(patches_of(plain, False), patches_of(outcome.screen, False))
+    assert not np.array_equal(patches_of(plain, True), patches_of(outcome.screen, True))
+    assert data.ingest_bbbc021
+    words = ["ingest", "bbbc021", str(raw.folder), str(tmp_path / "b.screen"), "--illumination", "plate"]
+    ended = CliRunner().invoke(console.app, [*words, "--workers", "1"])
+    assert ended.exit_code == 0
+    assert "1 not-corrected\n'cytovae info" in ended.stdout
+
+
+def test_a_plate_with_too_few_fields_is_said_once(raw: Raw, tmp_path: Path) -> None:
+    for channel in range(3):
+        path = raw.file("C04", channel)
+        tifffile.imwrite(path, tifffile.imread(path)[:-16])
+    outcome = ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
+    assert outcome.codes == {"not-corrected": 6}
+    assert {r for _, _, r in faults(outcome.screen).values()} == {
+        "its plate has fewer than 8 usable fields of one size, so its illumination was not corrected"
+    }
