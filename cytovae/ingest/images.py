@@ -246,6 +246,9 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
     return pixels if pixels.ndim == 2 else np.asarray(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]])
 
 
+_ROUNDING_NOISE = 12**-0.5  # standard deviation (grey levels) that rounding to whole grey levels alone brings
+
+
 def is_blank(patches: npt.NDArray[Any], channel: int = 0, contrast: float = 10.0) -> npt.NDArray[np.bool_]:
     """Which patches show no nucleus: the DNA channel has no contrast.
 
@@ -253,9 +256,13 @@ def is_blank(patches: npt.NDArray[Any], channel: int = 0, contrast: float = 10.0
     differences of neighbouring pixels, so the rule depends on neither gain nor offset. In the BBBC021 sample blank
     crops span 1.8 to 3.2 times the noise, cells 27 and more.
 
+    The noise is never taken to be less than what rounding to whole grey levels brings, 1 / sqrt(12) grey levels. Where
+    most neighbours are equal, as in dark 8-bit images, a cell must therefore span about 3 grey levels.
+
     Parameters
     ----------
     patches : (n, H, W, C) array
+        In grey levels as acquired.
     channel : int
         Which one is DNA.
     contrast : float
@@ -272,5 +279,5 @@ def is_blank(patches: npt.NDArray[Any], channel: int = 0, contrast: float = 10.0
         plane = np.ascontiguousarray(patch[..., channel], dtype=np.float32)
         noise = float(np.median(np.abs(np.diff(plane[::3], axis=1)))) / (0.6745 * np.sqrt(2))
         smooth = cv2.blur(plane, (5, 5))[2:-2, 2:-2]
-        blank[i] = smooth.max() - smooth.min() <= contrast * noise
+        blank[i] = smooth.max() - smooth.min() <= contrast * max(noise, _ROUNDING_NOISE)
     return blank

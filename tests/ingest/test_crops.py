@@ -278,6 +278,25 @@ def test_blankness_depends_on_neither_gain_nor_offset(crops: np.ndarray) -> None
         assert images.is_blank(both * gain + offset).tolist() == expected
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("offset", [0, 30])
+def test_a_patch_that_flickers_by_one_grey_level_is_blank(share: float, offset: int) -> None:
+    rng = np.random.default_rng(0)
+    empty = (offset + (rng.random((20, 68, 68, 1)) < share)).astype(np.uint16)
+    y, x = np.mgrid[:68, :68]
+    lamp = offset + (x[None, ..., None] > 33) + (rng.random((20, 68, 68, 1)) < 0.02)
+    assert images.is_blank(np.concatenate([empty, lamp])).all()
+    dim = empty.copy()
+    dim[:, np.hypot(y - 34, x - 34) < 16] += 12
+    assert not images.is_blank(dim).any()
+
+
+def test_a_dim_nucleus_over_a_still_background_is_a_cell() -> None:
+    patch = np.zeros((1, 68, 68, 1), np.uint16)
+    patch[0, 20:44, 20:44] = 4
+    assert not images.is_blank(patch)[0]
+
+
 def test_the_real_blank_crops_and_only_these_are_found(bbbc021: Path) -> None:
     suspect = pd.read_csv(bbbc021 / "crops" / "cells.csv")["suspect_blank"].to_numpy(bool)
     with np.load(bbbc021 / "crops" / "cells.npz") as held:
