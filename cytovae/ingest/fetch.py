@@ -12,13 +12,14 @@ import dataclasses
 import http.client
 import json
 import shutil
+import stat
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytovae.errors import IngestError, did_you_mean
 from cytovae.ingest.layouts import BBBC021_CHANNELS
@@ -116,7 +117,7 @@ def bbbc021(
         if overwrite or not (raw / name).exists():
             get(name)
     try:
-        files = _files_of_plates(raw / IMAGE_TABLE)
+        files = _files_of_plates(raw / IMAGE_TABLE, raw)
     except IngestError:
         (raw / IMAGE_TABLE).unlink()
         raise
@@ -131,6 +132,7 @@ def bbbc021(
     for plate in chosen:
         if plate in already:
             continue
+        _check_links(raw, files[plate])
         archive = get(archive_name(plate))
         absent = _extract(archive, raw, files[plate])
         done[plate] = {"archive": archive.name, "sha256": digest_file(archive), "absent": absent}
@@ -147,17 +149,58 @@ def _absent(record: Mapping[str, object]) -> list[str]:
     return [str(name) for name in said] if isinstance(said, list) else []
 
 
-def _files_of_plates(table: Path) -> dict[str, list[str]]:
-    """Plate -> its files, as the image table places them."""
+def _check_inside(name: str, folder: Path, named_by: Path) -> None:
+    """Refuse a name that does not lie in a folder: absolute, with a drive letter, or up and out of it by ``..``.
+
+    Raises
+    ------
+    IngestError
+        Says who names it.
+    """
+    path = PureWindowsPath(name)  # knows both kinds of slashes
+    if path.anchor or ".." in path.parts or "\0" in name:
+        raise IngestError(
+            f"{named_by} names {name!r}, which leads outside {folder}; nothing was written there: take the file from "
+            "a source you trust"
+        )
+
+
+def _check_links(folder: Path, names: Sequence[str]) -> None:
+    """Refuse names in a folder of which a link would lead outside.
+
+    Raises
+    ------
+    IngestError
+        Names the first.
+    """
+    inside = folder.resolve()
+    for name in names:
+        if not (place := (folder / name).resolve()).is_relative_to(inside):
+            raise IngestError(
+                f"{folder / name} leads outside {folder} by a link, to {place}; remove the link, or name a RAW_DIR "
+                "that holds all its files itself"
+            )
+
+
+def _files_of_plates(table: Path, raw: Path) -> dict[str, list[str]]:
+    """Plate -> its files, as the image table places them below `raw`."""
     files: dict[str, list[str]] = {}
     with table.open(newline="") as handle:
         for row in csv.DictReader(handle):
             try:
-                here = files.setdefault(row["Image_Metadata_Plate_DAPI"], [])
-                for name in BBBC021_CHANNELS.values():
-                    here.append(f"{row[f'Image_PathName_{name}']}/{row[f'Image_FileName_{name}']}")
+                plate = row["Image_Metadata_Plate_DAPI"]
+                places = [(row[f"Image_PathName_{c}"], row[f"Image_FileName_{c}"]) for c in BBBC021_CHANNELS.values()]
             except KeyError as lacking:
                 raise IngestError(f"{table} is not the collection's image table: it has no column {lacking}") from None
+            if not all(part and part.strip() for part in (plate, *(part for place in places for part in place))):
+                raise IngestError(
+                    f"{table} is not the collection's image table: a row names no plate, folder or file: "
+                    f"{', '.join(str(value) for value in row.values())[:200]}"
+                )
+            names = [f"{folder}/{file}" for folder, file in places]
+            for name in (archive_name(plate), *names):
+                _check_inside(name, raw, table)
+            files.setdefault(plate, []).extend(names)
     if not files:
         raise IngestError(f"{table} is not the collection's image table: it has no rows")
     return files
@@ -177,10 +220,13 @@ def _extract(archive: Path, raw: Path, files: Sequence[str]) -> list[str]:
     Raises
     ------
     IngestError
-        The archive is damaged; it is removed, so that the next run fetches it anew.
+        The archive is damaged; it is removed, so that the next run fetches it anew. Or a name of the archive leads
+        outside `raw`, or one of the images is a link in it.
     """
     try:
         with zipfile.ZipFile(archive) as held:
+            for member in held.namelist():
+                _check_inside(member, raw, archive)
             members = {PurePosixPath(info.filename.replace("\\", "/")).name: info for info in held.infolist()}
             absent = []
             for name in files:
@@ -188,6 +234,11 @@ def _extract(archive: Path, raw: Path, files: Sequence[str]) -> list[str]:
                 if info is None:
                     absent.append(name)
                     continue
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise IngestError(
+                        f"{archive} holds {info.filename!r} as a link and not as an image; "
+                        "take the archive from a source you trust"
+                    )
                 target = raw / name
                 if target.exists() and target.stat().st_size == info.file_size:
                     continue

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cytovae.config import ScreenRecord
@@ -212,3 +213,64 @@ def test_a_page_in_place_of_the_table_is_refused(source: Source, tmp_path: Path)
     source.files["BBBC021_v1_image.csv"] = b"<html>\n<p>moved</p>\n"
     with pytest.raises(IngestError, match="is not the collection's image table"):
         fetch.bbbc021(tmp_path / "got", base_url=source.url)
+
+
+HOSTILE = ["/etc", "../..", "Week1/../../up", "C:\\Windows", "C:up", "\\\\host\\share", "..\\up", "~/../.."]
+
+
+@pytest.mark.parametrize("folder", HOSTILE)
+def test_a_table_that_leads_outside_the_folder_is_refused(source: Source, tmp_path: Path, folder: str) -> None:
+    name = "BBBC021_v1_image.csv"
+    table = pd.read_csv(io.BytesIO(source.files[name]))
+    source.files[name] = table.assign(Image_PathName_Actin=folder).to_csv(index=False).encode()
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(IngestError, match=r"image.csv names .* which leads outside .*got; nothing was written there"):
+        fetch.bbbc021(tmp_path / "got", ["Week1_001"], base_url=source.url)
+    left = {p.relative_to(tmp_path).as_posix() for p in set(tmp_path.rglob("*")) - before}
+    assert left == {"got", "got/BBBC021_v1_moa.csv"}
+
+
+def test_a_plate_or_a_file_name_that_leads_outside_is_refused(source: Source, tmp_path: Path) -> None:
+    name = "BBBC021_v1_image.csv"
+    table = pd.read_csv(io.BytesIO(source.files[name]))
+    for hostile in ({"Image_Metadata_Plate_DAPI": "x/../../up"}, {"Image_FileName_DAPI": "../../../up.tif"}):
+        source.files[name] = table.assign(**hostile).to_csv(index=False).encode()
+        with pytest.raises(IngestError, match="which leads outside"):
+            fetch.bbbc021(tmp_path / "got", base_url=source.url)
+    source.files[name] = table.assign(Image_FileName_DAPI=None).to_csv(index=False).encode()
+    with pytest.raises(IngestError, match="a row names no plate, folder or file"):
+        fetch.bbbc021(tmp_path / "got", base_url=source.url)
+
+
+@pytest.mark.parametrize("member", ["/tmp/up.tif", "../up.tif", "Week1_001/../../up.tif", "C:\\up.tif", "..\\up.tif"])
+def test_an_archive_that_leads_outside_the_folder_is_refused(source: Source, tmp_path: Path, member: str) -> None:
+    name = "BBBC021_v1_images_Week1_001.zip"
+    held = io.BytesIO(source.files[name])
+    with zipfile.ZipFile(held, "a") as packed:
+        packed.writestr(member, b"hostile")
+    source.files[name] = held.getvalue()
+    with pytest.raises(IngestError, match=r"Week1_001.zip names .*up.tif', which leads outside"):
+        fetch.bbbc021(tmp_path / "got", ["Week1_001"], base_url=source.url)
+    assert images(tmp_path / "got") == {}
+
+
+def test_links_in_an_archive_or_out_of_the_folder_are_not_followed(raw: Raw, source: Source, tmp_path: Path) -> None:
+    (tmp_path / "got").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "got" / "Week1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(IngestError, match=r"got/Week1/.*tif leads outside .*got by a link, to .*elsewhere/"):
+        fetch.bbbc021(tmp_path / "got", ["Week1_001"], base_url=source.url)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "got" / "Week1").unlink()
+    link = zipfile.ZipInfo(f"Week1_001/{raw.file('B02').name}")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as packed:
+        packed.writestr(link, b"/etc/passwd")
+    source.files["BBBC021_v1_images_Week1_001.zip"] = held.getvalue()
+    assert not list((tmp_path / "got").glob("*.zip"))  # refused before anything was sent
+    with pytest.raises(IngestError, match=r"Week1_001.zip holds 'Week1_001/.*tif' as a link and not as an image"):
+        fetch.bbbc021(tmp_path / "got", ["Week1_001"], base_url=source.url)
+    assert images(tmp_path / "got") == {}
+    (tmp_path / "linked").symlink_to(tmp_path / "got")
+    assert fetch.bbbc021(tmp_path / "linked", ["Week2_002"], base_url=source.url).images == 9
