@@ -160,7 +160,9 @@ def in_control_units(wells: pd.DataFrame, control: str) -> pd.DataFrame:
     values = wells[features].to_numpy(dtype=np.float64)
     controls = values[(wells[schema.COMPOUND] == control).to_numpy()]
     if len(controls) < 2:
-        raise ProfileError(f"the screen has {len(controls)} control wells ({control}); z-scores need at least two")
+        raise ProfileError(
+            f"z-scores need at least two control wells ({control}); the screen has {len(controls)} with usable cells"
+        )
     keep = np.ptp(controls, axis=0) > 0
     scaled = (values[:, keep] - controls[:, keep].mean(axis=0)) / controls[:, keep].std(axis=0)
     metadata = wells[[c for c in wells.columns if c not in set(features)]].reset_index(drop=True)

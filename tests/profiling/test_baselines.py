@@ -85,7 +85,7 @@ def test_control_units_are_z_scores_over_all_controls(make_cells, rng):
     controls = found.loc[found[schema.COMPOUND] == "DMSO", ["z000", "z001", "z003"]]
     np.testing.assert_allclose(controls.mean(), 0, atol=1e-12)
     np.testing.assert_allclose(controls.std(ddof=0), 1, rtol=1e-12)
-    with pytest.raises(ProfileError, match=r"0 control wells \(water\)"):
+    with pytest.raises(ProfileError, match=r"at least two control wells \(water\); the screen has 0"):
         baselines.in_control_units(wells, "water")
 
 
@@ -150,7 +150,7 @@ def test_without_two_control_wells_the_measurements_are_skipped_and_the_rest_is_
     columns = [("mean", whiten.Options("none"))]
     lines, skipped = baselines.score(cells, images, [(0, images)], CHANNELS, [4], columns, rng)
     assert {x["baseline"] for x in lines} == {baselines.CELL_COUNT, baselines.PIXELS}
-    reason = f"the screen has {controls} control wells (DMSO); z-scores need at least two"
+    reason = f"z-scores need at least two control wells (DMSO); the screen has {controls} with usable cells"
     assert skipped == [{"bundle": baselines.MEASUREMENTS, "summary": "mean", "whiten": "none", "reason": reason}]
 
 

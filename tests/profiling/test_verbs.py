@@ -185,7 +185,7 @@ def test_a_screen_without_controls_is_scored_without_the_measurements_and_says_s
     done = json.loads(run("benchmark", other.path, "--json", "--no-figures"))["model"]
     assert {x["baseline"] for x in done["baselines"]} == {"chance", "cell count", "pixel PCA"}
     (skipped,) = (x for x in done["skipped"] if x["bundle"] == "simple measurements")
-    assert skipped["reason"] == "the screen has 0 control wells (DMSO); z-scores need at least two"
+    assert skipped["reason"] == "z-scores need at least two control wells (DMSO); the screen has 0 with usable cells"
     assert not any("measurements" in sentence for sentence in done["verdicts"])
     shown = run("benchmark", other.path)  # from what is kept
     assert f"not computed: simple measurements, Mean: {skipped['reason']}" in shown
