@@ -139,7 +139,11 @@ def picked(screen: Screen, ids: list[str], lassoed: Selection | None, n: int, nu
     ------
     ScreenError
         A cell is not in the screen.
+    SelectionError
+        A cell lies in an unfinished quiz.
     """
+    if playing := sorted(loaders.in_play(screen) & set(ids)):
+        raise SelectionError(f"{', '.join(playing)} in a quiz that is not finished; choose other cells, or finish it")
     if ids or lassoed is None:
         return loaders.rows(screen, ids)
     rows = out_of_play(screen, np.flatnonzero(lassoed.of_cells(loaders.cells(screen))))

@@ -167,6 +167,8 @@ def choose_screen() -> Screen:
         st.markdown(NO_SCREEN)
         st.stop()
     screen = found[choose("Screen", "screen", list(found))]
+    if trouble := loaders.quiz_trouble(screen):
+        st.warning(f"{trouble}. Cells of unfinished quizzes cannot be left out here.", icon=":material/warning:")
     if not len(loaders.cells(screen)):
         st.info(
             f"{screen.name} has no cells: every field was refused, or it was made from an empty table. "

@@ -35,7 +35,7 @@ def record_of(screen: Screen, model: str, shown: explorer.View) -> dict[str, Any
 def strip(screen: Screen, model: str, shown: explorer.View, form: str, look: str) -> bytes:
     """The path as the paper's figure, as a file."""
     limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
-    rows = render.path_rows(shown.study.path, shown.study.evidence, shown.near)
+    rows = render.path_rows(shown.study.path, shown.study.evidence, explorer.near(screen, shown))
     title, px = f"{shown.study.title}, {model}", screen.record.pixel_size_um
     return render.strip(
         rows, screen.record.channels, limits, look, 1.0, px, title, 2, form, record_of(screen, model, shown)

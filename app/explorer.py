@@ -227,6 +227,12 @@ def describe(cells: pd.DataFrame, row: int) -> str:
     return f"{cell[schema.TREATMENT]} µM · {cell[schema.PLATE]} {cell[schema.WELL]}"
 
 
+def near(screen: Screen, shown: View) -> npt.NDArray[np.float32]:
+    """The nearest real cell of each step, black where it lies in an unfinished quiz."""
+    hidden = np.isin(shown.study.evidence.nearest_ids[:, 0], list(loaders.in_play(screen)))
+    return np.where(hidden[:, None, None, None], np.float32(0), shown.near)
+
+
 def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
     """What the path player takes: captions; and the start, the frames, the end, then the nearest real cells."""
     path, support = shown.study.path, shown.study.evidence
@@ -264,7 +270,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
         "target": words[1],
         "frames": frames,
     }
-    return header, np.concatenate([shown.real[:1], path.frames, shown.real[1:], shown.near])
+    return header, np.concatenate([shown.real[:1], path.frames, shown.real[1:], near(screen, shown)])
 
 
 def verdict(shown: View) -> list[tuple[str, str, str]]:

@@ -274,24 +274,41 @@ def quiz_store() -> Store:
 
 
 @st.cache_data(max_entries=16, ttl=10, show_spinner=False)
-def _in_play(url: str, screen: str) -> frozenset[str]:
-    file = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and not file.exists():
-        return frozenset()  # nobody has taken the quiz: looking must not make its database
-    return _quiz_store(url).cells_in_play(screen)
+def _in_play(url: str, screen: str) -> tuple[frozenset[str], str]:
+    from cytovae.errors import QuizError
+
+    dialect, _, file = url.partition(":///")
+    file = file.partition("?")[0]
+    if dialect.partition("+")[0] == "sqlite" and file and not Path(file).exists():
+        return frozenset(), ""  # nobody has taken the quiz: looking must not make its database
+    try:
+        return _quiz_store(url).cells_in_play(screen), ""
+    except QuizError as closed:
+        return frozenset(), str(closed)
 
 
-def in_play(screen: Screen) -> frozenset[str]:
-    """Cells that lie in quizzes not finished, at most 10 s old: other pages do not show them in their galleries.
-
-    Raises
-    ------
-    QuizError
-        The quiz's database cannot be opened.
-    """
+def _play(screen: Screen) -> tuple[frozenset[str], str]:
     from cytovae.quiz import answers
 
     return _in_play(os.environ.get(QUIZ_DB) or answers.default_url(), screen.name)
+
+
+def in_play(screen: Screen) -> frozenset[str]:
+    """Cells that lie in quizzes not finished, at most 10 s old: no other page shows them unasked."""
+    return _play(screen)[0]
+
+
+def quiz_trouble(screen: Screen) -> str:
+    """Why it is not known which cells lie in quizzes; empty where it is."""
+    return _play(screen)[1]
+
+
+def displayed(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """As `normalised`, for cells that a page shows unasked: those of unfinished quizzes are black."""
+    images = normalised(screen, rows)
+    ids = cells(screen)[schema.CELL_ID].iloc[np.asarray(rows)]
+    images[ids.isin(in_play(screen)).to_numpy()] = 0
+    return images
 
 
 def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:

@@ -85,7 +85,7 @@ def typical(screen: Screen, model: str, names: Sequence[str], notes: Sequence[st
     """The typical cell of each treatment with its captions: images (n, H, W, C) and items."""
     table = loaders.treatments(screen).set_index(schema.TREATMENT)
     ids = [maps.exemplar(screen, model, "treatments", name) for name in names]
-    images = loaders.normalised(screen, loaders.rows(screen, ids))
+    images = loaders.displayed(screen, loaders.rows(screen, ids))
     items = [
         Item(i, name, note, tag=str(table.loc[name, schema.MOA]), hover=ids[i], id=ids[i])
         for i, (name, note) in enumerate(zip(names, notes, strict=True))

@@ -87,7 +87,7 @@ def field(screen: Screen) -> None:
     )
     if n:
         ids = found.cells[schema.CELL_ID].tolist()[:48]
-        images = loaders.normalised(screen, loaders.rows(screen, ids))
+        images = loaders.displayed(screen, loaders.rows(screen, ids))
         cells(screen.record, images, [Row([Item(i, hover=c) for i, c in enumerate(ids)])], "field-cells", size_px=72)
 
 

@@ -89,7 +89,7 @@ def one(screen: Screen, model: str, state: str, title: str, *, buttons: bool) ->
     item = galleries.caption(cell, 0)
     cells(
         screen.record,
-        loaders.normalised(screen, row),
+        loaders.displayed(screen, row),
         [Row([item])],
         f"one-{state}",
         size_px=140,

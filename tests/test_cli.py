@@ -68,3 +68,16 @@ def test_help_imports_no_heavy_package() -> None:
 def test_layers_hold() -> None:
     checked = subprocess.run([Path(sys.executable).parent / "lint-imports"], capture_output=True, text=True, cwd=ROOT)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_a_stopped_verb_says_how_to_go_on_and_is_status_130() -> None:
+    script = (
+        "import sys; sys.argv = ['cytovae', 'stop']\n"
+        "from cytovae.cli import console\n"
+        "@console.app.command()\n"
+        "def stop(): raise KeyboardInterrupt\n"
+        "console.run()"
+    )
+    stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (stopped.returncode, stopped.stdout) == (130, "")
+    assert stopped.stderr == "cytovae: stopped; run the same command again to go on (train: with --resume)\n"

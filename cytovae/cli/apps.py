@@ -154,7 +154,7 @@ def prepare_demo(folder: Path, models: Path) -> Path:
     if not (raw / RECORD).exists():
         phantoms.make_phantom(raw)
     if not (screen / "cells.parquet").exists():
-        data.ingest_bbbc021(raw, screen, name="Phantom (simulated)", source="simulated by cytovae", licence="CC0-1.0")
+        data.ingest_bbbc021(raw, screen, name="Phantom (simulated)")
     opened, names = Screen.open(screen), demo_models(models)
     waiting = [name for name in names if not embedded(opened, models / name)]
     if waiting:  # torch is loaded only here

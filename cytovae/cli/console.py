@@ -63,7 +63,7 @@ def emit(document: dict[str, Any], as_json: bool, text: str = "") -> None:
 
 
 def run() -> None:
-    """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage."""
+    """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
     from cytovae.cli import apps, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
 
     try:
@@ -74,6 +74,7 @@ def run() -> None:
     except OSError as failed:
         say(f"cytovae: {failed.strerror or failed}{f': {failed.filename}' if failed.filename else ''}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("cytovae: stopped; run the same command again to go on")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == 130:
+            say("cytovae: stopped; run the same command again to go on (train: with --resume)")
+        raise

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import struct
+import types
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +19,12 @@ import pytest
 import streamlit as st
 from scipy import stats
 
-from app import compare, loaders, quizzes
+from app import compare, explorer, loaders, quizzes
 from app.components import card as cards
+from app.components import cells as components
 from cytovae import schema
+from cytovae.errors import SelectionError
+from cytovae.explore.study import Request
 from cytovae.learn import sampling
 from cytovae.quiz import score
 from cytovae.quiz.answers import Store
@@ -327,7 +332,14 @@ def test_component_names_no_truth() -> None:
         assert not re.search(r"https?://|\{\{|%s", text)
 
 
-def test_cells_of_an_unfinished_quiz_are_in_no_gallery(quiz: Callable[..., Any], app: App, tiny: Any) -> None:
+def ids_in(message: bytes) -> set[str]:
+    """The cell ids in what a browser gets of a gallery."""
+    (length,) = struct.unpack_from("<I", message)
+    header = json.loads(message[4 : 4 + length])
+    return {item["id"] for row in header["rows"] for item in row["items"]} - {""}
+
+
+def test_cells_of_an_unfinished_quiz_are_not_drawn(quiz: Callable[..., Any], tiny: Any) -> None:
     begin(quiz(), n_each=10)  # some of every treatment
     loaders._in_play.clear()  # ten seconds later
     screen = Screen.open(tiny.screen)
@@ -335,9 +347,63 @@ def test_cells_of_an_unfinished_quiz_are_in_no_gallery(quiz: Callable[..., Any],
     drawn = compare.draw(screen, loaders.models(screen)[0], "held-out", "", 1000, 0)
     hidden = screen.cells()[schema.CELL_ID].isin(loaders.in_play(screen)).to_numpy()
     assert len(drawn) and not hidden[drawn].any()
+
+
+def test_cells_of_an_unfinished_quiz_are_in_no_gallery(app: App, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen.open(tiny.screen)
+    playing = frozenset(screen.cells()[schema.CELL_ID][::3])
+    monkeypatch.setattr(loaders, "in_play", lambda _: playing)
+    galleries: list[bytes] = []
+    monkeypatch.setattr(
+        components, "_mount", lambda *, data, **_: (galleries.append(data), types.SimpleNamespace(picked=None))[1]
+    )
     shown = app([tiny.screen], tiny.models)
     assert not shown.exception and not shown.error
     assert any("quizzes that are not finished" in c.value for c in shown.caption)
+    seen = set().union(*map(ids_in, galleries))
+    assert seen
+    assert not seen & playing
+
+
+def test_what_pages_show_unasked_is_black_where_it_lies_in_an_unfinished_quiz(
+    app: App, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not app([tiny.screen], tiny.models).error
+    screen = Screen.open(tiny.screen)
+    playing = frozenset(screen.cells()[schema.CELL_ID][::3])
+    monkeypatch.setattr(loaders, "in_play", lambda _: playing)
+    hidden = screen.cells()[schema.CELL_ID].isin(playing).to_numpy()
+    images = loaders.displayed(screen, np.arange(len(hidden)))
+    assert np.array_equal(images.max(axis=(1, 2, 3)) == 0, hidden)
+    model = loaders.models(screen)[0]
+    with pytest.raises(SelectionError, match=r"in a quiz that is not finished; choose other cells"):
+        compare.picked(screen, [min(playing)], None, 8, 0)
+    blackened = 0
+    for treatment in set(screen.cells()[schema.TREATMENT]) - {"DMSO@0"}:
+        view = explorer.view(screen, model, Request(treatment))
+        inside = [i in playing for i in view.study.evidence.nearest_ids[:, 0]]
+        assert (explorer.near(screen, view).max(axis=(1, 2, 3)) == 0).tolist() == inside
+        blackened += sum(inside)
+    assert blackened
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/no.sqlite?timeout=5", "sqlite+pysqlite:///{}/no.sqlite"])
+def test_however_a_file_is_named_looking_makes_no_quiz_database(
+    url: str, app: App, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYTOVAE_QUIZ_DB", url.format(tmp_path))
+    assert loaders.in_play(Screen.open(tiny.screen)) == frozenset()
+    assert not list(tmp_path.glob("no.sqlite*"))
+
+
+def test_pages_work_and_say_so_while_the_quiz_database_cannot_be_opened(
+    app: App, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.sqlite").write_text("this is no database " * 100)
+    monkeypatch.setenv("CYTOVAE_QUIZ_DB", f"sqlite:///{tmp_path / 'broken.sqlite'}")
+    shown = app([tiny.screen], tiny.models)
+    assert not shown.exception and not shown.error
+    assert any("cannot be left out here" in w.value for w in shown.warning)
 
 
 def test_looking_at_galleries_makes_no_quiz_database(app: App, tiny: Any, tmp_path: Path) -> None:
