@@ -355,7 +355,7 @@ class CropLayout:
     images : Path
         The array (npz, npy) or the folder.
     inputs : dict of str to str
-        Name -> digest of what was read.
+        Name -> digest of what was read; and how it was read, where that was said.
     """
 
     cells: pd.DataFrame
@@ -444,8 +444,12 @@ def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str 
         cells, digest = _crop_array(cells, source)
     else:
         raise IngestError(f"{source} does not exist; give an npz or npy file, or a folder of npy, tif or png files")
-    take = tuple(list(channels).index(c) for c in order)
-    return CropLayout(cells, order, take, source, {table.name: digest_file(table), "images": digest})
+    inputs = {table.name: digest_file(table), "images": digest}
+    if tuple(channels) != order:  # the cells do not tell in which order their channels were read
+        inputs["--channels"] = ",".join(channels)
+    if batch_column:
+        inputs["--batch-column"] = batch_column
+    return CropLayout(cells, order, tuple(list(channels).index(c) for c in order), source, inputs)
 
 
 def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:

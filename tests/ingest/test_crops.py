@@ -325,3 +325,13 @@ def test_a_crop_changed_in_place_is_noticed(tmp_path: Path, crops: np.ndarray) -
     np.save(folder / "cell3.npy", crops[3][::-1])
     with pytest.raises(IngestError, match="other options: the image files changed; give another name, or --overwrite"):
         ingest(tmp_path, folder, make_table())
+
+
+def test_the_same_crops_read_in_another_way_are_another_screen(tmp_path: Path, crops: np.ndarray) -> None:
+    source, table = save(tmp_path, crops), make_table().assign(day="mon")
+    ingest(tmp_path, source, table)
+    with pytest.raises(IngestError, match="with other options: --channels changed; give another name"):
+        ingest(tmp_path, source, table, ["DNA", "Actin", "Tubulin"])
+    with pytest.raises(IngestError, match="with other options: --batch-column changed; give another name"):
+        ingest(tmp_path, source, table, batch_column="day")
+    assert ingest(tmp_path, source, table).already
