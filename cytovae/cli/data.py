@@ -273,8 +273,8 @@ def info(
     from cytovae.learn import bundle
     from cytovae.screen import Screen
 
-    if path.name in bundle.find() and not path.exists():
-        path = bundle.locate(path)
+    if path.name in bundle.find(bundle.models_dir()) and not path.exists():
+        path = bundle.locate(path, bundle.models_dir())
     if (path / bundle.CONFIG).exists():
         document = {"kind": "bundle", "path": str(path), **bundle.describe(path), "metrics": bundle.read_metrics(path)}
         text = [f"model {document['name']} at {path}"]

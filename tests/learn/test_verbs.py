@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cytovae import schema
-from cytovae.cli import console, models  # noqa: F401  (registers the verbs)
+from cytovae.cli import console, data, models  # noqa: F401  (registers the verbs)
 from cytovae.errors import BundleError, ConfigError, SelectionError
 from cytovae.screen import Screen, provenance, write_table
 
@@ -68,6 +68,13 @@ def test_reconstructing_measures_each_bundle_and_draws_a_picture(screen: Path, t
     assert document["bundles"][0]["mse"] < document["bundles"][1]["mse"]
     assert len(document["cells"]) == 3
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_info_finds_a_bundle_by_name_where_models_are_looked_for(
+    trained: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYTOVAE_MODELS", str(trained[1].parent))
+    assert json.loads(run("info", "tiny-ae", "--json")[0])["name"] == "tiny-ae"
 
 
 def test_unknown_bundles_and_models_are_named(screen: Path, tmp_path: Path) -> None:
