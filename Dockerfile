@@ -1,5 +1,9 @@
 # The app as a small service: non-root, its own health check, screens mounted at /screens.
+# PyTorch's CPU build is a tenth of the size of the CUDA one that pip takes on Linux: give the index that serves it as
+# --build-arg PIP_EXTRA_INDEX_URL=...
+# The demo writes into /screens as user 10001: a folder mounted there must let that user write, or be given with --user.
 FROM python:3.11-slim AS build
+ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /src
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 RUN python -m venv /opt/cytovae && /opt/cytovae/bin/pip install --no-cache-dir -r requirements.lock
