@@ -19,6 +19,7 @@ from app import loaders, maps
 from cytovae import schema
 from cytovae.errors import CytovaeError, ScreenError
 from cytovae.ingest import images
+from cytovae.profiling import profiles
 from cytovae.screen import Screen
 
 RAW = "CYTOVAE_RAW"
@@ -107,10 +108,7 @@ def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd
     here = (points.table[schema.PLATE] == plate).to_numpy()
     wells, values = points.table.loc[here], points.features[here]
     if show == "distance":
-        controls = (wells[schema.COMPOUND] == screen.record.control).to_numpy()
-        if not controls.any():
-            raise ScreenError(f"plate {plate} has no {screen.record.control} wells to measure a distance from")
-        score = np.linalg.norm(values - values[controls].mean(axis=0), axis=1)
+        score = profiles.distance_to_controls(values, (wells[schema.COMPOUND] == screen.record.control).to_numpy())
     else:
         score = wells["x" if show == "pc1" else "y"].to_numpy()
     return table.merge(

@@ -282,6 +282,31 @@ def standardise(wells: pd.DataFrame, control: str) -> tuple[pd.DataFrame, list[s
     return pd.concat([metadata, pd.DataFrame(out, columns=kept)], axis=1), dropped
 
 
+def distance_to_controls(values: npt.NDArray[np.floating], control: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Euclidean distance of each profile to the mean of the control profiles among them.
+
+    Parameters
+    ----------
+    values : (n, d) float
+        Profiles, such as those of one plate's wells.
+    control : (n,) bool
+
+    Returns
+    -------
+    (n,) float64
+
+    Raises
+    ------
+    ProfileError
+        None of them is a control.
+    """
+    if not control.any():
+        raise ProfileError("there is no control profile among these to measure a distance from")
+    values = np.asarray(values, np.float64)
+    distance: npt.NDArray[np.float64] = np.linalg.norm(values - values[control].mean(axis=0), axis=1)
+    return distance
+
+
 def join_published(
     wells: pd.DataFrame, images: pd.DataFrame, mechanisms: pd.DataFrame, tolerance: float = 1e-3
 ) -> pd.DataFrame:

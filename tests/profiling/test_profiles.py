@@ -212,3 +212,11 @@ def test_a_plate_without_controls_is_refused(rng):
     gone = joined[(joined[schema.COMPOUND] != "DMSO") | (joined[schema.PLATE] != "Week1_2")]
     with pytest.raises(ProfileError, match=r"plate Week1_2 has 0 control wells \(DMSO\)"):
         profiles.standardise(gone.reset_index(drop=True), "DMSO")
+
+
+def test_distance_to_controls_is_that_to_their_mean():
+    values = np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 3.0], [5.0, 0.0]], np.float32)
+    found = profiles.distance_to_controls(values, np.array([True, True, False, False]))
+    np.testing.assert_allclose(found, [1, 1, 3, 4])
+    with pytest.raises(ProfileError, match="no control profile among these"):
+        profiles.distance_to_controls(values, np.zeros(4, bool))
