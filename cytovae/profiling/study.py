@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -490,12 +491,19 @@ def read_wells(path: Path, image_table: Path | None = None, moa_table: Path | No
     return profiles.join_published(wells, _read(image_table), _read(moa_table))
 
 
+_NAMES = re.compile(r"(^|_)(plate|well|compound|moa|batch|treatment)(_[a-z]+)?$", re.IGNORECASE)
+"""Columns that hold names: a compound may be called ``None``, and plate ``001`` is not plate ``1``."""
+
+
 def _read(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise ProfileError(f"there is no table at {path}")
     if path.suffix == ".parquet":
         return read_table(path)
     try:
-        return pd.read_csv(path)
+        names = [column for column in pd.read_csv(path, nrows=0).columns if _NAMES.search(column)]
+        table = pd.read_csv(path, converters=dict.fromkeys(names, str.strip))
+        table[names] = table[names].mask(table[names] == "")
+        return table
     except (ValueError, UnicodeDecodeError, OSError) as broken:
         raise ProfileError(f"{path} cannot be read as CSV: {str(broken).splitlines()[0]}") from None

@@ -12,7 +12,7 @@ from pycytominer import aggregate, consensus
 
 from cytovae import schema
 from cytovae.errors import ProfileError
-from cytovae.profiling import profiles
+from cytovae.profiling import profiles, study
 
 KEYS = [schema.PLATE, schema.WELL]
 
@@ -220,3 +220,16 @@ def test_distance_to_controls_is_that_to_their_mean():
     np.testing.assert_allclose(found, [1, 1, 3, 4])
     with pytest.raises(ProfileError, match="no control profile among these"):
         profiles.distance_to_controls(values, np.zeros(4, bool))
+
+
+def test_names_in_a_table_of_profiles_are_read_as_they_are_written(tmp_path):
+    path = tmp_path / "wells.csv"
+    path.write_text(
+        "Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Concentration,Metadata_MoA,Swelling\n"
+        "001,A01,None,1,,1.5\n1,A01,NA,0.5, x ,nan\n"
+    )
+    wells = study.read_wells(path)
+    assert wells[schema.PLATE].tolist() == ["001", "1"]
+    assert wells[schema.TREATMENT].tolist() == ["None@1", "NA@0.5"]
+    assert wells[schema.MOA].tolist() == [schema.UNKNOWN_MOA, "x"]
+    assert wells["Swelling"].isna().tolist() == [False, True]
