@@ -70,7 +70,8 @@ def field(screen: Screen) -> None:
     one, two, three = st.columns([2, 1, 1])
     name = one.selectbox("Field", list(names), format_func=lambda f: f"{f} · {names[f]} µM", key="field")
     look = two.selectbox("Look", list(render.LOOKS), key="field-look")
-    chosen = three.pills("Channels", screen.record.channels, selection_mode="multi", default=screen.record.channels)
+    first = screen.record.channels[: render.OVERLAID]
+    chosen = three.pills("Channels", screen.record.channels, selection_mode="multi", default=first)
     if name is None:
         st.info("No field of this screen was read; the tab beside says why.", icon=":material/info:")
         return

@@ -49,7 +49,7 @@ class Card {
     const fresh = card.position !== this.card?.position;
     this.card = card;
     if (fresh) this.shown = performance.now();
-    if (this.view.on.length !== card.c) { this.view.on = Array(card.c).fill(true); this.chips(); }
+    if (this.view.on.length !== card.c) { this.view.on = Array.from({ length: card.c }, (_, k) => k < 3); this.chips(); }
     this.lock(null);
     this.$(".count").textContent = `Card ${card.position + 1} of ${card.total}`;
     const bar = this.$(".progress");
@@ -81,7 +81,8 @@ class Card {
   }
 
   draw() {
-    const { h, w, c, pixels } = this.card, { on, look, crisp } = this.view, colours = LOOKS[look];
+    const { h, w, c, pixels } = this.card, { on, look, crisp } = this.view;
+    const colours = c === 1 ? null : LOOKS[look];
     const canvas = this.$("canvas");
     if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     canvas.classList.toggle("crisp", crisp);
@@ -90,7 +91,7 @@ class Card {
     for (let p = 0, o = 0; p < h * w; p++, o += 4) {
       for (const k of shown) {
         const value = pixels[p * c + k];
-        for (let i = 0; i < 3; i++) out[o + i] += value * (colours ? colours[k][i] : 1 / shown.length); // clamped by the array
+        for (let i = 0; i < 3; i++) out[o + i] += value * (colours ? colours[k % colours.length][i] : 1 / shown.length); // clamped by the array
       }
       out[o + 3] = 255;
     }
@@ -99,7 +100,7 @@ class Card {
     this.$(".pixels").setAttribute("aria-pressed", crisp);
     [...this.$(".chips").children].forEach((chip, k) => {
       chip.setAttribute("aria-pressed", on[k]);
-      chip.style.setProperty("--c", colours ? `rgb(${colours[k].map((v) => 255 * v).join(",")})` : "#9aa4aa");
+      chip.style.setProperty("--c", colours ? `rgb(${colours[k % colours.length].map((v) => 255 * v).join(",")})` : "#9aa4aa");
     });
   }
 

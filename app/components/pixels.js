@@ -1,6 +1,8 @@
 // Shared by the components: unpacking, and pixels -> canvas. One view (look, channels, contrast) for the whole page.
+// Three channels are shown until a person chooses: more laid over each other add up to white.
+function firstThree() { return Array.from({ length: 16 }, (_, k) => k < 3); }
 const VIEW = (window.cytovaeView ??= {
-  look: "rgb", on: Array(16).fill(true), lo: 0, hi: 1, gamma: 1, smooth: false, split: false,
+  look: "rgb", on: firstThree(), lo: 0, hi: 1, gamma: 1, smooth: false, split: false,
 });
 const LOOKS = {
   rgb: { name: "RGB", colours: [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]] },
@@ -13,6 +15,7 @@ function unpack(data) {
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
   const size = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)));
+  VIEW.count = header.channels?.length ?? VIEW.count;
   header.pixels = new Uint16Array(bytes.slice(4 + size).buffer);
   return header;
 }
@@ -37,7 +40,7 @@ function paint(canvas, header, index, lut, only = null) {
   const out = image.data, from = index * h * w * c, { pixels } = header;
   const colours = LOOKS[VIEW.look].colours;
   const shown = only !== null ? [only] : [...Array(c).keys()].filter((k) => VIEW.on[k]);
-  const grey = only !== null || colours === null;
+  const grey = only !== null || colours === null || c === 1;
   for (let p = 0, q = from, o = 0; p < h * w; p++, q += c, o += 4) {
     let r = 0, g = 0, b = 0;
     for (const k of shown) {
@@ -52,7 +55,7 @@ function paint(canvas, header, index, lut, only = null) {
 
 // The colour of a channel for text and marks; `light` lifts pure blue so that it can be read on black.
 function css(k, light = 0) {
-  const colours = LOOKS[VIEW.look].colours;
+  const colours = VIEW.count === 1 ? null : LOOKS[VIEW.look].colours;
   if (!colours) return "#b9c2c7";
   return `rgb(${colours[k % colours.length].map((v) => Math.round(255 * (light + (1 - light) * v))).join(",")})`;
 }
@@ -114,8 +117,8 @@ function buildControls(box, header) {
     extras.append(button);
   }
   const reset = element("button", "toggle", "Reset");
-  reset.type = "button"; reset.title = "all channels, contrast 0 to 1, gamma 1";
-  reset.onclick = () => { VIEW.on.fill(true); Object.assign(VIEW, { lo: 0, hi: 1, gamma: 1 }); changed(); };
+  reset.type = "button"; reset.title = "the first three channels, contrast 0 to 1, gamma 1";
+  reset.onclick = () => { Object.assign(VIEW, { on: firstThree(), lo: 0, hi: 1, gamma: 1 }); changed(); };
   extras.append(reset);
   box.append(chips, looks, contrast, extras);
 }

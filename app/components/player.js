@@ -35,6 +35,8 @@ class Player {
     this.at = Math.min(header.start ?? 0, this.n - 1);
     this.build();
     buildControls(this.$(".controls"), header);
+    const c = header.channels.length;
+    this.$(".keys").replaceChildren(element("kbd", "", "1"), ...(c > 1 ? ["–", element("kbd", "", String(Math.min(c, 6)))] : []), c > 1 ? " channels" : " channel");
     this.show();
     this.root.dataset.ready = header.id;
   }

@@ -66,7 +66,7 @@ def start(store: Store) -> None:
             "embedding of another cell, drawn with that cell's grey values: brightness and contrast tell nothing. "
             "Which is which, and how the cells were treated, you learn at the end.\n\n"
             "- Press `R` for real, `S` for synthetic. There is no way back.\n"
-            "- `1` `2` `3` switch channels, `L` the look, `P` shows single pixels.\n"
+            "- Number keys switch channels, `L` the look, `P` shows single pixels.\n"
             "- Take your time. Pause whenever you like: each answer is saved before the next card shows."
         )
         st.caption(

@@ -62,7 +62,7 @@ if st.session_state.get("large") in loaders.cells(screen)[schema.CELL_ID].iloc[r
     cells(screen.record, images, lines, "large-cell", size_px=200, most_px=290, controls=False)
 else:
     st.caption(
-        "Click a cell to see it large. Keys `1` `2` `3` switch the channels of every picture on the page. "
+        "Click a cell to see it large. Number keys switch the channels of every picture on the page. "
         "Cells of unfinished quizzes are not drawn."
     )
 

@@ -29,10 +29,12 @@ Limits = npt.NDArray[np.float64]
 
 LOOKS = ("rgb", "mgc", "grey")
 COLOURS = {
-    "rgb": ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1)),
-    "mgc": ((1, 0, 1), (0, 1, 0), (0, 1, 1), (1, 1, 0), (1, 0.5, 0), (0.5, 0.5, 1)),
+    "rgb": ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1)),
+    "mgc": ((1, 0, 1), (0, 1, 0), (0, 1, 1), (1, 1, 0), (1, 0.5, 0), (0.6, 0.6, 1)),
 }
 """Red-green-blue; and magenta-green-cyan, which more readers can tell apart. Further channels get further colours."""
+OVERLAID = 3
+"""So many channels are laid over each other where none are named: more add up to white."""
 
 PROVENANCE = "Metadata_Provenance"
 _INK, _PAPER, _WARN = (32, 32, 32), (255, 255, 255), (176, 48, 0)
@@ -74,11 +76,12 @@ def composite(
     limits : (C, 2)
         See `shared_limits`.
     look : str
-        ``rgb``, ``mgc`` (magenta, green, cyan) or ``grey`` (the mean of the channels shown).
+        ``rgb``, ``mgc`` (magenta, green, cyan) or ``grey`` (the mean of the channels shown); images of one channel are
+        grey in every look.
     gamma : float
         The scaled value is raised to this power: below 1 brightens the dark parts.
     shown : sequence of int, optional
-        Channels to show; all by default.
+        Channels to show; the first `OVERLAID` by default.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def composite(
     """
     images, limits = np.asarray(images), np.asarray(limits, dtype=np.float64)
     n = images.shape[-1]
-    shown = list(range(n)) if shown is None else list(shown)
+    shown = list(range(min(n, OVERLAID))) if shown is None else list(shown)
     if look not in LOOKS:
         raise ConfigError(f"unknown look {look!r}; choose {', '.join(LOOKS)}")
     if not 0.05 <= gamma <= 20:
@@ -104,7 +107,7 @@ def composite(
         raise ConfigError(f"the look {look!r} has colours for {len(COLOURS[look])} channels; show fewer, or use 'grey'")
     scaled = (images[..., shown] - limits[shown, 0]) / (limits[shown, 1] - limits[shown, 0])
     scaled = np.clip(scaled, 0.0, 1.0) ** gamma
-    if look == "grey":
+    if look == "grey" or n == 1:
         mean = scaled.mean(axis=-1, keepdims=True) if shown else np.zeros((*images.shape[:-1], 1))
         out = np.repeat(mean, 3, axis=-1)
     else:
@@ -276,13 +279,13 @@ def strip(
         drawing.text(left, y, title, 15)
         y += 24
     x_legend = left + drawing.text(left, y, "channels:", 12) + 8
-    for c, name in enumerate(channels):
+    shown = _passes(channels, look)
+    for c in sum(shown, ()):
         lo, hi = np.asarray(limits)[c]
-        x_legend += drawing.text(x_legend, y, f"{name} {lo:.2f}-{hi:.2f}", 12, _ink_of(look, c)) + 14
-    drawing.text(x_legend, y, f"gamma {gamma:g}", 12)
+        x_legend += drawing.text(x_legend, y, f"{channels[c]} {lo:.2f}-{hi:.2f}", 12, _ink_of(look, c)) + 14
+    drawing.text(x_legend, y, f"gamma {gamma:g}{_left_out(channels, shown)}", 12)
     y += 22
     bar_px, bar_label = scale_bar(pixel_size_um, width)
-    shown = [(c,) for c in range(len(channels))] if look == "grey" else [tuple(range(len(channels)))]
     first = True
     for row in rows:
         finished = row.images.dtype == np.uint8
@@ -339,7 +342,7 @@ def gif(
     from PIL import Image
 
     bar_px, bar_label = scale_bar(pixel_size_um, path.frames.shape[2])
-    passes = [(c,) for c in range(len(channels))] if look == "grey" else [tuple(range(len(channels)))]
+    passes = _passes(channels, look)
     panels = [composite(path.frames, limits, look, gamma, which) for which in passes]
     height, width = path.frames.shape[1] * zoom, path.frames.shape[2] * zoom
     pictures = []
@@ -350,11 +353,12 @@ def gif(
         drawing.scale_bar(8, height - 10, bar_px * zoom, bar_label)
         drawing.text(8, height + 4, f"step {step} of {path.steps - 1}   cosine {path.cosine[step]:.2f}", 13)
         x = 8.0
-        for c, name in enumerate(channels):
+        for c in sum(passes, ()):
             if look == "grey":
-                drawing.text(8 + c * (width + 4), height + 22, name, 12)
+                drawing.text(8 + c * (width + 4), height + 22, channels[c], 12)
             else:
-                x += drawing.text(x, height + 22, name, 12, _ink_of(look, c)) + 10
+                x += drawing.text(x, height + 22, channels[c], 12, _ink_of(look, c)) + 10
+        drawing.text(x, height + 22, _left_out(channels, passes), 12)
         drawing.width = max(drawing.width, len(panels) * (width + 4) - 4)
         drawing.height = height + 42
         pictures.append(drawing.raster())
@@ -462,6 +466,17 @@ def provenance_in(content: bytes, suffix: str) -> dict[str, Any]:
     except (ValueError, KeyError, IndexError, TypeError, OSError):  # whatever else the file is, it is not ours
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _passes(channels: Sequence[str], look: str) -> list[tuple[int, ...]]:
+    """Which channels each picture of an image shows: one alone where they are grey, else the first ones together."""
+    return [(c,) for c in range(len(channels))] if look == "grey" else [tuple(range(len(channels)))[:OVERLAID]]
+
+
+def _left_out(channels: Sequence[str], passes: list[tuple[int, ...]]) -> str:
+    """A word on the channels that no picture shows."""
+    lost = channels[len(sum(passes, ())) :]
+    return f"   (not shown: {', '.join(lost)}; the look grey shows every channel)" if lost else ""
 
 
 def _ink_of(look: str, channel: int) -> tuple[int, ...]:

@@ -33,6 +33,26 @@ def test_a_composite_is_the_stated_colours():
     assert render.composite(pixel, UNIT, shown=[])[0, 0].tolist() == [0, 0, 0]
 
 
+def test_of_many_channels_the_first_three_are_overlaid_and_one_channel_is_grey():
+    pixel = np.array([0.2, 0.4, 0.6, 1.0, 1.0]).reshape(1, 1, 5)
+    limits = np.array([[0.0, 1.0]] * 5)
+    assert render.composite(pixel, limits)[0, 0].tolist() == [51, 102, 153]
+    assert render.composite(pixel, limits, shown=[3])[0, 0].tolist() == [255, 255, 0]
+    for look in render.LOOKS:
+        assert render.composite(pixel[..., :1], limits[:1], look)[0, 0].tolist() == [51] * 3
+
+
+@pytest.mark.parametrize(("look", "rows"), [("rgb", 1), ("grey", 8)])
+def test_a_strip_of_eight_channels_says_which_it_shows(look, rows):
+    names = tuple("abcdefgh")
+    images = np.random.default_rng(0).random((2, 8, 8, 8))
+    strip = [render.StripRow("path", images)]
+    text = render.strip(strip, names, np.array([[0.0, 1.0]] * 8), look, form="svg").decode()
+    assert text.count("<image") == 2 * rows
+    assert ("not shown: d, e, f, g, h; the look grey shows every channel" in text) == (look == "rgb")
+    assert all(f">{name} 0.00-1.00<" in text for name in names[: 3 if look == "rgb" else 8])
+
+
 def test_limits_and_gamma_map_as_stated():
     pixel = np.array([[[0.2, 0.7, 2.0]]])
     limits = np.array([[0.2, 1.2], [0.2, 1.0], [0.0, 1.0]])
