@@ -48,9 +48,9 @@ def kinds(names: list[str]) -> dict[str, str]:
 
 
 def at_home(screen: Screen, names: list[str], most: int = 6) -> list[str]:
-    """Models that the screen is embedded with, else those trained on it by their cards, else all."""
+    """Models that the screen is embedded with, else those trained on it, else all."""
     embedded = [name for name in names if name in screen.models()]
-    trained = [name for name in names if (loaders.describe(name).get("data") or {}).get("screen") == screen.name]
+    trained = [] if embedded else [name for name in names if loaders.trained_on(screen, name)]
     return (embedded or trained or names)[:most]
 
 
@@ -91,9 +91,9 @@ def _sample(path: str, model: str, stamp: Any) -> Sample:
     screen, bundle = Screen.open(path), loaders.bundle(model)
     cells, split = loaders.cells(screen), "test"
     try:
-        rows = reconstruct.split_rows(cells, bundle, split)
-    except SelectionError:  # a screen it was not trained on, or a model that does not say
-        rows, split = reconstruct.split_rows(cells, bundle, "all"), "all"
+        rows = reconstruct.split_rows(screen, cells, bundle, split)
+    except SelectionError:  # a model that does not say, or no cell of its held-out wells here
+        rows, split = reconstruct.split_rows(screen, cells, bundle, "all"), "all"
     rows = reconstruct.some_of_each(cells, rows, SAMPLE)
     original, drawn = reconstruct.reconstruct(screen, rows, bundle)
     frequency = measures.radial_frequency(*original.shape[1:3])
@@ -122,9 +122,9 @@ def draw(screen: Screen, model: str, how: str, treatment: str, n: int, number: i
         rows = np.flatnonzero((cells[schema.TREATMENT] == treatment).to_numpy())
     else:
         try:
-            rows = reconstruct.split_rows(cells, loaders.bundle(model), "test")
+            rows = reconstruct.split_rows(screen, cells, loaders.bundle(model), "test")
         except SelectionError:
-            rows = reconstruct.split_rows(cells, loaders.bundle(model), "all")
+            rows = reconstruct.split_rows(screen, cells, loaders.bundle(model), "all")
     rows = np.random.default_rng(number).permutation(out_of_play(screen, rows))
     if how == "each":
         moas = cells[schema.MOA].iloc[rows]

@@ -19,6 +19,7 @@ from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
 from cytovae.explore.generator import normalise
 from cytovae.ingest.patches import PatchStore
+from cytovae.learn import sampling
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
@@ -311,14 +312,17 @@ def displayed(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return images
 
 
+@st.cache_data(max_entries=32, show_spinner=False)
+def _held_out(path: str, model: str, stamp: Any) -> npt.NDArray[np.bool_] | None:
+    screen = Screen.open(path)
+    return sampling.unseen(describe(model), screen, cells(screen))
+
+
 def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:
-    """Which of the screen's cells lie in wells the model was not trained on: (n,) bool; None where it does not say."""
-    config: dict[str, Any] = read_json(models_dir() / model / "config.json") or {}
-    wells, data = config.get("split", {}).get("held_out_wells"), config.get("data", {})
-    table = cells(screen)
-    if wells is None:
-        return None
-    if (data.get("screen"), data.get("source")) != (screen.name, screen.record.source):
-        return np.ones(len(table), dtype=bool)  # trained on another screen
-    names = table[schema.PLATE].astype(str) + "/" + table[schema.WELL].astype(str)
-    return names.isin(wells).to_numpy()
+    """Which of the screen's cells the model was not trained on: (n,) bool; None where it does not say."""
+    return _held_out(str(screen.path), model, (stamp_of(screen.cells_path), bundle_stamp(model)))
+
+
+def trained_on(screen: Screen, model: str) -> bool:
+    """Whether the model was trained on cells of this screen."""
+    return sampling.trained_on(describe(model), screen, cells(screen))

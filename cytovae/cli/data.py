@@ -290,10 +290,10 @@ def info(
 
 
 def _lines(key: str, value: Any) -> list[str]:
-    """One entry of a bundle's description for a person: a dict line by line, of a long list how long it is."""
-    if isinstance(value, dict):
+    """One entry of a bundle's description for a person: a dict line by line, of what is long how long it is."""
+    if isinstance(value, dict) and len(value) < 20:
         return [line for name, inner in value.items() for line in _lines(f"{key}.{name}", inner)]
-    if isinstance(value, list) and len(value) > 8:
+    if isinstance(value, list | dict) and len(value) > 8:
         return [f"  {key}: {len(value)} of them, listed by --json"]
     return [f"  {key}: {', '.join(map(str, value)) if isinstance(value, list) else value}"]
 

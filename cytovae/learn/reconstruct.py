@@ -23,36 +23,35 @@ MOST_CELLS = 2000
 SPLITS = ("test", "train", "all")
 
 
-def split_rows(cells: pd.DataFrame, bundle: Bundle, split: str = "test") -> npt.NDArray[np.int64]:
+def split_rows(screen: Screen, cells: pd.DataFrame, bundle: Bundle, split: str = "test") -> npt.NDArray[np.int64]:
     """Rows of the cells of a split, blank ones left out.
 
     Parameters
     ----------
+    screen : Screen
     cells : DataFrame
-        Of the screen.
+        All of the screen.
     bundle : Bundle
         Its configuration lists the wells that its training did not see.
     split : str
-        ``test``: wells the training held out; ``train``: the others; ``all``.
+        ``test``: cells it was not trained on, see `sampling.unseen`; ``train``: the others; ``all``.
 
     Raises
     ------
     SelectionError
-        There is no such split, or it is empty on this screen.
+        There is no such split, the bundle does not say, or the split is empty on this screen.
     """
     if split not in SPLITS:
         raise SelectionError(f"a split is one of {', '.join(SPLITS)}, not {split!r}")
     rows = np.flatnonzero(~cells[schema.BLANK].to_numpy(bool))
     if split == "all":
         return rows
-    held_out = bundle.config.get("split", {}).get("held_out_wells", [])
-    inside = sampling.well_names(cells.iloc[rows]).isin(held_out).to_numpy()
-    rows = rows[inside if split == "test" else ~inside]
+    unseen = sampling.unseen(bundle.config, screen, cells)
+    if unseen is None:
+        raise SelectionError(f"{bundle.name} does not say which wells it was not trained on; use --split all")
+    rows = rows[unseen[rows] if split == "test" else ~unseen[rows]]
     if not len(rows):
-        raise SelectionError(
-            f"this screen has no cell of the {split} split of {bundle.name} ({len(held_out)} wells were held out); "
-            "use --split all for a screen it was not trained on"
-        )
+        raise SelectionError(f"{screen.path} has no cell of the {split} split of {bundle.name}; use --split all")
     return rows
 
 
@@ -95,7 +94,7 @@ def measure(screen: Screen, bundle: Bundle, split: str = "test") -> dict[str, An
         The split holds a single cell, which has no distribution.
     """
     cells = screen.cells()
-    rows = some_of_each(cells, split_rows(cells, bundle, split), MOST_CELLS)
+    rows = some_of_each(cells, split_rows(screen, cells, bundle, split), MOST_CELLS)
     if len(rows) < 2:
         raise SelectionError(f"measures need at least 2 cells and {screen.path} has {len(rows)} in split {split!r}")
     return {"split": split, **measures.measure(*reconstruct(screen, rows, bundle))}
@@ -125,7 +124,7 @@ def picture(
         The cell ids, left to right.
     """
     cells = screen.cells()
-    rows = some_of_each(cells, split_rows(cells, bundles[0], split), n_cells)
+    rows = some_of_each(cells, split_rows(screen, cells, bundles[0], split), n_cells)
     made = [reconstruct(screen, rows, bundle) for bundle in bundles]
     strips = [("original", made[0][0]), *((b.name, m[1]) for b, m in zip(bundles, made, strict=True))]
     write_sheet(path, strips, scale)

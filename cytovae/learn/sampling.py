@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 
 HELD_OUT_SHARE = 0.15
+N_WITNESSES = 32
+"""Cells a bundle keeps digests of, to know the screen it was trained on again."""
 
 
 def well_names(cells: pd.DataFrame) -> pd.Series:
@@ -82,6 +84,7 @@ def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]
         Those trained on.
     """
     used = cells.iloc[rows]
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, N_WITNESSES).astype(np.int64))]
     return {
         "screen": screen.name,
         "source": screen.record.source,
@@ -91,7 +94,58 @@ def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]
         "n_training_cells": len(used),
         "n_training_wells": int(well_names(used).nunique()),
         "n_treatments": int(used[schema.TREATMENT].nunique()),
+        "witnesses": dict(_digests(cells, some, PatchStore(screen.patches_path))),
     }
+
+
+def _digests(cells: pd.DataFrame, rows: npt.NDArray[np.int64], patches: PatchStore) -> Iterator[tuple[str, str]]:
+    """Cell id and sha256 of the patch, row by row."""
+    for cell_id, patch in zip(cells[schema.CELL_ID].iloc[rows], patches.read(rows), strict=True):
+        yield str(cell_id), hashlib.sha256(patch.tobytes()).hexdigest()
+
+
+def trained_on(config: Mapping[str, Any], screen: Screen, cells: pd.DataFrame) -> bool:
+    """Whether a model was trained on cells of this screen, whatever it is called.
+
+    It was where one of the cells the bundle keeps digests of is here with the same pixels, and counts as such where
+    screen and bundle state the same source. A bundle that keeps no digests is judged by the names of its wells.
+
+    Parameters
+    ----------
+    config : mapping
+        The bundle's configuration.
+    screen : Screen
+    cells : DataFrame
+        All of the screen.
+    """
+    data = config.get("data", {})
+    if screen.record.source and screen.record.source == data.get("source"):
+        return True
+    if (known := data.get("witnesses")) is None:
+        return bool(well_names(cells).isin(config.get("split", {}).get("held_out_wells", [])).any())
+    rows = np.flatnonzero(cells[schema.CELL_ID].isin(known.keys()))
+    return any(known[cell_id] == found for cell_id, found in _digests(cells, rows, PatchStore(screen.patches_path)))
+
+
+def unseen(config: Mapping[str, Any], screen: Screen, cells: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
+    """Which cells a model was not trained on: those of held-out wells, and all of a screen that it never saw.
+
+    Parameters
+    ----------
+    config, screen, cells
+        As for `trained_on`.
+
+    Returns
+    -------
+    (n,) bool or None
+        None where the bundle does not say which wells it held out.
+    """
+    wells = config.get("split", {}).get("held_out_wells")
+    if wells is None:
+        return None
+    if not trained_on(config, screen, cells):
+        return np.ones(len(cells), dtype=bool)
+    return well_names(cells).isin(wells).to_numpy()
 
 
 class TreatmentSampler:

@@ -249,10 +249,10 @@ def test_held_out_cells_are_those_of_wells_the_model_did_not_see(quiz: Any) -> N
     got = loaders.held_out(screen, "linear-b")
     assert got is not None
     assert got.tolist() == want.tolist()
-    elsewhere = Screen(screen.path, dataclasses.replace(screen.record, name="Another screen"))
-    everywhere = loaders.held_out(elsewhere, "linear-b")
-    assert everywhere is not None
-    assert everywhere.all()  # no well of it was trained on
+    renamed = Screen(screen.path, dataclasses.replace(screen.record, name="Another name"))
+    again = loaders.held_out(renamed, "linear-b")
+    assert again is not None
+    assert again.tolist() == want.tolist()  # what a screen is called does not matter
 
 
 # the message of a card

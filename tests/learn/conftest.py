@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,9 @@ def make_screen(path: Path, n_treatments: int = 5, wells: int = 4, cells_each: i
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Screen:
     """120 cells of 5 treatments; not to be written into."""
     return make_screen(tmp_path_factory.mktemp("screens") / "blobs.screen")
+
+
+@pytest.fixture(scope="session")
+def paint() -> Callable[..., Screen]:
+    """`make_screen`."""
+    return make_screen

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,22 +102,44 @@ def test_the_linear_baseline_is_principal_components(blobs: Screen, pca: bundles
 
 def test_measures_are_of_wells_not_trained_on(blobs: Screen, pca: bundles.Bundle) -> None:
     cells = blobs.cells()
-    rows = reconstruct.split_rows(cells, pca, "test")
+    rows = reconstruct.split_rows(blobs, cells, pca, "test")
     assert set(sampling.well_names(cells).iloc[rows]) == set(pca.config["split"]["held_out_wells"])
     assert not cells[schema.BLANK].iloc[rows].any()
     assert pca.metrics["n_cells"] == len(rows) == pca.config["split"]["n_held_out_cells"]
-    train = reconstruct.split_rows(cells, pca, "train")
+    train = reconstruct.split_rows(blobs, cells, pca, "train")
     assert not set(train) & set(rows)
-    assert sorted([*train, *rows]) == sorted(reconstruct.split_rows(cells, pca, "all"))
+    assert sorted([*train, *rows]) == sorted(reconstruct.split_rows(blobs, cells, pca, "all"))
 
 
 def test_a_split_that_is_not_there_is_an_error(blobs: Screen, pca: bundles.Bundle) -> None:
     cells = blobs.cells()
     with pytest.raises(SelectionError, match="one of test, train, all, not 'dev'"):
-        reconstruct.split_rows(cells, pca, "dev")
-    elsewhere = cells.assign(**{schema.PLATE: "other"})
-    with pytest.raises(SelectionError, match=r"no cell of the test split of blobs-pca .* use --split all"):
-        reconstruct.split_rows(elsewhere, pca, "test")
+        reconstruct.split_rows(blobs, cells, pca, "dev")
+    trained = cells[~sampling.well_names(cells).isin(pca.config["split"]["held_out_wells"])]
+    with pytest.raises(SelectionError, match=r"no cell of the test split of blobs-pca; use --split all"):
+        reconstruct.split_rows(blobs, trained, pca, "test")
+    silent = dataclasses.replace(pca, config={**pca.config, "split": {}})
+    with pytest.raises(SelectionError, match=r"blobs-pca does not say which wells it was not trained on"):
+        reconstruct.split_rows(blobs, cells, silent, "test")
+
+
+def test_a_model_knows_the_cells_it_was_trained_on_whatever_the_screen_is_called(
+    blobs: Screen, pca: bundles.Bundle, paint: Callable[..., Screen], tmp_path: Path
+) -> None:
+    cells, wells = blobs.cells(), pca.config["split"]["held_out_wells"]
+    assert len(pca.config["data"]["witnesses"]) == sampling.N_WITNESSES
+    renamed = Screen(blobs.path, dataclasses.replace(blobs.record, name="mine", source="elsewhere"))
+    assert sampling.trained_on(pca.config, renamed, cells)
+    assert np.array_equal(sampling.unseen(pca.config, renamed, cells), sampling.well_names(cells).isin(wells))
+    other = paint(tmp_path / "other.screen", seed=1)  # the same names and wells, other pixels
+    assert other.cells()[schema.CELL_ID].equals(cells[schema.CELL_ID])
+    assert not sampling.trained_on(pca.config, other, cells)
+    assert sampling.unseen(pca.config, other, cells).all()
+    sourced = {**pca.config, "data": {**pca.config["data"], "source": "here"}}
+    assert sampling.trained_on(sourced, Screen(other.path, dataclasses.replace(other.record, source="here")), cells)
+    old = {**pca.config, "data": {}}  # keeps no digests: its wells' names decide
+    assert sampling.trained_on(old, other, cells)
+    assert not sampling.trained_on(old, other, cells.assign(**{schema.PLATE: "P"}))
 
 
 def test_treatments_take_turns(blobs: Screen) -> None:
