@@ -143,7 +143,7 @@ def picked(screen: Screen, ids: list[str], lassoed: Selection | None, n: int, nu
         A cell lies in an unfinished quiz.
     """
     if playing := sorted(loaders.in_play(screen) & set(ids)):
-        raise SelectionError(f"{', '.join(playing)} in a quiz that is not finished; choose other cells, or finish it")
+        raise SelectionError(f"in a quiz that is not finished: {', '.join(playing)}; choose other cells, or finish it")
     if ids or lassoed is None:
         return loaders.rows(screen, ids)
     rows = out_of_play(screen, np.flatnonzero(lassoed.of_cells(loaders.cells(screen))))

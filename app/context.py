@@ -171,8 +171,7 @@ def choose_screen() -> Screen:
         st.warning(f"{trouble}. Cells of unfinished quizzes cannot be left out here.", icon=":material/warning:")
     if not len(loaders.cells(screen)):
         st.info(
-            f"{screen.name} has no cells: every field was refused, or it was made from an empty table. "
-            "The Screen page lists the reasons.",
+            f"{screen.name} has no cells: every field was refused. The Screen page lists the reasons.",
             icon=":material/info:",
         )
         st.stop()

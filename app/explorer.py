@@ -229,8 +229,13 @@ def describe(cells: pd.DataFrame, row: int) -> str:
 
 def near(screen: Screen, shown: View) -> npt.NDArray[np.float32]:
     """The nearest real cell of each step, black where it lies in an unfinished quiz."""
-    hidden = np.isin(shown.study.evidence.nearest_ids[:, 0], list(loaders.in_play(screen)))
-    return np.where(hidden[:, None, None, None], np.float32(0), shown.near)
+    return _veiled(screen, shown.study.evidence.nearest_ids[:, 0], shown.near)
+
+
+def _veiled(screen: Screen, ids: npt.ArrayLike, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Images of cells, those of unfinished quizzes black."""
+    hidden = np.isin(ids, list(loaders.in_play(screen)))
+    return np.where(hidden[:, None, None, None], np.float32(0), images)
 
 
 def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
@@ -260,7 +265,8 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
     control = screen.record.control
     for j, (choice, _) in enumerate(ends):
         kind = "control" if shown.cells[schema.COMPOUND].iloc[choice.row] == control else "target"
-        ends[j] = (choice, f"Real {kind} cell")
+        hidden = " (black: in an unfinished quiz)" if choice.cell_id in loaders.in_play(screen) else ""
+        ends[j] = (choice, f"Real {kind} cell{hidden}")
     words = [{"title": title, "text": describe(shown.cells, choice.row)} for choice, title in ends]
     header = {
         "channels": list(screen.record.channels),
@@ -270,7 +276,8 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
         "target": words[1],
         "frames": frames,
     }
-    return header, np.concatenate([shown.real[:1], path.frames, shown.real[1:], near(screen, shown)])
+    real = _veiled(screen, [choice.cell_id for choice, _ in ends], shown.real)
+    return header, np.concatenate([real[:1], path.frames, real[1:], near(screen, shown)])
 
 
 def verdict(shown: View) -> list[tuple[str, str, str]]:

@@ -280,7 +280,8 @@ def _in_play(url: str, screen: str) -> tuple[frozenset[str], str]:
 
     dialect, _, file = url.partition(":///")
     file = file.partition("?")[0]
-    if dialect.partition("+")[0] == "sqlite" and file and not Path(file).exists():
+    named = dialect.partition("+")[0] == "sqlite" and file and not file.startswith("file:")
+    if named and not Path(file).exists():
         return frozenset(), ""  # nobody has taken the quiz: looking must not make its database
     try:
         return _quiz_store(url).cells_in_play(screen), ""

@@ -108,6 +108,8 @@ def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd
     here = (points.table[schema.PLATE] == plate).to_numpy()
     wells, values = points.table.loc[here], points.features[here]
     if show == "distance":
+        if not (wells[schema.COMPOUND] == screen.record.control).any():
+            raise ScreenError(f"plate {plate} has no {screen.record.control} wells to measure a distance from")
         score = profiles.distance_to_controls(values, (wells[schema.COMPOUND] == screen.record.control).to_numpy())
     else:
         score = wells["x" if show == "pc1" else "y"].to_numpy()

@@ -379,6 +379,9 @@ def benchmark(
         refuse_ignored(of_profiles, "a screen, which holds its own controls, treatments and mechanisms")
     else:
         refuse_ignored(of_screens, "--profiles, which reads one table of ready profiles")
+    if profiles is not None or also:
+        unkept = {"--overwrite": overwrite, "--no-baselines": not baselines}
+        refuse_ignored(unkept, "--profiles and --with, which keep no results and compare with chance only")
     if (image_table is None) != (moa_table is None):
         raise typer.BadParameter("--image-table and --moa-table go together")
     if out is not None and profiles is None and not also and not as_seeds:
@@ -386,8 +389,12 @@ def benchmark(
     if profiles is not None:
         summary = [Summary.mean]
     default = (Whiten.none,) if profiles is not None else tuple(Whiten)
+    columns = columns_of(summary, whiten, default, regularisation, few_controls)
+    if all(options.by == "none" for _, options in columns):
+        of_whitening = {"--regularisation": regularisation is not None, "--few-controls": few_controls != "error"}
+        refuse_ignored(of_whitening, "profiles that are not whitened")
     scoring = study.Benchmark(
-        columns_of(summary, whiten, default, regularisation, few_controls),
+        columns,
         strict=whiten is not None,
         figures=figures,
         seed=seed,

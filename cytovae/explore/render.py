@@ -282,7 +282,9 @@ def strip(
     shown = _passes(channels, look)
     for c in sum(shown, ()):
         lo, hi = np.asarray(limits)[c]
-        x_legend += drawing.text(x_legend, y, f"{channels[c]} {lo:.2f}-{hi:.2f}", 12, _ink_of(look, c)) + 14
+        x_legend += (
+            drawing.text(x_legend, y, f"{channels[c]} {lo:.2f}-{hi:.2f}", 12, _ink_of(look, c, len(channels))) + 14
+        )
     drawing.text(x_legend, y, f"gamma {gamma:g}{_left_out(channels, shown)}", 12)
     y += 22
     bar_px, bar_label = scale_bar(pixel_size_um, width)
@@ -357,7 +359,7 @@ def gif(
             if look == "grey":
                 drawing.text(8 + c * (width + 4), height + 22, channels[c], 12)
             else:
-                x += drawing.text(x, height + 22, channels[c], 12, _ink_of(look, c)) + 10
+                x += drawing.text(x, height + 22, channels[c], 12, _ink_of(look, c, len(channels))) + 10
         drawing.text(x, height + 22, _left_out(channels, passes), 12)
         drawing.width = max(drawing.width, len(panels) * (width + 4) - 4)
         drawing.height = height + 42
@@ -479,9 +481,9 @@ def _left_out(channels: Sequence[str], passes: list[tuple[int, ...]]) -> str:
     return f"   (not shown: {', '.join(lost)}; the look grey shows every channel)" if lost else ""
 
 
-def _ink_of(look: str, channel: int) -> tuple[int, ...]:
-    """A channel's colour, dark enough to be read on white."""
-    return (96, 96, 96) if look == "grey" else tuple(int(255 * v * 0.8) for v in COLOURS[look][channel])
+def _ink_of(look: str, channel: int, of: int) -> tuple[int, ...]:
+    """The colour of one of so many channels, dark enough to be read on white."""
+    return (96, 96, 96) if look == "grey" or of == 1 else tuple(int(255 * v * 0.8) for v in COLOURS[look][channel])
 
 
 def _short(text: str, n: int) -> str:

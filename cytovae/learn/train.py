@@ -135,7 +135,7 @@ class Machine:
                 raise ConfigError(f"{name} is at least 1, not {getattr(self, name)}")
         alone = self.devices * self.nodes == 1
         kind, numbered, number = self.device.partition(":")
-        if numbered and (kind == "cpu" or not number.isdecimal() or not alone):
+        if numbered and (kind not in ("cuda", "gpu") or not number.isdecimal() or not alone):
             raise ConfigError(f"{self.device!r} names no single GPU; give cuda:N alone, or cuda with --devices")
         try:
             return Fabric(

@@ -407,10 +407,15 @@ def _mechanism(known: npt.NDArray[Any], compound: str, concentration: float, tol
     return str(near[0, 2]) if len(near) else schema.UNKNOWN_MOA
 
 
+def says(column: str, word: str) -> bool:
+    """Whether a column's name says what it holds, as ``Image_Metadata_Plate_DAPI`` says plate."""
+    return column.lower() == word or f"metadata_{word}" in column.lower()
+
+
 def _find(table: pd.DataFrame, word: str, what: str) -> str:
     """The one column whose name says `word`, as ``Image_Metadata_Plate_DAPI`` says plate."""
     exact = [c for c in table.columns if str(c).lower() in (word, f"metadata_{word}", f"image_metadata_{word}")]
-    found = exact or [c for c in table.columns if f"metadata_{word}" in str(c).lower()]
+    found = exact or [c for c in table.columns if says(str(c), word)]
     if len(found) != 1:
         some = ", ".join(map(str, list(found or table.columns)[:8]))
         raise ProfileError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -309,6 +308,7 @@ class Benchmark:
             "benchmark",
             config={
                 "columns": self._columns_record(),
+                "strict": self.strict,
                 "baselines": with_baselines,
                 "rules": {rule.name: list(rule.differ_by) for rule in benchmark.RULES},
             },
@@ -324,6 +324,8 @@ class Benchmark:
             there = json.loads(path.read_text())
             if there.get("provenance") == record:
                 self.say(f"{model}: the results are already there; --overwrite makes them again")
+                if not (folder / "table1.png").exists():
+                    self._draw(folder, there)
                 return there, read_table(calls_path)
         own, calls = self._scores([screen], model)
         dimension = screen.embeddings(model)[1].shape[1]
@@ -334,6 +336,9 @@ class Benchmark:
         own["skipped"] += skipped
         own |= {"model": model, "seed": self.seed, "provenance": record}
         write_table(calls_path, calls, record)
+        for name in ("table1", "confusion"):
+            for kind in ("svg", "png"):
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)  # drawn of other scores
         write_json(path, own)
         self._draw(folder, own)
         return own, calls
@@ -372,6 +377,9 @@ class Benchmark:
                 document[key] += lines
             blank = [part.n_blank for part in parts if part.n_blank is not None]
             document["screen"] = _described(name, control, wells, treatments, sum(blank) if blank else None)
+        if not calls:
+            reasons = "; ".join(dict.fromkeys(line["reason"] for line in document["skipped"]))
+            raise ProfileError(f"no column of {bundle} can be scored: {reasons or 'none was asked for'}")
         return document, pd.concat(calls, ignore_index=True)
 
     def _baselines(
@@ -491,8 +499,8 @@ def read_wells(path: Path, image_table: Path | None = None, moa_table: Path | No
     return profiles.join_published(wells, _read(image_table), _read(moa_table))
 
 
-_NAMES = re.compile(r"(^|_)(plate|well|compound|moa|batch|treatment)(_[a-z]+)?$", re.IGNORECASE)
-"""Columns that hold names: a compound may be called ``None``, and plate ``001`` is not plate ``1``."""
+_NAMES = ("plate", "well", "compound", "batch", "treatment")
+"""What columns of names say: a compound may be called ``None``, and plate ``001`` is not plate ``1``."""
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -501,8 +509,10 @@ def _read(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return read_table(path)
     try:
-        names = [column for column in pd.read_csv(path, nrows=0).columns if _NAMES.search(column)]
-        table = pd.read_csv(path, converters=dict.fromkeys(names, str.strip))
+        columns = pd.read_csv(path, nrows=0).columns
+        names = [column for column in columns if any(profiles.says(column, word) for word in _NAMES)]
+        mechanisms = [column for column in columns if profiles.says(column, "moa")]  # these may be missing
+        table = pd.read_csv(path, dtype=dict.fromkeys(mechanisms, str), converters=dict.fromkeys(names, str.strip))
         table[names] = table[names].mask(table[names] == "")
         return table
     except (ValueError, UnicodeDecodeError, OSError) as broken:

@@ -376,13 +376,19 @@ def test_what_pages_show_unasked_is_black_where_it_lies_in_an_unfinished_quiz(
     images = loaders.displayed(screen, np.arange(len(hidden)))
     assert np.array_equal(images.max(axis=(1, 2, 3)) == 0, hidden)
     model = loaders.models(screen)[0]
-    with pytest.raises(SelectionError, match=r"in a quiz that is not finished; choose other cells"):
+    with pytest.raises(SelectionError, match=r"in a quiz that is not finished: .*; choose other cells"):
         compare.picked(screen, [min(playing)], None, 8, 0)
     blackened = 0
     for treatment in set(screen.cells()[schema.TREATMENT]) - {"DMSO@0"}:
         view = explorer.view(screen, model, Request(treatment))
         inside = [i in playing for i in view.study.evidence.nearest_ids[:, 0]]
-        assert (explorer.near(screen, view).max(axis=(1, 2, 3)) == 0).tolist() == inside
+        header, images = explorer.player_data(screen, view)
+        black = (images.max(axis=(1, 2, 3)) == 0).tolist()
+        steps = view.study.path.steps
+        assert black[steps + 2 :] == inside
+        for place, end, said in ((0, view.study.start, "control"), (steps + 1, view.study.end, "target")):
+            assert black[place] == (end.cell_id in playing) == ("in an unfinished quiz" in header[said]["title"])
+            blackened += black[place]
         blackened += sum(inside)
     assert blackened
 

@@ -327,6 +327,7 @@ def test_two_processes_get_what_one_gets(blobs: Screen, tmp_path: Path) -> None:
         ({"device": "abacus"}, "this machine cannot train on abacus: "),
         ({"device": "cpu:0"}, "'cpu:0' names no single GPU; give cuda:N alone, or cuda with --devices"),
         ({"device": "cuda:x"}, "'cuda:x' names no single GPU"),
+        ({"device": "auto:0"}, "'auto:0' names no single GPU"),
         ({"device": "cuda:0", "devices": 2}, "'cuda:0' names no single GPU"),
         ({"device": "cpu", "devices": 0}, "devices is at least 1, not 0"),
     ],

@@ -226,10 +226,10 @@ def test_names_in_a_table_of_profiles_are_read_as_they_are_written(tmp_path):
     path = tmp_path / "wells.csv"
     path.write_text(
         "Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Concentration,Metadata_MoA,Swelling\n"
-        "001,A01,None,1,,1.5\n1,A01,NA,0.5, x ,nan\n"
+        "001,A01,None,1,NA,1.5\n1,A01,NA,0.5,x,nan\n2,A01,x,0.5,,1\n"
     )
     wells = study.read_wells(path)
-    assert wells[schema.PLATE].tolist() == ["001", "1"]
-    assert wells[schema.TREATMENT].tolist() == ["None@1", "NA@0.5"]
-    assert wells[schema.MOA].tolist() == [schema.UNKNOWN_MOA, "x"]
-    assert wells["Swelling"].isna().tolist() == [False, True]
+    assert wells[schema.PLATE].tolist() == ["001", "1", "2"]
+    assert wells[schema.TREATMENT].tolist() == ["None@1", "NA@0.5", "x@0.5"]
+    assert wells[schema.MOA].tolist() == [schema.UNKNOWN_MOA, "x", schema.UNKNOWN_MOA]
+    assert wells["Swelling"].isna().tolist() == [False, True, False]

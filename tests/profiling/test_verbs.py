@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,9 @@ def test_columns_without_the_controls_are_said_unless_they_were_asked_for(screen
     assert {x["whiten"] for x in done["scores"]} == {"none"}
     with pytest.raises(CytovaeError, match="too few control cells"):
         run("benchmark", few.path, "m0", "--whiten", "plate", "--no-figures")
+    every = [word for by in ("none", "plate", "batch") for word in ("--whiten", by)]
+    with pytest.raises(CytovaeError, match="too few control cells"):  # what is kept has left them out
+        run("benchmark", few.path, "m0", "--no-figures", *every)
 
 
 def test_a_screen_without_controls_is_scored_without_the_measurements_and_says_so(screen):
@@ -191,6 +195,20 @@ def test_a_screen_without_controls_is_scored_without_the_measurements_and_says_s
     assert f"not computed: simple measurements, Mean: {skipped['reason']}" in shown
     kept = json.loads((other.results_path("m0") / "scores.json").read_text())
     assert skipped in kept["skipped"]
+
+
+def test_figures_are_drawn_when_asked_for_later_and_never_of_other_scores(screen, tmp_path):
+    other = tmp_path / "other.screen"
+    shutil.copytree(screen.path, other)
+    words = ("m0", "--no-baselines", "--whiten", "none")
+    shutil.rmtree(other / "results", ignore_errors=True)
+    run("benchmark", other, *words, "--no-figures")
+    figure = other / "results" / "m0" / "table1.png"
+    assert not figure.exists()
+    run("benchmark", other, *words)
+    assert figure.exists()
+    run("benchmark", other, *words, "--no-figures", "--summary", "mean")
+    assert not figure.exists()
 
 
 def test_without_baselines_the_verdict_claims_chance_only(screen):
@@ -238,9 +256,9 @@ def test_several_screens_are_scored_as_one(screen, tmp_path):
 
 
 def test_seeds_are_written_where_out_says(screen, tmp_path):
-    words = ("m0", "m1", "--whiten", "none", "--no-baselines", "--json", "--no-figures", "--as-seeds")
+    words = ("m0", "m1", "--whiten", "none", "--json", "--no-figures", "--as-seeds")
     for out in (tmp_path / "first", tmp_path / "again"):  # the second from what is kept
-        done = json.loads(run("benchmark", screen.path, *words, "--out", out))["model"]
+        done = json.loads(run("benchmark", screen.path, *words, "--no-baselines", "--out", out))["model"]
         assert json.loads((out / "scores.json").read_text()) == done
         assert {(x["summary"], x["rule"], x["n_seeds"]) for x in done["seeds"]} == {
             (summary, rule, 2) for summary in ("mean", "mean+sd") for rule in ("NSC", "NSCB")
@@ -286,6 +304,13 @@ def test_wrong_usage_is_status_2(screen):
         (("--profiles", "x.csv", "--with", "y.screen"), "--with is not for --profiles"),
         (("--profiles", "x.csv", "--with", "y", "--as-seeds"), "--with and --as-seeds are not for --profiles"),
         (("--profiles", "x.csv", "--image-table", "y"), "--image-table and --moa-table go together"),
+        (("--profiles", "x.csv", "--overwrite"), "--overwrite is not for --profiles and --with"),
+        (("x.screen", "--with", "y", "--no-baselines"), "--no-baselines is not for --profiles and --with"),
+        (("--profiles", "x.csv", "--few-controls", "pool"), "--few-controls is not for profiles that are not whitened"),
+        (
+            ("x.screen", "--whiten", "none", "--regularisation", "0"),
+            "--regularisation is not for profiles that are not",
+        ),
         (("x.screen", "--control", "DMSO"), "--control is not for a screen"),
         (("x.screen", "--image-table", "x", "--moa-table", "y"), "--image-table and --moa-table are not for a screen"),
     ],
