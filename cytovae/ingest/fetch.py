@@ -113,15 +113,21 @@ def bbbc021(
             wait_s=wait_s,
         )
 
-    for name in (IMAGE_TABLE, MOA_TABLE):
-        if overwrite or not (raw / name).exists():
-            get(name)
+    table = raw / IMAGE_TABLE
+    lacking = [name for name in (IMAGE_TABLE, MOA_TABLE) if overwrite or not (raw / name).exists()]
+    for name in lacking:
+        get(name)
     try:
-        files = _files_of_plates(raw / IMAGE_TABLE, raw)
-    except IngestError:
-        (raw / IMAGE_TABLE).unlink()
-        raise
-    chosen = tuple(plates or sorted(files))
+        files = _files_of_plates(table)
+        chosen = tuple(plates or sorted(files))
+        for plate in chosen:
+            for name in (archive_name(plate), *files[plate]) if plate in files else ():
+                _check_inside(name, raw, table)
+    except IngestError as wrong:
+        if IMAGE_TABLE not in lacking:
+            raise
+        table.unlink()
+        raise IngestError(f"{wrong}; the table, fetched just now, was removed") from None
     for plate in chosen:
         if plate not in files:
             raise IngestError(
@@ -182,8 +188,8 @@ def _check_links(folder: Path, names: Sequence[str]) -> None:
             )
 
 
-def _files_of_plates(table: Path, raw: Path) -> dict[str, list[str]]:
-    """Plate -> its files, as the image table places them below `raw`."""
+def _files_of_plates(table: Path) -> dict[str, list[str]]:
+    """Plate -> its files, as the image table places them below the folder; rows that name none tell nothing."""
     files: dict[str, list[str]] = {}
     with table.open(newline="") as handle:
         for row in csv.DictReader(handle):
@@ -192,17 +198,10 @@ def _files_of_plates(table: Path, raw: Path) -> dict[str, list[str]]:
                 places = [(row[f"Image_PathName_{c}"], row[f"Image_FileName_{c}"]) for c in BBBC021_CHANNELS.values()]
             except KeyError as lacking:
                 raise IngestError(f"{table} is not the collection's image table: it has no column {lacking}") from None
-            if not all(part and part.strip() for part in (plate, *(part for place in places for part in place))):
-                raise IngestError(
-                    f"{table} is not the collection's image table: a row names no plate, folder or file: "
-                    f"{', '.join(str(value) for value in row.values())[:200]}"
-                )
-            names = [f"{folder}/{file}" for folder, file in places]
-            for name in (archive_name(plate), *names):
-                _check_inside(name, raw, table)
-            files.setdefault(plate, []).extend(names)
+            if all(part and part.strip() for part in (plate, *(part for place in places for part in place))):
+                files.setdefault(plate, []).extend(f"{folder}/{file}" for folder, file in places)
     if not files:
-        raise IngestError(f"{table} is not the collection's image table: it has no rows")
+        raise IngestError(f"{table} is not the collection's image table: no row names a plate, its folders and files")
     return files
 
 

@@ -238,8 +238,25 @@ def test_a_plate_or_a_file_name_that_leads_outside_is_refused(source: Source, tm
         with pytest.raises(IngestError, match="which leads outside"):
             fetch.bbbc021(tmp_path / "got", base_url=source.url)
     source.files[name] = table.assign(Image_FileName_DAPI=None).to_csv(index=False).encode()
-    with pytest.raises(IngestError, match="a row names no plate, folder or file"):
+    with pytest.raises(IngestError, match=r"no row names a plate, .*; the table, fetched just now, was removed"):
         fetch.bbbc021(tmp_path / "got", base_url=source.url)
+
+
+def test_an_incomplete_row_is_passed_over_and_a_table_that_was_there_stays(source: Source, tmp_path: Path) -> None:
+    own, moa = tmp_path / "got" / "BBBC021_v1_image.csv", tmp_path / "got" / "BBBC021_v1_moa.csv"
+    own.parent.mkdir()
+    lines = source.files[own.name].decode().splitlines()
+    own.write_text("\n".join([*lines, "," * lines[0].count(","), "1,2,only"]) + "\n")
+    assert fetch.bbbc021(own.parent, ["Week1_001"], base_url=source.url).images == 9
+    for wrong in ("plate\n1\n", own.read_text().replace("Week2/Week2_002", "../..")):
+        own.write_text(wrong)
+        source.asked.clear()
+        with pytest.raises(IngestError, match=r"(no column '[^']*'|nothing was written there: take .* trust)$"):
+            fetch.bbbc021(own.parent, base_url=source.url)
+        assert own.read_text() == wrong
+        assert source.asked == []
+    assert moa.exists()
+    assert fetch.bbbc021(own.parent, ["Week1_001"], base_url=source.url).already == ("Week1_001",)
 
 
 @pytest.mark.parametrize("member", ["/tmp/up.tif", "../up.tif", "Week1_001/../../up.tif", "C:\\up.tif", "..\\up.tif"])
