@@ -12,8 +12,9 @@ import os
 import re
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,6 @@ def bbbc021(
         raise IngestError(f"there is no folder {raw}")
     image_table = image_table or _find_table(raw, "BBBC021_v1_image.csv", "--image-table")
     moa_table = moa_table or _find_table(raw, "BBBC021_v1_moa.csv", "--moa-table")
-    table = _read_csv(image_table)
     meta = {
         schema.PLATE: "Image_Metadata_Plate_DAPI",
         schema.WELL: "Image_Metadata_Well_DAPI",
@@ -130,7 +130,9 @@ def bbbc021(
         schema.CONCENTRATION: "Image_Metadata_Concentration",
     }
     names = {c: (f"Image_PathName_{column}", f"Image_FileName_{column}") for c, column in channels.items()}
-    schema.require_columns(table, [*meta.values(), *(n for pair in names.values() for n in pair)], str(image_table))
+    needed = [*meta.values(), *(n for pair in names.values() for n in pair)]
+    schema.require_columns(_head(image_table), needed, str(image_table))
+    table = _read_csv(image_table, needed)
     order = stored_order(list(channels))
     fields = pd.DataFrame({to: table[column] for to, column in meta.items()})
     fields[schema.REPLICATE] = _whole_numbers(table, meta[schema.REPLICATE], image_table)
@@ -146,11 +148,14 @@ def bbbc021(
     return Layout(fields, order, {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)})
 
 
+BBBC021_SOURCE = "image set BBBC021v1 (Caie et al. 2010), Broad Bioimage Benchmark Collection (Ljosa et al. 2012)"
+
+
 def origin(raw: Path) -> tuple[str, str]:
     """Source and licence of a raw folder in the collection's layout: the collection's, or a simulated screen's."""
     if (raw / "phantom.json").exists():
         return "simulated by cytovae phantom", "none needed"
-    return "BBBC021v1", "CC BY-NC-SA 3.0"
+    return BBBC021_SOURCE, "CC BY-NC-SA 3.0"
 
 
 def _find_table(raw: Path, name: str, option: str) -> Path:
@@ -160,52 +165,84 @@ def _find_table(raw: Path, name: str, option: str) -> Path:
     raise IngestError(f"{raw} does not hold {name}; give the table with {option}")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """A table as it is written: text in every cell, and missing only what is empty or white space.
+_MISSING = ("", "nan", "na", "n/a", "null")
+"""Words, in any case, that say in a column of numbers that there is none."""
+
+_NO_MOA = (*_MISSING, "none")
+"""Words, in any case, that say in a column of mechanisms that none is known."""
+
+
+def _given(column: pd.Series, missing: Sequence[str] = _MISSING) -> pd.Series:
+    """A column of text, NaN where it says one of the words for what is missing."""
+    return column.mask(column.str.strip().str.lower().isin(missing))
+
+
+def _head(path: Path) -> pd.DataFrame:
+    """A table without its rows."""
+    return _parse(path, nrows=0)
+
+
+def _read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """Those of some columns that a table has, as they are written: text, and missing only what is empty or white space.
 
     A compound may be called ``NA`` and a plate ``001``; columns of numbers are read by `_numbers` where they are used.
+    The columns that nobody needs may be hundreds, and are not kept.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise TableError(f"{path} does not exist") from None
-    except (ValueError, OSError) as broken:
-        raise TableError(f"{path} cannot be read as a table: {str(broken).splitlines()[0]}") from None
+    wanted = set(columns)
+    table = _parse(path, usecols=lambda name: name in wanted)
     if table.empty:
         raise TableError(f"{path} holds no rows, only the names of its columns")
     return table.mask(table.apply(lambda column: column.str.strip() == ""))
 
 
+def _parse(path: Path, **how: Any) -> pd.DataFrame:
+    try:
+        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
+        return table
+    except FileNotFoundError:
+        raise TableError(f"{path} does not exist") from None
+    except (ValueError, OSError) as broken:
+        raise TableError(f"{path} cannot be read as a table: {str(broken).splitlines()[0]}") from None
+
+
+_LARGEST_WHOLE = 2**53  # up to it every whole number is a float64
+
+
 def _numbers(table: pd.DataFrame, column: str, path: Path, whole: bool = False) -> pd.Series:
-    """A column of a table of text as float64, NaN where it is empty or, unless `whole`, says ``nan``.
+    """A column of a table of text as float64, NaN where it says that there is no number.
 
     Raises
     ------
     TableError
-        Another cell holds no finite number, or where `whole` is asked for no whole one.
+        Another cell holds no finite number, or where `whole` is asked for no whole one of at most 2**53.
     """
-    text = table[column] if whole else table[column].mask(table[column].str.strip().str.lower() == "nan")
+    text = _given(table[column])
     values = pd.to_numeric(text, errors="coerce").astype(np.float64)
-    bad = text.notna() & (~np.isfinite(values) | (whole & (values % 1 != 0)))
+    bad = text.notna() & ~np.isfinite(values)
+    if whole:
+        bad |= text.notna() & ((values % 1 != 0) | (values.abs() > _LARGEST_WHOLE))
     if bad.any():
+        wanted = "whole numbers up to 2**53" if whole else "numbers"
         raise TableError(
-            f"column {column} of {path} must hold {'whole ' * whole}numbers, and {int(bad.sum())} of its {len(table)} "
+            f"column {column} of {path} must hold {wanted}, and {int(bad.sum())} of its {len(table)} "
             f"rows do not, the first {table.loc[bad, column].iloc[0]!r}; correct the table or leave the cell empty"
         )
     return values
 
 
 def _whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
-    """As `_numbers`, as int64, 0 where it is empty."""
+    """As `_numbers`, as int64, 0 where there is none."""
     return _numbers(table, column, path, whole=True).fillna(0).astype(np.int64)
 
 
 def _moa_table(path: Path) -> pd.DataFrame:
     """Compound, concentration (uM), moa; rows that lack one of them tell nothing."""
-    table = _read_csv(path).rename(columns=str.lower)
     wanted = ["compound", "concentration", "moa"]
-    schema.require_columns(table, wanted, str(path))
-    return table.assign(concentration=_numbers(table, "concentration", path)).dropna(subset=wanted)
+    head = _head(path)
+    schema.require_columns(head.rename(columns=str.lower), wanted, str(path))
+    table = _read_csv(path, [name for name in map(str, head) if name.lower() in wanted]).rename(columns=str.lower)
+    table = table.assign(concentration=_numbers(table, "concentration", path), moa=_given(table["moa"], _NO_MOA))
+    return table.dropna(subset=wanted)
 
 
 def _complete(fields: pd.DataFrame) -> pd.DataFrame:
@@ -226,11 +263,12 @@ def _metadata(table: pd.DataFrame) -> pd.DataFrame:
         table[schema.REPLICATE] = 0
     batch = table[schema.PLATE].map(schema.batch_of)
     table[schema.BATCH] = table[schema.BATCH].fillna(batch).astype(str) if schema.BATCH in table else batch
+    table[schema.CONCENTRATION] = _given(table[schema.CONCENTRATION])
     written = "the table gives " + table[schema.CONCENTRATION].map(repr, na_action="ignore").fillna("nothing")
     table[schema.CONCENTRATION] = pd.to_numeric(table[schema.CONCENTRATION], errors="coerce").astype(np.float64)
     if schema.MOA not in table:
         table[schema.MOA] = schema.UNKNOWN_MOA
-    table[schema.MOA] = table[schema.MOA].fillna(schema.UNKNOWN_MOA).astype(str)
+    table[schema.MOA] = _given(table[schema.MOA], _NO_MOA).fillna(schema.UNKNOWN_MOA).astype(str)
     table[schema.FIELD] = [
         field_name(p, w, s) for p, w, s in table[[schema.PLATE, schema.WELL, schema.SITE]].itertuples(index=False)
     ]
@@ -273,13 +311,13 @@ def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
                 schema.UNKNOWN_MOA,
                 concentration,
                 "unknown-moa",
-                f"compound {compound!r} is not in {table}",
+                f"{table} gives no mechanism for {compound!r}",
             )
             continue
         nearest = int(np.argmin(np.abs(concentrations - concentration)))
         found = float(concentrations[nearest])
         if not np.isclose(found, concentration, rtol=CONCENTRATION_TOLERANCE, atol=0):
-            said = f"{compound!r} at {concentration:g} uM is not in {table}"
+            said = f"{table} gives no mechanism for {compound!r} at {concentration:g} uM"
             joined[pair] = (schema.UNKNOWN_MOA, concentration, "unknown-moa", said)
         elif found != concentration:
             said = f"its concentration {concentration!r} uM was taken as {found!r} uM of {table}"
@@ -417,20 +455,23 @@ def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str 
         The table lacks columns, or array and table cannot be brought together.
     """
     order = stored_order(channels)
-    given = _read_csv(table)
+    head = _head(table)
     columns = dict(_CROP_COLUMNS)
     if batch_column:
-        schema.require_columns(given, [batch_column], str(table))
+        schema.require_columns(head, [batch_column], str(table))
         columns[schema.BATCH] = (batch_column,)
-    cells = pd.DataFrame(index=given.index)
+    named = {}
     for name, accepted in columns.items():
-        there = [c for c in accepted if c in given.columns]
+        there = [c for c in accepted if c in head]
         if there:
-            read = _CROP_NUMBERS.get(name)
-            cells[name] = read(given, there[0], table) if read else given[there[0]]
+            named[name] = there[0]
         elif name in _CROP_REQUIRED:
-            have = ", ".join(map(str, given.columns[:12]))
-            raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {have}")
+            raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {', '.join(head.columns[:12])}")
+    given = _read_csv(table, named.values())
+    cells = pd.DataFrame(index=given.index)
+    for name, column in named.items():
+        read = _CROP_NUMBERS.get(name)
+        cells[name] = read(given, column, table) if read else given[column]
     nameless = cells[schema.CELL_ID].isna()
     cells = _complete_crops(cells)
     note(cells, nameless, REFUSED, "incomplete-row", "the table gives no cell_id")
@@ -595,9 +636,11 @@ def loaddata(
     TableError
         A column is missing.
     """
-    given = _read_csv(table)
-    named = dict(columns or {})
-    schema.require_columns(given, list(named.values()), str(table))
+    head, named = _head(table), dict(columns or {})
+    files = [f"FileName_{column}" for column in channels.values() if f"URL_{column}" not in head]
+    schema.require_columns(head, [*named.values(), *files], str(table))
+    places = [kind + column for kind in _LOADDATA_FILES for column in channels.values()]
+    given = _read_csv(table, [*_FIELD_METADATA, *named.values(), *places])
     fields = pd.DataFrame(index=given.index)
     for name in _FIELD_METADATA:
         column = named.get(name, name)
@@ -615,7 +658,7 @@ def loaddata(
         raise TableError(
             f"{table} gives compounds but no {schema.CONCENTRATION} (uM); name its column with --concentration-column"
         )
-    untreated = (fields[schema.COMPOUND] == control) & fields[schema.CONCENTRATION].isna()
+    untreated = (fields[schema.COMPOUND] == control) & _given(fields[schema.CONCENTRATION]).isna()
     fields.loc[untreated, schema.CONCENTRATION] = "0"
     order = stored_order(list(channels))
     base = (images or table.parent).resolve()
@@ -652,6 +695,7 @@ _FIELD_METADATA = (
     schema.CONCENTRATION,
     schema.MOA,
 )
+_LOADDATA_FILES = ("URL_", "FileName_", "PathName_", "Frame_")
 
 
 def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) -> list[str]:
@@ -664,7 +708,6 @@ def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) 
             raise TableError(f"{table} names images by {far[0].scheme}://; fetch them first, only local files are read")
         paths = [Path(urllib.parse.unquote(p.path)) for p in parts]
     else:
-        schema.require_columns(given, [name], str(table))
         folders = given[folder].fillna("") if folder in given else [""] * len(given)
         paths = [Path(f) / n for f, n in zip(folders, given[name].fillna(""), strict=True)]
     return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in paths]
@@ -672,19 +715,23 @@ def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) 
 
 def _centre_table(path: Path, fields: pd.DataFrame) -> pd.DataFrame:
     """Known centres: field, object number, y and x (px)."""
-    given = _read_csv(path)
+    head = _head(path)
     where = [schema.PLATE, schema.WELL, schema.SITE]
-    numbers = [c for c in (schema.OBJECT, "ObjectNumber") if c in given]
-    keys = where if set(where) <= set(given.columns) else ["ImageNumber"]
-    if not set(keys) <= set(given.columns):
+    numbers = [c for c in (schema.OBJECT, "ObjectNumber") if c in head][:1]
+    keys = where if set(where) <= set(head) else ["ImageNumber"]
+    if not set(keys) <= set(head):
         raise TableError(f"{path} must say the field of a centre: {', '.join(where)}, or ImageNumber")
-    given = given.dropna(subset=[*keys, *numbers[:1]])
-    centres = pd.DataFrame(index=given.index)
+    axes = {}
     for axis, accepted in _CENTRE_COLUMNS.items():
-        there = [c for c in accepted if c in given]
+        there = [c for c in accepted if c in head]
         if not there:
             raise TableError(f"{path} lacks a column {' or '.join(accepted)}")
-        centres[axis] = _numbers(given, there[0], path)
+        axes[axis] = there[0]
+    given = _read_csv(path, [*keys, *numbers, *axes.values()])
+    for column in (keys[-1], *numbers):
+        given[column] = _given(given[column])
+    given = given.dropna(subset=[*keys, *numbers])
+    centres = pd.DataFrame({axis: _numbers(given, column, path) for axis, column in axes.items()})
     last = _whole_numbers(given, keys[-1], path)
     if keys == where:
         named = zip(given[schema.PLATE], given[schema.WELL], last, strict=True)

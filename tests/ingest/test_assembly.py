@@ -192,7 +192,7 @@ def test_a_compound_missing_from_the_moa_table_is_kept_as_unknown_and_said(raw: 
     cells = outcome.screen.cells()
     assert set(cells.loc[cells[schema.COMPOUND] == "emetine", schema.MOA]) == {schema.UNKNOWN_MOA}
     assert outcome.codes == {"unknown-moa": 2}
-    assert "'emetine' is not in BBBC021_v1_moa.csv" in faults(outcome.screen)["Week1_001/C04/s1"][2]
+    assert "BBBC021_v1_moa.csv gives no mechanism for 'emetine'" in faults(outcome.screen)["Week1_001/C04/s1"][2]
     assert outcome.n_cells == 36
 
 

@@ -197,14 +197,14 @@ def test_codes_of_crops_stay_as_they_are_written(tmp_path: Path, crops: np.ndarr
     codes = ["001", "1", "01", "1e5", "NA", "None", "nan", ""]
     table = make_table().assign(cell_id=codes, well=["NA", "1e5"] * 4)
     table["compound"] = ["None", "null"] * 4
-    table["moa"] = ["N/A"] * 8
+    table["moa"] = ["N/A", "NA", "nan", "null", "None", "NaN", "none", "Nano"]
     cells = ingest(tmp_path, save(tmp_path, crops), table).screen.cells()
     assert cells[schema.CELL_ID].tolist() == codes[:-1]
     assert cells[schema.TREATMENT].tolist() == ["None@0", "null@0.3"] * 3 + ["None@0"]
     assert set(cells[schema.WELL]) == {"NA", "1e5"}
-    assert set(cells[schema.MOA]) == {"N/A"}
+    assert cells[schema.MOA].tolist() == [schema.UNKNOWN_MOA] * 7
     bad = table.assign(site=["1", "2", "x", "", "1", "1", "1", "1"])
-    with pytest.raises(TableError, match=r"column site of .*cells.csv must hold whole numbers, .*the first 'x'"):
+    with pytest.raises(TableError, match=r"column site of .*cells.csv must hold whole numbers .*the first 'x'"):
         ingest(tmp_path, tmp_path / "cells.npz", bad, name="b.screen")
 
 

@@ -193,12 +193,52 @@ def test_names_that_look_like_numbers_or_like_nothing_stay_as_they_are_written(r
     table = loaddata(raw)
     plates, wells, compounds = ["001", "1", "1e5", "01"], ["NA", "1e5", "007", "null"], ["None", "NA", "nan", "null"]
     table = table.iloc[:4].assign(Metadata_Plate=plates, Metadata_Well=wells, Metadata_Compound=compounds)
-    outcome = ingest(raw, table.assign(Metadata_MoA=["N/A", "true", "NaN", " "]), tmp_path / "a.screen")
+    outcome = ingest(raw, table.assign(Metadata_MoA=["001", "true", "Nano", " "]), tmp_path / "a.screen")
     fields = outcome.screen.fields().set_index(schema.PLATE).loc[plates]
     assert fields[schema.FIELD].tolist() == ["001/NA/s1", "1/1e5/s1", "1e5/007/s1", "01/null/s1"]
     assert fields[schema.COMPOUND].tolist() == compounds
-    assert fields[schema.MOA].tolist() == ["N/A", "true", "NaN", schema.UNKNOWN_MOA]
+    assert fields[schema.MOA].tolist() == ["001", "true", "Nano", schema.UNKNOWN_MOA]
     assert outcome.codes == {"unknown-moa": 1}
+
+
+MISSING = ["", " ", "NA", "N/A", "nan", " NaN ", "null"]
+
+
+@pytest.mark.parametrize("word", [*MISSING, "None"])
+def test_a_mechanism_written_as_missing_is_unknown(raw: Raw, tmp_path: Path, word: str) -> None:
+    outcome = ingest(raw, loaddata(raw).assign(Metadata_MoA=word), tmp_path / "a.screen")
+    assert set(outcome.screen.cells()[schema.MOA]) == {schema.UNKNOWN_MOA}
+    assert outcome.codes == {"unknown-moa": 6}
+    raw.moa_table.write_text(raw.moa_table.read_text().replace("Protein synthesis", word))
+    fields = layouts.bbbc021(raw.folder).fields.set_index(schema.COMPOUND)
+    assert set(fields.loc["emetine", schema.MOA]) == {schema.UNKNOWN_MOA}
+    assert set(fields.loc["emetine", "reason"]) == {"BBBC021_v1_moa.csv gives no mechanism for 'emetine'"}
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_a_number_written_as_missing_is_missing_in_every_column(raw: Raw, tmp_path: Path, word: str) -> None:
+    table = loaddata(raw).astype({"Metadata_Concentration": object}).assign(Metadata_Replicate=word, Frame_OrigDNA=word)
+    table.loc[table.Metadata_Compound == "DMSO", "Metadata_Concentration"] = word
+    outcome = ingest(raw, table, tmp_path / "a.screen")
+    assert set(outcome.screen.cells()[schema.TREATMENT]) == {"DMSO@0", "taxol@0.3", "emetine@1"}
+    raw.moa_table.write_text(raw.moa_table.read_text() + f"DMSO,{word},DMSO\nlost,{word},DNA damage\n")
+    assert set(layouts.bbbc021(raw.folder).fields["code"]) == {""}
+    path = tmp_path / "nuclei.csv"
+    path.write_text(CENTRES + f"P,A1,1,1,80,81\nP,A1,{word},2,80,81\nP,A1,1,{word},80,81\nP,A1,1,3,{word},81\n")
+    assert layouts._centre_table(path, pd.DataFrame())[schema.OBJECT].tolist() == [1]
+
+
+def test_only_the_columns_that_are_needed_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, kept = tmp_path / "nuclei.csv", []
+    path.write_text(
+        "Metadata_Plate,A,Metadata_Well,B,Metadata_Site,ObjectNumber,Location_Center_X,C,Location_Center_Y\n"
+    )
+    path.write_text(path.read_text() + "P,a,A1,b,1,7,80,c,81\n")
+    read = layouts._read_csv
+    monkeypatch.setattr(layouts, "_read_csv", lambda *args: (kept.append(read(*args)), kept[-1])[1])
+    centres = layouts._centre_table(path, pd.DataFrame())
+    assert centres.iloc[0].to_dict() == {"y": 81.0, "x": 80.0, schema.FIELD: "P/A1/s1", schema.OBJECT: 7}
+    assert set(kept[0].columns).isdisjoint("ABC")
 
 
 def test_the_collections_tables_are_joined_as_they_are_written(raw: Raw) -> None:
@@ -214,10 +254,12 @@ def test_the_collections_tables_are_joined_as_they_are_written(raw: Raw) -> None
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("Metadata_Site", "s1", "column Metadata_Site of .*load_data.csv must hold whole numbers, .*the first 's1'"),
-        ("Metadata_Site", "1.5", "must hold whole numbers, and 1 of its 6 rows do not, the first '1.5'"),
-        ("Metadata_Replicate", "one", "column Metadata_Replicate of .* must hold whole numbers, .*the first 'one'"),
-        ("Frame_OrigDNA", "first", "column Frame_OrigDNA of .* must hold whole numbers, .*the first 'first'"),
+        ("Metadata_Site", "s1", "column Metadata_Site of .*load_data.csv must hold whole numbers .*the first 's1'"),
+        ("Metadata_Site", "1.5", "must hold whole numbers up to 2[*][*]53, and 1 of its 6 rows do not, .* '1.5'"),
+        ("Metadata_Site", "1e300", "must hold whole numbers up to 2[*][*]53, and 1 of its 6 rows do not, .* '1e300'"),
+        ("Metadata_Site", "9007199254740994", "must hold whole numbers up to .* '9007199254740994'"),
+        ("Metadata_Replicate", "one", "column Metadata_Replicate of .* must hold whole numbers .*the first 'one'"),
+        ("Frame_OrigDNA", "first", "column Frame_OrigDNA of .* must hold whole numbers .*the first 'first'"),
     ],
 )
 def test_what_is_no_number_where_one_is_needed_is_named(
@@ -251,7 +293,7 @@ def test_centres_find_plates_that_are_written_alike_and_only_these(tmp_path):
     with pytest.raises(TableError, match=r"column Location_Center_Y of .* must hold numbers, .* first 'left'"):
         layouts._centre_table(path, pd.DataFrame())
     path.write_text("ImageNumber,Location_Center_X,Location_Center_Y\nfirst,1,1\n")
-    with pytest.raises(TableError, match=r"column ImageNumber of .* must hold whole numbers, .* first 'first'"):
+    with pytest.raises(TableError, match=r"column ImageNumber of .* must hold whole numbers .* first 'first'"):
         layouts._centre_table(path, pd.DataFrame({"row": [1], schema.FIELD: ["P/A1/s1"]}))
     path.write_text("Location_Center_X,Location_Center_Y\n1,1\n")
     with pytest.raises(TableError, match="must say the field of a centre"):
