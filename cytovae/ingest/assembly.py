@@ -5,7 +5,8 @@ file and, written after it, a small JSON file with what became of its fields: wh
 the end the tables are made from those files and the finished folder is renamed into its place. Nothing depends on when
 or in which order parts were made, so a run that was killed and repeated ends in the same bytes as one that was not.
 What was begun or made is gone on with only where options, tables and the content of every image file are the same;
-``images.parquet`` in the screen keeps the digests of these files, so that only what was touched is read again.
+``images.parquet`` in the screen keeps the digests of these files, so that only what was touched is read again. (An
+array of crops is one file, and its digest an input like that of a table.)
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def ingest_fields(
     overwrite : bool
         Make it again where a screen is already.
     progress : callable, optional
-        Called with fields done and fields in all.
+        Called with fields done and fields in all; first for the digests of their files, where these must be taken, then
+        for their illumination, where it is estimated, then for their cells.
 
     Raises
     ------
@@ -159,13 +161,12 @@ def ingest_fields(
     config = {"record": to_dict(record), "options": to_dict(options)}
     path = Path(path)
     names = [name for channel in layout.channels for name in layout.fields[layouts.path_column(channel)]]
-    held = contents.take(raw, names, _known_contents(_work_path(path) / "screen", path), workers)
-    inputs = {**layout.inputs, "fields": _digest_table(layout.fields), "images": contents.digest(held)}
-    made = provenance("ingest", config=config, inputs=inputs)
-    with _work_folder(path, config, inputs, overwrite, held) as work:
-        if work is None:
+    files = _Files(raw, names, len(usable), workers, progress)
+    inputs = {**layout.inputs, "rows": _digest_table(layout.fields)}
+    with _work_folder(path, config, inputs, overwrite, files) as begun:
+        if begun is None:
             return describe(Screen.open(path), already=True)
-        write_table(work / "screen" / _CONTENTS, held, made)
+        work, made = begun
         lights = {}
         if options.illumination == "plate":
             lights = _illuminate(layout, raw, options, work, usable, workers, progress)
@@ -180,7 +181,7 @@ def ingest_fields(
         fields[schema.N_CELLS], fields[schema.N_BORDER], fields[schema.NUCLEUS_WIDTH] = 0, 0, np.nan
         dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
         said = (
-            f"its plate has fewer than {illumination.MIN_FIELDS} usable fields of one size, "
+            f"of the fields read of its plate fewer than {illumination.MIN_FIELDS} are usable and of one size, "
             "so its illumination was not corrected"
         )
         layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
@@ -226,7 +227,7 @@ def ingest_crops(
     path, record, options, overwrite
         As for `ingest_fields`.
     progress : callable, optional
-        Called with crops done and crops in all.
+        Called with crops done and crops in all; first for the digests of their files, where these must be taken.
 
     Raises
     ------
@@ -240,9 +241,11 @@ def ingest_crops(
         raise IngestError(f"no crop of {layout.images} is usable: {_reasons(layout.cells)}")
     config = {"record": to_dict(record), "options": to_dict(options)}
     groups = [usable[i : i + _CROPS_PER_PART] for i in range(0, len(usable), _CROPS_PER_PART)]
-    with _work_folder(path, config, layout.inputs, overwrite) as work:
-        if work is None:
+    files = _Files(layout.images, layout.files, len(usable), 1, progress) if layout.files else None
+    with _work_folder(path, config, layout.inputs, overwrite, files) as begun:
+        if begun is None:
             return describe(Screen.open(path), already=True)
+        work, made = begun
         done = 0
         for number, rows in enumerate(groups):
             if not _result_path(work, number).exists():
@@ -261,7 +264,6 @@ def ingest_crops(
         if kept.empty:
             shutil.rmtree(work)
             raise IngestError(f"no crop of {layout.images} is usable: {_reasons(cells)}")
-        made = provenance("ingest", config=config, inputs=layout.inputs)
         _finish(work, path, record, _fields_of_crops(cells, layout), layout.channels, [kept], made)
     return describe(Screen.open(path))
 
@@ -323,17 +325,52 @@ _CONTENTS = "images.parquet"
 """In the screen: what the image files of its fields held."""
 
 
-def _known_contents(*folders: Path) -> pd.DataFrame | None:
-    """What the first of some screens, whole or begun, says of its image files; None where none says anything."""
-    for folder in folders:
-        with contextlib.suppress(ScreenError):
-            return read_table(folder / _CONTENTS)
-    return None
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """The image files of a screen, of which the content counts."""
+
+    folder: Path
+    names: Sequence[str]
+    size: int  # fields or crops they belong to
+    threads: int
+    progress: Progress | None
+
+    def take(self, work: Path, path: Path) -> pd.DataFrame:
+        """Their contents; what a run that was killed, or the screen, says of them is not read again."""
+        known = [table for folder in (path, work / "screen", work) if (table := _known_contents(folder)) is not None]
+
+        def report(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(self.size * done // total, self.size)
+
+        return contents.take(
+            self.folder,
+            self.names,
+            pd.concat(known) if known else None,
+            self.threads,
+            progress=report,
+            save=lambda table: write_table(work / _CONTENTS, table, {}),
+        )
 
 
-def _digest_table(table: pd.DataFrame) -> str:
-    """A sha256 over what a table says."""
-    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+def _known_contents(folder: Path) -> pd.DataFrame | None:
+    """What a screen, whole or begun, says of its image files; None where it says nothing that can be understood."""
+    try:
+        table = read_table(folder / _CONTENTS)
+    except ScreenError:
+        return None
+    return table if set(contents.COLUMNS) <= set(table.columns) else None
+
+
+def _digest_table(fields: pd.DataFrame) -> str:
+    """A sha256 over what the tables say of fields.
+
+    What is said about them (status, code, reason) does not count, nor do images that no row names: they are among the
+    image files.
+    """
+    rows = fields[fields[schema.CODE] != "image-without-row"]
+    said = rows.drop(columns=[schema.STATUS, schema.CODE, schema.REASON])
+    return hashlib.sha256(said.to_csv(index=False).encode()).hexdigest()
 
 
 def _work_path(path: Path) -> Path:
@@ -342,11 +379,12 @@ def _work_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _work_folder(
-    path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool, held: pd.DataFrame | None = None
-) -> Iterator[Path | None]:
-    """The folder to work in, locked; None where the screen is already what is asked for.
+    path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool, files: _Files | None
+) -> Iterator[tuple[Path, dict[str, Any]] | None]:
+    """The folder to work in, locked, and the provenance; None where the screen is already what is asked for.
 
-    `held` are the contents of the image files where `inputs` has their digest.
+    Options and tables are compared first; the content of `files`, where there are any, is taken and compared then, and
+    is one of the inputs.
 
     Raises
     ------
@@ -365,15 +403,18 @@ def _work_folder(
         if not current:  # held by another, or by one that has just ended and removed it
             raise IngestError(f"another ingest is at work on {path}; wait for it or stop it")
         try:
-            wanted = {"config": config, "inputs": inputs}
-            if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
-                if changes := _changes(path, wanted, held):
-                    raise IngestError(
-                        f"{path} already holds something made from other data or with other options: {changes}; "
-                        "give another name, or --overwrite to replace it with all that was computed from it"
-                    )
+            wanted = {"config": config, "inputs": dict(inputs)}
+            in_the_way = path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir()))
+            held = None
+            if in_the_way:
+                _refuse_changes(path, wanted)
+            if files:
+                held = files.take(work, path)
+                wanted["inputs"]["images"] = contents.digest(held)
+            if in_the_way:
+                _refuse_changes(path, wanted, held)
                 known = _known_contents(path)
-                if held is not None and known is not None and not held.equals(known):  # the same files, written anew
+                if held is not None and (known is None or not held.equals(known)):  # the same files, written anew
                     with contextlib.suppress(OSError):
                         write_table(path / _CONTENTS, held, read_provenance(path / "cells.parquet"))
                 _clear_away(work, _old(path))
@@ -387,34 +428,63 @@ def _work_folder(
                 write_json(plan, wanted)
             for half in work.rglob(".*.part"):  # what a killed run was writing
                 half.unlink()
-            yield work
+            made = provenance("ingest", config=config, inputs=wanted["inputs"])
+            if held is not None:
+                write_table(work / "screen" / _CONTENTS, held, made)
+            yield work, made
         finally:
             lock_path.unlink(missing_ok=True)
 
 
+def _refuse_changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None = None) -> None:
+    """Refuse to take what is at `path` for what is asked for, where they differ.
+
+    Raises
+    ------
+    IngestError
+        Says how.
+    """
+    if changes := _changes(path, wanted, held):
+        raise IngestError(
+            f"{path} already holds something made from other data or with other options: {changes}; "
+            "give another name, or --overwrite to replace it with all that was computed from it"
+        )
+
+
 def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> str:
-    """In words, how what is asked for differs from what is at `path`; nothing where it does not."""
+    """In words, how what is asked for differs from what is at `path`; nothing where it does not.
+
+    Image files are compared where `held` has their contents, or `wanted` their digest.
+    """
     try:
         record = read_provenance(path / "cells.parquet")
-    except OSError:
+    except (OSError, ValueError, pa.ArrowException):
         record = {}
     if record.get("step") != "ingest":
         return "no ingest has made it"
-    was, now = (_flat({"config": made["config"], **made["inputs"]}) for made in (record, wanted))
-    other = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+    was, now = (_flat({"config": made.get("config", {}), **made.get("inputs", {})}) for made in (record, wanted))
     known = _known_contents(path)
-    files = contents.difference(known, held) if known is not None and held is not None else ""
-    said = [
-        f"{name.removeprefix('config.')} was {was.get(name)!r} and is {now.get(name)!r}"
-        if name.startswith("config.")
-        else f"{_INPUTS.get(name, name)} changed"
-        for name in other
-        if not (files and name in ("images", "fields"))
-    ]
-    return ", ".join([*said, files] if files else said)
+    said, not_kept = [], []
+    for name in sorted(was.keys() | now.keys()):
+        if was.get(name) == now.get(name) or (name in _NOT_COMPARED and name not in now):
+            continue
+        if name.startswith("config."):
+            said.append(f"{name.removeprefix('config.')} was {was.get(name)!r} and is {now.get(name)!r}")
+        elif name == "images" and held is not None and known is not None:
+            said.append(contents.difference(known, held) or "the image files changed")
+        elif name in _INPUTS and (name not in was or (name == "images" and held is not None)):
+            not_kept.append(_INPUTS[name])
+        elif name.startswith("--") and name not in was:
+            said.append(f"{name} is {now[name]}, and cytovae {record.get('cytovae')} recorded none when it made it")
+        else:
+            said.append(f"{_INPUTS.get(name, name)} changed")
+    if not_kept:
+        said.append(f"cytovae {record.get('cytovae')} made it and kept no digest of {' and of '.join(not_kept)}")
+    return ", ".join(said)
 
 
-_INPUTS = {"fields": "what the tables say of the fields", "images": "the image files"}
+_INPUTS = {"rows": "what the tables say of the fields", "images": "the image files"}
+_NOT_COMPARED = ("images", "fields")  # not taken yet; and a digest of 0.2.0, which had in it what is said about fields
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -515,9 +585,7 @@ def _estimate_light(job: tuple[tuple[_Field, ...], int, Path]) -> None:
             with contextlib.suppress(ImageError):
                 yield field.read(bit_depth)
 
-    first = next(readable(), None)
-    shape = (8, 8, len(fields[0].paths)) if first is None else (first.shape[0], first.shape[1], first.shape[2])
-    light = illumination.estimate(readable(), shape)
+    light = illumination.estimate(readable())
     with whole_file(path) as beside, beside.open("wb") as handle:
         np.save(handle, light)
 

@@ -7,9 +7,11 @@ and cannot be set back. Only digests are compared, so a copy elsewhere, or the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +23,18 @@ COLUMNS = [NAME, *_STAMP, SHA256]
 """Columns of a table of contents."""
 
 
-def take(folder: Path, names: Iterable[str], known: pd.DataFrame | None = None, threads: int = 1) -> pd.DataFrame:
+_SAVE_EVERY_S = 10.0
+
+
+def take(
+    folder: Path,
+    names: Iterable[str],
+    known: pd.DataFrame | None = None,
+    threads: int = 1,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    save: Callable[[pd.DataFrame], None] | None = None,
+) -> pd.DataFrame:
     """The contents of files, one row (``COLUMNS``) for each that is there, sorted by name.
 
     Parameters
@@ -33,23 +46,47 @@ def take(folder: Path, names: Iterable[str], known: pd.DataFrame | None = None, 
         What was taken before; a file with the same stamp is not read again.
     threads : int
         Files read at the same time.
+    progress : callable, optional
+        Called with files read and files to read in all; never where none has to be read.
+    save : callable, optional
+        Called now and then with all that is known by then, `known` of a run that goes on with this one.
     """
-    before: dict[tuple[object, ...], str] = {}
-    if known is not None:
-        before = {tuple(stamp): content for *stamp, content in known[COLUMNS].itertuples(index=False)}
-
-    def row(name: str) -> tuple[str, int, int, int, str] | None:
-        path = folder / name
-        try:
-            stat = path.stat()
-            stamp = (name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            return (*stamp, before.get(stamp) or digest_file(path))
-        except OSError:
-            return None
-
+    found = (
+        {} if known is None else {tuple(stamp): content for *stamp, content in known[COLUMNS].itertuples(index=False)}
+    )
+    stamps = [stamp for name in sorted(set(names)) if (stamp := _stamp(folder, name))]
+    unread = [stamp for stamp in stamps if stamp not in found]
+    saved = time.monotonic()
     with ThreadPoolExecutor(threads) as pool:
-        rows = [found for found in pool.map(row, sorted(set(names))) if found]
-    return pd.DataFrame(rows, columns=COLUMNS)
+        read = pool.map(lambda stamp: _digest_or_none(folder / stamp[0]), unread)
+        for done, (stamp, content) in enumerate(zip(unread, read, strict=True), 1):
+            if content is not None:
+                found[stamp] = content
+            if progress:
+                progress(done, len(unread))
+            if save and time.monotonic() - saved > _SAVE_EVERY_S:
+                save(_table(found, found))
+                saved = time.monotonic()
+    return _table(stamps, found)
+
+
+def _stamp(folder: Path, name: str) -> tuple[str, int, int, int] | None:
+    try:
+        stat = (folder / name).stat()
+    except OSError:
+        return None
+    return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _digest_or_none(path: Path) -> str | None:
+    try:
+        return digest_file(path)
+    except OSError:
+        return None
+
+
+def _table(stamps: Iterable[tuple[Any, ...]], found: Mapping[tuple[Any, ...], str]) -> pd.DataFrame:
+    return pd.DataFrame([(*stamp, found[stamp]) for stamp in stamps if stamp in found], columns=COLUMNS)
 
 
 def digest(contents: pd.DataFrame) -> str:

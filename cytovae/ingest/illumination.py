@@ -21,7 +21,7 @@ MIN_FIELDS = 8
 MAX_FIELDS = 96
 
 
-def estimate(fields: Iterable[Image], shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+def estimate(fields: Iterable[Image]) -> npt.NDArray[np.float32]:
     """The illumination of a plate, from some of its fields.
 
     The dark level of each field (its 1st percentile) is taken off first: it carries no light of the lamp.
@@ -29,30 +29,31 @@ def estimate(fields: Iterable[Image], shape: tuple[int, int, int]) -> npt.NDArra
     Parameters
     ----------
     fields : iterable of (H, W, C) uint16
-        Read one at a time; those of another shape are passed over.
-    shape : tuple of int
-        (H, W, C).
+        Read one at a time. Of several shapes the most common counts (of two as common, the first met), and fields of
+        the others are passed over.
 
     Returns
     -------
     (H // 8, W // 8, C) float32
         Mean 1 in every channel, at least 0.1; all 1 where fewer than `MIN_FIELDS` fields could be used, for their cells
-        would be taken for light.
+        would be taken for light; (1, 1, 1) where there was none.
     """
     import cv2
 
-    height, width, channels = shape[0] // SHRINK, shape[1] // SHRINK, shape[2]
-    total = np.zeros((height, width, channels), dtype=np.float64)
-    count = 0
+    sums: dict[tuple[int, ...], tuple[npt.NDArray[np.float64], int]] = {}  # shape -> sum, number of fields
     for field in fields:
-        if field.shape != shape:
+        height, width, channels = field.shape[0] // SHRINK, field.shape[1] // SHRINK, field.shape[2]
+        if not (height and width):
             continue
         small = cv2.resize(field.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
         small = small.reshape(height, width, channels)
         small -= np.percentile(small, 1, axis=(0, 1))
         # A few very bright objects must not count as light.
-        total += np.minimum(small, np.percentile(small, 98, axis=(0, 1)))
-        count += 1
+        small = np.minimum(small, np.percentile(small, 98, axis=(0, 1)))
+        total, count = sums.get(field.shape, (np.zeros(small.shape, dtype=np.float64), 0))
+        sums[field.shape] = total + small, count + 1
+    total, count = max(sums.values(), key=lambda entry: entry[1], default=(np.ones((1, 1, 1)), 0))
+    height, width, channels = total.shape
     if count < MIN_FIELDS:
         return np.ones((height, width, channels), dtype=np.float32)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].reshape(2, -1)

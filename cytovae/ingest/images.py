@@ -253,11 +253,12 @@ def is_blank(patches: npt.NDArray[Any], channel: int = 0, contrast: float = 10.0
     """Which patches show no nucleus: the DNA channel has no contrast.
 
     The 5 x 5 box mean of the channel spans less than `contrast` times its pixel noise. The noise is estimated from
-    differences of neighbouring pixels, so the rule depends on neither gain nor offset. In the BBBC021 sample blank
-    crops span 1.8 to 3.2 times the noise, cells 27 and more.
+    differences of neighbouring pixels. In the BBBC021 sample blank crops span 1.8 to 3.2 times the noise, cells 27 and
+    more.
 
     The noise is never taken to be less than what rounding to whole grey levels brings, 1 / sqrt(12) grey levels. Where
-    most neighbours are equal, as in dark 8-bit images, a cell must therefore span about 3 grey levels.
+    most neighbours are equal, as in dark 8-bit images, a cell must therefore span about 3 grey levels. The rule never
+    depends on the offset, and not on the gain either as long as the noise is more than that of rounding.
 
     Parameters
     ----------

@@ -21,7 +21,6 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, IngestError, TableError
-from cytovae.ingest import contents
 from cytovae.ingest.images import SUFFIXES, array_member, read_head
 from cytovae.screen import digest_file
 
@@ -394,6 +393,9 @@ class CropLayout:
         The array (npz, npy) or the folder.
     inputs : dict of str to str
         Name -> digest of what was read; and how it was read, where that was said.
+    files : tuple of str
+        The image files of a folder, relative to it, whose content is an input too; none for an array, which has its
+        digest in `inputs`.
     """
 
     cells: pd.DataFrame
@@ -401,6 +403,7 @@ class CropLayout:
     take: tuple[int, ...]
     images: Path
     inputs: dict[str, str]
+    files: tuple[str, ...] = ()
 
 
 SOURCE = "source"
@@ -479,18 +482,19 @@ def crops(source: Path, table: Path, channels: Sequence[str], batch_column: str 
     note(cells, twice, REFUSED, "duplicate-cell-id", "an earlier row has the same cell_id " + cells[schema.CELL_ID])
     unknown = cells[schema.MOA] == schema.UNKNOWN_MOA
     note(cells, unknown, OK, "unknown-moa", "the table gives no mechanism for " + cells[schema.TREATMENT])
+    inputs = {table.name: digest_file(table)}
+    files: tuple[str, ...] = ()
     if source.is_dir():
-        cells, digest = _crop_files(cells, source)
+        cells, files = _crop_files(cells, source)
     elif source.is_file():
-        cells, digest = _crop_array(cells, source)
+        cells, inputs["images"] = _crop_array(cells, source)
     else:
         raise IngestError(f"{source} does not exist; give an npz or npy file, or a folder of npy, tif or png files")
-    inputs = {table.name: digest_file(table), "images": digest}
     if tuple(channels) != order:  # the cells do not tell in which order their channels were read
         inputs["--channels"] = ",".join(channels)
     if batch_column:
         inputs["--batch-column"] = batch_column
-    return CropLayout(cells, order, tuple(list(channels).index(c) for c in order), source, inputs)
+    return CropLayout(cells, order, tuple(list(channels).index(c) for c in order), source, inputs, files)
 
 
 def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
@@ -502,19 +506,18 @@ def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
     return _metadata(cells)
 
 
-def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
-    """Each cell's file in a folder; what is missing and what no row names."""
-    files = {name: folder / name for name in _image_files(folder, SUFFIXES)}
+def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Each cell's file in a folder; what is missing and what no row names. And all its files."""
+    files = sorted(_image_files(folder, SUFFIXES))
     if SOURCE in cells:
         cells[SOURCE] = cells[SOURCE].fillna("")
     else:
-        by_stem = {Path(name).with_suffix("").as_posix(): name for name in sorted(files)}
+        by_stem = {Path(name).with_suffix("").as_posix(): name for name in files}
         cells[SOURCE] = [by_stem.get(c, c) for c in cells[schema.CELL_ID]]
-    lost = ~cells[SOURCE].isin(files.keys())
+    lost = ~cells[SOURCE].isin(files)
     note(cells, lost, REFUSED, "row-without-image", f"{folder} holds no file for cell " + cells[schema.CELL_ID])
     orphans = sorted(set(files) - set(cells[SOURCE]))
-    digest = contents.digest(contents.take(folder, files))
-    return _with_orphans(cells, orphans, [f"no row of the table names {name}" for name in orphans]), digest
+    return _with_orphans(cells, orphans, [f"no row of the table names {name}" for name in orphans]), tuple(files)
 
 
 def _crop_array(cells: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, str]:

@@ -17,14 +17,14 @@ import tifffile
 from typer.testing import CliRunner
 
 from cytovae import schema
-from cytovae.cli import console, data
+from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
 from cytovae.errors import IngestError
 from cytovae.ingest import assembly, layouts
 from cytovae.ingest import contents as files
 from cytovae.ingest.nuclei import NucleiOptions
 from cytovae.ingest.patches import PatchStore
-from cytovae.screen import Screen
+from cytovae.screen import Screen, read_provenance, write_table
 from tests.ingest.drawn import CHANNELS, Raw, draw, write_raw
 
 
@@ -291,6 +291,9 @@ def test_an_image_changed_in_place_is_noticed(raw: Raw, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(IngestError, match=rf"options: 1 image file lost \({name}\); .*--overwrite"):
         ingest(raw, tmp_path / "a.screen")
+    path.with_name("stranger.tif").write_bytes(b"new")
+    with pytest.raises(IngestError, match=rf"1 image file lost \({name}\), 1 image file added \(.*stranger.tif\); .*"):
+        ingest(raw, tmp_path / "a.screen")
 
 
 def test_a_stopped_ingest_does_not_go_on_with_images_changed_since(raw: Raw, tmp_path: Path, monkeypatch) -> None:
@@ -334,6 +337,96 @@ def test_what_differs_from_a_screen_in_the_way_is_said(raw: Raw, tmp_path: Path)
     raw.edit_table(lambda t: t.replace({"Image_Metadata_Compound": {"taxol": "emetine"}}))
     with pytest.raises(IngestError, match=r"BBBC021_v1_image.csv changed, what the tables say of the fields changed;"):
         ingest(raw, tmp_path / "a.screen")
+
+
+def as_made_before(screen: Screen, **inputs: str | None) -> None:
+    """The screen as cytovae 0.0 would have recorded it: without digests of every image, other inputs changed."""
+    record = read_provenance(screen.cells_path)
+    changed = {**record["inputs"], **inputs}
+    record |= {"cytovae": "0.0", "inputs": {name: value for name, value in changed.items() if value is not None}}
+    write_table(screen.cells_path, screen.cells(), record)
+    (screen.path / "images.parquet").unlink(missing_ok=True)
+
+
+def test_what_an_older_version_did_not_record_is_not_said_to_have_changed(raw: Raw, tmp_path: Path) -> None:
+    screen = ingest(raw, tmp_path / "a.screen").screen
+    as_made_before(screen, images="0" * 64)
+    with pytest.raises(IngestError, match=r"options: cytovae 0.0 made it and kept no digest of the image files; give"):
+        ingest(raw, screen.path)
+    as_made_before(screen, rows=None, fields="0" * 64)
+    said = "options: cytovae 0.0 made it and kept no digest of what the tables say of the fields; give .*--overwrite"
+    with pytest.raises(IngestError, match=said):
+        ingest(raw, screen.path)
+
+
+def test_another_wording_of_what_is_said_of_fields_is_the_same_screen(raw: Raw, tmp_path: Path) -> None:
+    raw.moa_table.write_text("compound,concentration,moa\nDMSO,0,DMSO\n")
+    layout = layouts.bbbc021(raw.folder)
+    record = ScreenRecord("s", layout.channels)
+    assert assembly.ingest_fields(layout, raw.folder, tmp_path / "a.screen", record).codes == {"unknown-moa": 4}
+    layout.fields["reason"] = layout.fields["reason"].str.upper()
+    assert assembly.ingest_fields(layout, raw.folder, tmp_path / "a.screen", record).already
+
+
+@pytest.mark.parametrize("name", ["cells.parquet", "images.parquet"])
+@pytest.mark.parametrize("table", [b"garbage", pd.DataFrame({"other": [1]})])
+def test_tables_that_cannot_be_understood_are_as_good_as_none(raw: Raw, tmp_path: Path, name: str, table) -> None:
+    path = ingest(raw, tmp_path / "a.screen").screen.path / name
+    path.write_bytes(table) if isinstance(table, bytes) else table.to_parquet(path)
+    if name == "images.parquet":
+        assert ingest(raw, path.parent).already
+        assert len(pd.read_parquet(path)) == 18
+        return
+    with pytest.raises(IngestError, match="no ingest has made it; give another name, or --overwrite"):
+        ingest(raw, path.parent)
+    assert ingest(raw, path.parent, overwrite=True).n_cells == 36
+
+
+def test_images_are_read_only_under_the_lock_and_after_the_options_are_compared(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest_file = files.digest_file
+    ingest(raw, tmp_path / "a.screen")
+    for path in raw.folder.rglob("*.tif"):
+        path.touch()
+
+    def meanwhile(path: Path) -> str:
+        with pytest.raises(IngestError, match="another ingest is at work"):
+            ingest(raw, tmp_path / "b.screen")
+        return digest_file(path)
+
+    monkeypatch.setattr(files, "digest_file", meanwhile)
+    assert ingest(raw, tmp_path / "b.screen").n_cells == 36
+    monkeypatch.setattr(files, "digest_file", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(IngestError, match="illumination was 'none' and is 'plate'"):
+        ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
+
+
+def test_digests_are_told_and_kept_when_a_run_is_killed(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = contents(ingest(raw, tmp_path / "whole.screen").screen.path)
+    digest_file, read = files.digest_file, []
+
+    def some(path: Path) -> str:
+        if len(read) == 10:
+            raise KeyboardInterrupt
+        read.append(path)
+        return digest_file(path)
+
+    monkeypatch.setattr(files, "_SAVE_EVERY_S", 0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(files, "digest_file", some)
+        ingest(raw, tmp_path / "a.screen")
+    again: list[Path] = []
+    monkeypatch.setattr(files, "digest_file", lambda path: (again.append(path), digest_file(path))[1])
+    told: list[tuple[int, int]] = []
+    ingest(raw, tmp_path / "a.screen", progress=lambda done, total: told.append((done, total)))
+    assert len(read) == 10
+    assert len(again) == 8
+    assert set(read).isdisjoint(again)
+    assert told == [(6 * done // 8, 6) for done in range(1, 9)] + [(0, 6), (4, 6), (6, 6)]
+    assert contents(tmp_path / "a.screen") == whole
 
 
 def test_what_is_no_screen_is_not_touched(raw: Raw, tmp_path: Path) -> None:
@@ -472,11 +565,21 @@ def test_a_field_of_another_size_than_its_plates_is_not_corrected_and_said(tmp_p
 
     assert np.array_equal(patches_of(plain, False), patches_of(outcome.screen, False))
     assert not np.array_equal(patches_of(plain, True), patches_of(outcome.screen, True))
-    assert data.ingest_bbbc021
     words = ["ingest", "bbbc021", str(raw.folder), str(tmp_path / "b.screen"), "--illumination", "plate"]
     ended = CliRunner().invoke(console.app, [*words, "--workers", "1"])
     assert ended.exit_code == 0
     assert "1 not-corrected\n'cytovae info" in ended.stdout
+
+
+def test_the_most_common_size_of_a_plate_is_corrected_though_its_first_field_is_odd(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", plates=("Week1_001",), sites=4)
+    for channel in range(3):
+        path = raw.file("B02", channel, site=1)
+        tifffile.imwrite(path, tifffile.imread(path)[:-16])
+    outcome = ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
+    said = faults(outcome.screen)
+    assert list(said) == ["Week1_001/B02/s1"]
+    assert "has 304 x 400 px and its plate's illumination is that of fields of about 320 x 400" in said.popitem()[1][2]
 
 
 def test_a_plate_with_too_few_fields_is_said_once(raw: Raw, tmp_path: Path) -> None:
@@ -486,5 +589,5 @@ def test_a_plate_with_too_few_fields_is_said_once(raw: Raw, tmp_path: Path) -> N
     outcome = ingest(raw, tmp_path / "a.screen", assembly.IngestOptions(illumination="plate"))
     assert outcome.codes == {"not-corrected": 6}
     assert {r for _, _, r in faults(outcome.screen).values()} == {
-        "its plate has fewer than 8 usable fields of one size, so its illumination was not corrected"
+        "of the fields read of its plate fewer than 8 are usable and of one size, so its illumination was not corrected"
     }

@@ -17,6 +17,7 @@ from cytovae.ingest import assembly, images, layouts
 from cytovae.ingest.patches import PatchStore
 from cytovae.screen import Screen
 from tests.ingest.drawn import draw
+from tests.ingest.test_assembly import as_made_before
 
 CHANNELS = ["DNA", "Tubulin", "Actin"]
 
@@ -323,15 +324,28 @@ def test_a_crop_changed_in_place_is_noticed(tmp_path: Path, crops: np.ndarray) -
     ingest(tmp_path, folder, make_table())
     assert ingest(tmp_path, folder, make_table()).already
     np.save(folder / "cell3.npy", crops[3][::-1])
-    with pytest.raises(IngestError, match="other options: the image files changed; give another name, or --overwrite"):
+    with pytest.raises(IngestError, match=r"options: 1 image file changed \(cell3.npy\); give .*--overwrite"):
+        ingest(tmp_path, folder, make_table())
+
+
+def test_crops_made_by_an_older_version_are_not_said_to_have_changed(tmp_path: Path, crops: np.ndarray) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for name, crop in zip(make_table().cell_id, crops, strict=True):
+        np.save(folder / f"{name}.npy", crop)
+    told: list[tuple[int, int]] = []
+    screen = ingest(tmp_path, folder, make_table(), progress=lambda *now: told.append(now)).screen
+    assert told == [(done, 8) for done in [*range(1, 9), 8]]
+    as_made_before(screen, images="0" * 64)
+    with pytest.raises(IngestError, match=r"options: cytovae 0.0 made it and kept no digest of the image files; give"):
         ingest(tmp_path, folder, make_table())
 
 
 def test_the_same_crops_read_in_another_way_are_another_screen(tmp_path: Path, crops: np.ndarray) -> None:
     source, table = save(tmp_path, crops), make_table().assign(day="mon")
     ingest(tmp_path, source, table)
-    with pytest.raises(IngestError, match="with other options: --channels changed; give another name"):
+    with pytest.raises(IngestError, match=r"--channels is DNA,Actin,Tubulin, and cytovae \S+ recorded none when"):
         ingest(tmp_path, source, table, ["DNA", "Actin", "Tubulin"])
-    with pytest.raises(IngestError, match="with other options: --batch-column changed; give another name"):
+    with pytest.raises(IngestError, match=r"--batch-column is day, and cytovae \S+ recorded none when"):
         ingest(tmp_path, source, table, batch_column="day")
     assert ingest(tmp_path, source, table).already

@@ -27,7 +27,7 @@ def fields(n: int) -> list[np.ndarray]:
 
 
 def test_the_estimate_follows_the_true_light() -> None:
-    found = illumination.estimate(fields(60), (*SHAPE, 3))
+    found = illumination.estimate(fields(60))
     true = light()[4::8, 4::8, 0][: found.shape[0], : found.shape[1]]
     assert found.shape == (40, 50, 3)
     assert np.allclose(found.mean(axis=(0, 1)), 1, atol=1e-3)
@@ -48,7 +48,7 @@ def test_correcting_evens_out_the_field() -> None:
 
 
 def test_too_few_fields_correct_nothing() -> None:
-    few = illumination.estimate(fields(illumination.MIN_FIELDS - 1), (*SHAPE, 3))
+    few = illumination.estimate(fields(illumination.MIN_FIELDS - 1))
     assert (few == 1).all()
     field = fields(1)[0]
     assert np.array_equal(illumination.correct(field, few), field)
