@@ -466,7 +466,7 @@ def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> s
     known = _known_contents(path)
     said, not_kept = [], []
     for name in sorted(was.keys() | now.keys()):
-        if was.get(name) == now.get(name) or (name in _NOT_COMPARED and name not in now):
+        if was.get(name) == now.get(name) or (name == "images" and name not in now):
             continue
         if name.startswith("config."):
             said.append(f"{name.removeprefix('config.')} was {was.get(name)!r} and is {now.get(name)!r}")
@@ -484,7 +484,6 @@ def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> s
 
 
 _INPUTS = {"rows": "what the tables say of the fields", "images": "the image files"}
-_NOT_COMPARED = ("images", "fields")  # not taken yet; and a digest of 0.2.0, which had in it what is said about fields
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -39,6 +39,8 @@ def test_models_of_a_set_had_the_same_iterations_batches_and_split(name: str) ->
     for key in ("iterations", "batch_size", "seed", "rates", "augment"):
         assert len({c["recipe"][key] for c in configs}) == 1, key
     assert configs[0]["split"] == configs[1]["split"] == configs[2]["split"]
+    full = 5 * configs[2]["recipe"]["period"]  # from here on all four layers weigh 1
+    assert configs[2]["recipe"]["iterations"] >= 2 * full
 
 
 @pytest.mark.parametrize("name", SETS)
