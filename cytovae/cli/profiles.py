@@ -129,6 +129,20 @@ def make_maps(
     return lines
 
 
+def refuse_ignored(options: dict[str, Any], source: str) -> None:
+    """Wrong usage where an option was given that what is scored has no use for; `options` by name, unset ones falsy."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise typer.BadParameter(f"{' and '.join(given)} {are} not for {source}; leave {them} out")
+
+
+def refuse_unwhitened(regularisation: float | None, few_controls: FewControls) -> None:
+    """Wrong usage where options of whitening were given and nothing is whitened."""
+    given = {"--regularisation": regularisation is not None, "--few-controls": few_controls != FewControls.error}
+    refuse_ignored(given, "profiles that are not whitened")
+
+
 @console.app.command()
 def profile(
     screen: Annotated[Path, typer.Argument(help="Screen folder.")],
@@ -150,6 +164,8 @@ def profile(
     from cytovae.profiling import study
     from cytovae.profiling.whiten import Options
 
+    if whiten == Whiten.none:
+        refuse_unwhitened(regularisation, few_controls)
     opened = Screen.open(screen)
     options = Options(whiten.value, regularisation, few_controls.value) if whiten != "none" else Options("none")
     lines: list[dict[str, Any]] = []
@@ -301,14 +317,6 @@ def _seeds(line: dict[str, Any] | None) -> str:
     return f"{100 * line['accuracy_mean']:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")
 
 
-def refuse_ignored(options: dict[str, Any], source: str) -> None:
-    """Wrong usage where an option was given that what is scored has no use for; `options` by name, unset ones falsy."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
-        raise typer.BadParameter(f"{' and '.join(given)} {are} not for {source}; leave {them} out")
-
-
 @console.app.command()
 def benchmark(
     inputs: Annotated[
@@ -391,8 +399,7 @@ def benchmark(
     default = (Whiten.none,) if profiles is not None else tuple(Whiten)
     columns = columns_of(summary, whiten, default, regularisation, few_controls)
     if all(options.by == "none" for _, options in columns):
-        of_whitening = {"--regularisation": regularisation is not None, "--few-controls": few_controls != "error"}
-        refuse_ignored(of_whitening, "profiles that are not whitened")
+        refuse_unwhitened(regularisation, few_controls)
     scoring = study.Benchmark(
         columns,
         strict=whiten is not None,

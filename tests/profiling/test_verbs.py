@@ -293,6 +293,7 @@ def test_wrong_usage_is_status_2(screen):
         ["benchmark", str(screen.path), "--profiles", "x.csv"],
         ["benchmark", str(screen.path), "--out", "x"],
         ["profile", str(screen.path), "--whiten", "well"],
+        ["profile", str(screen.path), "--few-controls", "pool"],
     ):
         assert CliRunner().invoke(app, words).exit_code == 2
 
