@@ -50,6 +50,9 @@ if how == "picked":
         st.stop()
 else:
     rows = compare.draw(screen, next(iter(shown)), how, treatment, n, number)
+    if not len(rows):
+        st.info("All cells of this choice lie in quizzes that are not finished.", icon=":material/info:")
+        st.stop()
 images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
 for sentence in refused:
     st.warning(sentence, icon=":material/warning:")

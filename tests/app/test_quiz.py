@@ -344,9 +344,11 @@ def test_cells_of_an_unfinished_quiz_are_not_drawn(quiz: Callable[..., Any], tin
     loaders._in_play.clear()  # ten seconds later
     screen = Screen.open(tiny.screen)
     assert loaders.in_play(screen) == store().cells_in_play(screen.name) != frozenset()
-    drawn = compare.draw(screen, loaders.models(screen)[0], "held-out", "", 1000, 0)
-    hidden = screen.cells()[schema.CELL_ID].isin(loaders.in_play(screen)).to_numpy()
-    assert len(drawn) and not hidden[drawn].any()
+    cells = screen.cells()
+    hidden = cells[schema.CELL_ID].isin(loaders.in_play(screen))
+    drawn = compare.draw(screen, loaders.models(screen)[0], "treatment", "DMSO@0", 1000, 0)
+    left = np.flatnonzero((cells[schema.TREATMENT] == "DMSO@0") & ~hidden)
+    assert len(left) and sorted(drawn) == left.tolist()
 
 
 def test_cells_of_an_unfinished_quiz_are_in_no_gallery(app: App, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
