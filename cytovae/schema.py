@@ -6,8 +6,10 @@ profile table is a feature. Concentrations are in micromolar (uM); positions in 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -131,6 +133,43 @@ def parse_treatment(text: str) -> tuple[str, float]:
         raise SelectionError(
             f"a treatment is written compound@concentration in uM, such as 'taxol@0.3', not {text!r}"
         ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One claim of the evidence tried on a user's own screen: the rate it should have and the rate it was seen to have.
+
+    Parameters
+    ----------
+    name : str
+        What was tried, such as ``map_false_positives``.
+    nominal : float
+        The rate it should have: 0.05 for the false positives of a test at 5 %, 0.95 for a 95 % interval.
+    observed : float
+        The rate it had here.
+    ci95 : tuple of (float, float)
+        95 % interval of the observed rate.
+    n : int
+        How many trials the observed rate rests on.
+    ok : bool
+        Whether the observed rate is as good as it should be; the check that made the row says what that takes.
+
+    Examples
+    --------
+    >>> Check("map_false_positives", 0.05, 0.048, (0.03, 0.07), 400, True).to_dict()["ci95"]
+    [0.03, 0.07]
+    """
+
+    name: str
+    nominal: float
+    observed: float
+    ci95: tuple[float, float]
+    n: int
+    ok: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON types, as ``cytovae audit --json`` prints it."""
+        return dataclasses.asdict(self) | {"ci95": list(self.ci95)}
 
 
 def feature_columns(table: pd.DataFrame) -> list[str]:
