@@ -15,9 +15,10 @@ from app import loaders
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore import evidence, morphology, paths, study, targets
-from cytovae.explore.generator import normalise, require_fit
+from cytovae.explore.generator import require_fit
 from cytovae.explore.study import Request, Study
 from cytovae.learn.bundle import Bundle
+from cytovae.patches import normalise
 from cytovae.screen import Screen
 
 SEED = 2025

@@ -17,9 +17,8 @@ import streamlit as st
 
 from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
-from cytovae.explore.generator import normalise
-from cytovae.ingest.patches import PatchStore
 from cytovae.learn import sampling
+from cytovae.patches import PatchStore, normalise
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:

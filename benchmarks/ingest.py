@@ -20,7 +20,7 @@ import tifffile
 
 from cytovae.config import ScreenRecord
 from cytovae.ingest import assembly, layouts, nuclei, phantom
-from cytovae.ingest.patches import PatchStore, write_part
+from cytovae.patches import PatchStore, write_part
 
 LIMIT = 15.0
 missed: list[str] = []

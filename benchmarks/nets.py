@@ -61,7 +61,7 @@ def plain_module() -> Any:
 
 def stored_patches(folder: Path) -> Any:
     """A store of random patches, as `cytovae ingest` writes it."""
-    from cytovae.ingest.patches import PatchStore, write_part
+    from cytovae.patches import PatchStore, write_part
 
     patches = np.random.default_rng(0).integers(1, 9999, (N_STORED, 68, 68, 3)).astype(np.uint16)
     write_part(folder / "patches", 0, patches)

@@ -92,9 +92,9 @@ def interpolate(
     import numpy as np
 
     from cytovae.explore import render, study
-    from cytovae.explore.generator import normalise, require_fit
-    from cytovae.ingest.patches import PatchStore
+    from cytovae.explore.generator import require_fit
     from cytovae.learn import bundle as bundles
+    from cytovae.patches import PatchStore, normalise
 
     opened = Screen.open(screen)
     model = bundles.load(bundles.locate(bundle, bundles.models_dir()))

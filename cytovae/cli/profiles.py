@@ -375,7 +375,7 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """NSC and NSCB of models on a screen, or of published per-well profiles, with baselines and intervals."""
-    from cytovae.ingest.patches import PatchStore
+    from cytovae.patches import PatchStore
     from cytovae.profiling import study
     from cytovae.profiling.benchmark import over_seeds
 

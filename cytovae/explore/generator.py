@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import numpy.typing as npt
 
 from cytovae.errors import BundleError
+from cytovae.patches import Floats
 
-Floats = npt.NDArray[np.float32]
 Encode = Callable[[npt.NDArray], Floats]
 """Images (n, H, W, C) -> embeddings (n, d)."""
 Decode = Callable[[Floats], Floats]
@@ -49,37 +48,6 @@ class Generator(Protocol):
 
     def decode(self, z: Floats) -> Floats:
         """Images (n, H, W, C) float32, about [0, 1], of embeddings (n, d)."""
-
-
-def normalise(images: npt.NDArray) -> Floats:
-    """Images scaled as a generator sees them: each channel of each patch divided by its own maximum.
-
-    Negative values, which a decoder may give, count as 0.
-
-    Parameters
-    ----------
-    images : (n, H, W, C) uint16 or float
-
-    Returns
-    -------
-    (n, H, W, C) float32, range [0, 1]
-        A channel that is blank stays 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> normalise(np.array([0, 5, 10, 0], np.uint16).reshape(1, 2, 2, 1)).ravel().tolist()
-    [0.0, 0.5, 1.0, 0.0]
-    """
-    n, height, width, channels = images.shape
-    out = images.astype(np.float32)
-    if images.dtype.kind != "u":
-        np.maximum(out, 0.0, out=out)
-    lines = out.reshape(n, height, width * channels)
-    top = lines.max(axis=1).reshape(n, width, channels).max(axis=1)  # (n, C)
-    top[top == 0] = 1.0
-    lines /= np.tile(top, width)[:, None, :]  # long rows: numpy is slow on an innermost axis of 3
-    return out
 
 
 def require_fit(

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae.errors import SelectionError
-from cytovae.explore.generator import Floats, normalise
 from cytovae.explore.paths import mean_interval
+from cytovae.patches import Floats, normalise
 
 Masks = npt.NDArray[np.bool_]
 

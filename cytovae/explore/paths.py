@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cytovae.errors import ConfigError, SelectionError
-from cytovae.explore.generator import Decode, Encode, Floats
-
-Doubles = npt.NDArray[np.float64]
+from cytovae.explore.generator import Decode, Encode
+from cytovae.patches import Doubles, Floats
 
 MODES = ("top-features", "linear", "spherical")
 SPACINGS = ("count", "gain")

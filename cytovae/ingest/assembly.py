@@ -28,10 +28,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytovae import schema
+from cytovae import patches, schema
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
-from cytovae.ingest import contents, illumination, images, layouts, nuclei, patches
+from cytovae.ingest import contents, illumination, images, layouts, nuclei
 from cytovae.ingest.workers import share_out
 from cytovae.screen import (
     Screen,

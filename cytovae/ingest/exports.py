@@ -15,7 +15,7 @@ import pyarrow as pa
 from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import DependencyError, ScreenError
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, provenance, whole_file, whole_folder, write_json, write_table_blocks
 
 Progress = Callable[[int, int], None]

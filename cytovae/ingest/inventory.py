@@ -11,7 +11,7 @@ from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import ScreenError
 from cytovae.ingest import layouts
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, read_provenance
 
 

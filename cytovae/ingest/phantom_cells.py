@@ -17,8 +17,8 @@ import pandas as pd
 
 from cytovae.ingest import phantom_traits as kinds
 from cytovae.ingest.phantom_traits import PHASES, SHAPES, Traits, population, treated
+from cytovae.patches import Floats
 
-Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 

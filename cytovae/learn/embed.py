@@ -11,8 +11,8 @@ import numpy as np
 
 from cytovae import schema
 from cytovae.errors import ScreenError
-from cytovae.ingest.patches import PatchStore
 from cytovae.learn.bundle import Bundle
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, provenance, read_provenance, whole_file, write_json
 
 PART_CELLS = 8192

@@ -9,9 +9,9 @@ import numpy as np
 
 from cytovae import schema
 from cytovae.errors import TrainingError
-from cytovae.ingest.patches import PatchStore
 from cytovae.learn import bundle as bundles
 from cytovae.learn import reconstruct, sampling
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen
 
 MOST_COMPONENTS = 256

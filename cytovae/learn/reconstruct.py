@@ -12,9 +12,9 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ScreenError, SelectionError
-from cytovae.ingest.patches import PatchStore
 from cytovae.learn import measures, sampling
 from cytovae.learn.bundle import Bundle
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, whole_file
 
 MOST_CELLS = 2000

@@ -12,8 +12,8 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import TrainingError
-from cytovae.explore.generator import normalise as normalise
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
+from cytovae.patches import normalise as normalise
 from cytovae.screen import Screen
 
 HELD_OUT_SHARE = 0.15

@@ -28,11 +28,11 @@ from torch import Tensor
 from cytovae import config as configs
 from cytovae import schema
 from cytovae.errors import ConfigError, DependencyError, TrainingError
-from cytovae.ingest.patches import PatchStore
 from cytovae.learn import bundle as bundles
 from cytovae.learn import reconstruct as reconstructions
 from cytovae.learn import sampling
 from cytovae.nets import autoencoders, blocks, losses
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, whole_file
 
 if TYPE_CHECKING:

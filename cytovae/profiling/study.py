@@ -41,7 +41,7 @@ _LISTS = ("scores", "map", "batch", "confusion", "whitening", "skipped", "verdic
 
 
 class Patches(Protocol):
-    """The patches of a screen in the order of its cells, as `cytovae.ingest.patches.PatchStore` holds them."""
+    """The patches of a screen in the order of its cells, as `cytovae.patches.PatchStore` holds them."""
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
         """(n, H, W, C) patches of some cells."""

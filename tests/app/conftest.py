@@ -21,7 +21,7 @@ import pytest
 
 from cytovae import schema
 from cytovae.config import ScreenRecord
-from cytovae.ingest.patches import write_part
+from cytovae.patches import write_part
 from cytovae.screen import Screen, provenance, write_table
 
 ROOT = Path(__file__).resolve().parents[2]

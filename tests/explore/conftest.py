@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cytovae import schema
-from cytovae.explore.generator import normalise
+from cytovae.patches import normalise
 
 SIZE = 68
 CHANNELS = ("DNA", "Tubulin", "Actin")

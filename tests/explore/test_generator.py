@@ -1,32 +1,14 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from cytovae.errors import BundleError
-from cytovae.explore.generator import Generator, normalise, require_fit
+from cytovae.explore.generator import Generator, require_fit
 
 
 def test_a_linear_model_fills_the_protocol(small):
     assert isinstance(small.generator, Generator)
     require_fit(small.generator, ("DNA", "Tubulin", "Actin"), 68, 24)
-
-
-def test_each_channel_of_each_patch_is_divided_by_its_own_maximum():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 5000, (4, 6, 6, 3)).astype(np.uint16)
-    images[1, ..., 2] = 0
-    got = normalise(images)
-    for n in range(4):
-        for c in range(3):
-            top = images[n, ..., c].max()
-            np.testing.assert_allclose(got[n, ..., c], images[n, ..., c] / top if top else 0.0, rtol=1e-6)
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(normalise(got), got)
-
-
-def test_negative_values_of_a_decoder_count_as_nothing():
-    assert normalise(np.array([[[[-2.0], [4.0]]]])).ravel().tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from cytovae.cli import console, paths  # noqa: F401  (registers the verb)
 from cytovae.config import ScreenRecord
 from cytovae.errors import BundleError, CytovaeError, ScreenError, SelectionError
 from cytovae.explore import targets
-from cytovae.ingest.patches import write_part
 from cytovae.learn import bundle
+from cytovae.patches import write_part
 from cytovae.screen import Screen, provenance, write_table
 
 

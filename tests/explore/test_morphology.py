@@ -7,7 +7,7 @@ from cp_measure.bulk import get_core_measurements
 
 from cytovae.errors import SelectionError
 from cytovae.explore import morphology
-from cytovae.explore.generator import normalise
+from cytovae.patches import normalise
 
 CHANNELS = ("DNA", "Tubulin", "Actin")
 

@@ -23,7 +23,7 @@ from cytovae.errors import IngestError
 from cytovae.ingest import assembly, layouts
 from cytovae.ingest import contents as files
 from cytovae.ingest.nuclei import NucleiOptions
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, read_provenance, write_table
 from tests.ingest.drawn import CHANNELS, Raw, draw, write_raw
 

@@ -14,7 +14,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError, TableError
 from cytovae.ingest import assembly, images, layouts
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen
 from tests.ingest.drawn import draw
 from tests.ingest.test_assembly import as_made_before

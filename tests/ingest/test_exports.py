@@ -15,7 +15,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import DependencyError, ScreenError
 from cytovae.ingest import assembly, exports, inventory, layouts
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen, provenance, read_provenance
 from tests.ingest.drawn import Raw
 

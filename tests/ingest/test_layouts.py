@@ -13,7 +13,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError, TableError
 from cytovae.ingest import assembly, layouts
-from cytovae.ingest.patches import PatchStore
+from cytovae.patches import PatchStore
 from tests.ingest.drawn import CHANNELS, Raw
 
 COLUMNS = {"DNA": "OrigDNA", "Tubulin": "OrigTub", "Actin": "OrigAct"}

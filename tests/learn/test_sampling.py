@@ -7,8 +7,8 @@ import pytest
 
 from cytovae import schema
 from cytovae.errors import TrainingError
-from cytovae.ingest.patches import PatchStore
 from cytovae.learn import sampling
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen
 
 

@@ -380,8 +380,8 @@ def test_pictures_and_tensorboard_events_are_written(blobs: Screen, tmp_path: Pa
 
 
 def test_loading_a_batch_takes_little_of_a_step(blobs: Screen) -> None:
-    from cytovae.ingest.patches import PatchStore
     from cytovae.learn import sampling
+    from cytovae.patches import PatchStore
 
     cells = blobs.cells()
     sampler = sampling.TreatmentSampler(

@@ -16,7 +16,7 @@ from cytovae.cli import profiles as _verbs  # noqa: F401  (registers them)
 from cytovae.cli.console import app
 from cytovae.config import ScreenRecord
 from cytovae.errors import CytovaeError, ProfileError
-from cytovae.ingest.patches import PatchStore, write_part
+from cytovae.patches import PatchStore, write_part
 from cytovae.profiling import study, whiten
 from cytovae.screen import Screen, provenance, read_provenance, write_table
 

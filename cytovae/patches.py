@@ -1,4 +1,6 @@
-"""The patch store: uint16 patches as acquired, one plain ``.npy`` file per part, memory-mapped.
+"""Patches: cut, stored, read, and normalised as models see them; and the types of their arrays.
+
+The store holds uint16 patches as acquired, one plain ``.npy`` file per part, memory-mapped:
 
 ``patches/part-00000.npy``, ``part-00001.npy``, ... each hold ``(n, H, W, C)`` uint16; read one after the other they
 are in the order of ``cells.parquet``.
@@ -20,6 +22,11 @@ import numpy.typing as npt
 from cytovae.errors import ScreenError
 
 Patches = npt.NDArray[np.uint16]
+"""Patches as acquired (n, H, W, C)."""
+Floats = npt.NDArray[np.float32]
+"""Images as models see them (n, H, W, C), or embeddings (n, d)."""
+Doubles = npt.NDArray[np.float64]
+"""Numbers that are computed with."""
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -118,6 +125,37 @@ def cut(
     for patch, (y, x) in zip(out, first[inside], strict=True):
         patch[:] = field[y : y + size_px, x : x + size_px]
     return out, inside
+
+
+def normalise(images: npt.NDArray) -> Floats:
+    """Images scaled as a generator sees them: each channel of each patch divided by its own maximum.
+
+    Negative values, which a decoder may give, count as 0.
+
+    Parameters
+    ----------
+    images : (n, H, W, C) uint16 or float
+
+    Returns
+    -------
+    (n, H, W, C) float32, range [0, 1]
+        A channel that is blank stays 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> normalise(np.array([0, 5, 10, 0], np.uint16).reshape(1, 2, 2, 1)).ravel().tolist()
+    [0.0, 0.5, 1.0, 0.0]
+    """
+    n, height, width, channels = images.shape
+    out = images.astype(np.float32)
+    if images.dtype.kind != "u":
+        np.maximum(out, 0.0, out=out)
+    lines = out.reshape(n, height, width * channels)
+    top = lines.max(axis=1).reshape(n, width, channels).max(axis=1)  # (n, C)
+    top[top == 0] = 1.0
+    lines /= np.tile(top, width)[:, None, :]  # long rows: numpy is slow on an innermost axis of 3
+    return out
 
 
 class PatchStore:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cytovae import patches
 from cytovae.errors import ScreenError
-from cytovae.ingest import patches
-from cytovae.ingest.patches import PartWriter, PatchStore, cut, part_path, write_part
+from cytovae.patches import PartWriter, PatchStore, cut, normalise, part_path, write_part
 
 PATCHES = np.random.default_rng(0).integers(0, 65536, (60, 12, 10, 3), dtype=np.uint16)
 
@@ -114,3 +114,20 @@ def test_patches_are_cut_where_they_fit_and_nowhere_else() -> None:
     assert inside.tolist() == fits
     assert 20 < sum(fits) < 300
     assert np.array_equal(found, np.stack(naive))
+
+
+def test_each_channel_of_each_patch_is_divided_by_its_own_maximum() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 5000, (4, 6, 6, 3)).astype(np.uint16)
+    images[1, ..., 2] = 0
+    got = normalise(images)
+    for n in range(4):
+        for c in range(3):
+            top = images[n, ..., c].max()
+            np.testing.assert_allclose(got[n, ..., c], images[n, ..., c] / top if top else 0.0, rtol=1e-6)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(normalise(got), got)
+
+
+def test_negative_values_of_a_decoder_count_as_nothing() -> None:
+    assert normalise(np.array([[[[-2.0], [4.0]]]])).ravel().tolist() == [0.0, 1.0]
