@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cytovae.errors import SelectionError, TableError
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
 
 CELL_ID = "cell_id"
 PLATE = "Metadata_Plate"
@@ -170,6 +175,29 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """The row as JSON types, as ``cytovae audit --json`` prints it."""
         return dataclasses.asdict(self) | {"ci95": list(self.ci95)}
+
+
+def not_blank(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which cells show something: not flagged blank; all of them where the table has no such column.
+
+    Returns
+    -------
+    (n,) bool
+    """
+    if BLANK not in cells:
+        return np.ones(len(cells), dtype=bool)
+    return ~cells[BLANK].fillna(False).to_numpy(dtype=bool)
+
+
+def feature_names(count: int) -> list[str]:
+    """Names of the features of an embedding.
+
+    Examples
+    --------
+    >>> feature_names(2)
+    ['z000', 'z001']
+    """
+    return [f"z{k:03d}" for k in range(count)]
 
 
 def feature_columns(table: pd.DataFrame) -> list[str]:

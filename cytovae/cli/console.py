@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import typer
 
 from cytovae.errors import CytovaeError
+from cytovae.schema import Progress
 
 app = typer.Typer(
     name="cytovae",
@@ -23,9 +24,6 @@ ingest_app = typer.Typer(no_args_is_help=True, help="Raw fields or crops -> a sc
 fetch_app = typer.Typer(no_args_is_help=True, help="Public data sets, resumable and checked.")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(fetch_app, name="fetch")
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total) as work goes on."""
 
 
 @contextlib.contextmanager

@@ -87,7 +87,6 @@ def make_maps(
     import numpy as np
 
     from cytovae.explore import maps
-    from cytovae.profiling import profiles
 
     cells, embeddings = screen.embeddings(model)
     lines = []
@@ -99,7 +98,7 @@ def make_maps(
         }[level]
         source = screen.profiles_path(model, level) if level != "cells" else screen.embeddings_path(model)
         if level == "cells":
-            rows = np.flatnonzero(profiles.usable(cells))
+            rows = np.flatnonzero(schema.not_blank(cells))
             if len(rows) > map_cells:
                 console.say(f"{model}: the map of cells shows {map_cells:,} of {len(rows):,}, drawn at random")
                 rows = np.sort(np.random.default_rng(seed).choice(rows, map_cells, replace=False))

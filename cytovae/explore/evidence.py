@@ -15,7 +15,6 @@ import pandas as pd
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore.paths import Path, cosine_similarity
-from cytovae.explore.targets import shown
 
 BLOCK_CELLS = 16384
 OFF_DATA_PERCENTILE = 95.0
@@ -60,8 +59,8 @@ class Ground:
         self._squared = np.einsum("nd,nd->n", self._centred, self._centred)
         if not np.isfinite(self._squared).all():
             raise SelectionError("some embeddings are not finite; run 'cytovae embed --overwrite'")
-        self._hidden = np.flatnonzero(~shown(cells))  # blank crops are no cells to be near to
-        usable = np.flatnonzero(shown(cells))
+        self._hidden = np.flatnonzero(~schema.not_blank(cells))  # blank crops are no cells to be near to
+        usable = np.flatnonzero(schema.not_blank(cells))
         if len(usable) < 3:
             raise SelectionError(f"evidence needs at least 3 cells that are not blank, not {len(usable)}")
         rows = rng.choice(usable, size=min(n_sampled, len(usable)), replace=False)

@@ -110,13 +110,6 @@ class Dose:
     rows: Rows
 
 
-def shown(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which cells show something: not flagged blank. All of them where the table has no such column."""
-    if schema.BLANK not in cells:
-        return np.ones(len(cells), dtype=bool)
-    return ~cells[schema.BLANK].fillna(False).to_numpy(dtype=bool)
-
-
 def row_of(cells: pd.DataFrame, cell_id: str) -> int:
     """The row of a cell.
 
@@ -155,7 +148,7 @@ def rows_of(cells: pd.DataFrame, treatment: str, at_least: int = 1) -> Rows:
     compound, concentration = schema.parse_treatment(treatment)
     name = schema.treatment_name(compound, concentration)
     mine = (cells[schema.TREATMENT] == name).to_numpy()
-    rows = np.flatnonzero(mine & shown(cells)).astype(np.int64)
+    rows = np.flatnonzero(mine & schema.not_blank(cells)).astype(np.int64)
     if mine.any() and not len(rows):
         raise SelectionError(f"all {mine.sum()} cells of {name!r} are blank; choose another treatment")
     if not len(rows):
@@ -182,7 +175,7 @@ def controls(cells: pd.DataFrame, control: str, plate: str | None = None, batch:
     SelectionError
         The screen has no control cells there.
     """
-    here = (cells[schema.COMPOUND] == control).to_numpy() & shown(cells)
+    here = (cells[schema.COMPOUND] == control).to_numpy() & schema.not_blank(cells)
     where = "the screen"
     if plate is not None:
         here, where = here & (cells[schema.PLATE] == plate).to_numpy(), f"plate {plate!r}"
@@ -392,7 +385,7 @@ def dose_series(cells: pd.DataFrame, compound: str) -> list[Dose]:
     SelectionError
         There is no such compound; near names are suggested.
     """
-    usable = (cells[schema.COMPOUND] == compound).to_numpy() & shown(cells)
+    usable = (cells[schema.COMPOUND] == compound).to_numpy() & schema.not_blank(cells)
     mine = cells[usable]
     if mine.empty:
         raise SelectionError(

@@ -33,6 +33,7 @@ from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
 from cytovae.ingest import contents, illumination, images, layouts, nuclei
 from cytovae.ingest.workers import share_out
+from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,
     provenance,
@@ -43,8 +44,6 @@ from cytovae.screen import (
     write_table,
     write_table_blocks,
 )
-
-Progress = Callable[[int, int], None]
 
 _MAX_PARTS = 256  # every part is an open file to those who read the screen
 _CROPS_PER_PART = 8192

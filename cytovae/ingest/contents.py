@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from cytovae.schema import Progress
 from cytovae.screen import digest_file
 
 NAME, SHA256 = "name", "sha256"
@@ -32,7 +33,7 @@ def take(
     known: pd.DataFrame | None = None,
     threads: int = 1,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     save: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
     """The contents of files, one row (``COLUMNS``) for each that is there, sorted by name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import DependencyError, ScreenError
 from cytovae.patches import PatchStore
+from cytovae.schema import Progress
 from cytovae.screen import Screen, provenance, whole_file, whole_folder, write_json, write_table_blocks
-
-Progress = Callable[[int, int], None]
 
 _BLOCK = 4096
 
@@ -28,11 +27,6 @@ def _record(screen: Screen, model: str | None) -> dict[str, Any]:
     inputs = {"cells": screen.cells_digest()}
     config: dict[str, Any] = {"screen": to_dict(screen.record), "model": model}
     return provenance("export", config=config, inputs=inputs)
-
-
-def feature_names(count: int) -> list[str]:
-    """Names of embedding dimensions: ``z000``, ``z001``, ..."""
-    return [f"z{i:03d}" for i in range(count)]
 
 
 def to_parquet(screen: Screen, out: Path, model: str | None = None) -> int:
@@ -51,7 +45,7 @@ def to_parquet(screen: Screen, out: Path, model: str | None = None) -> int:
         The model has not been run on this screen.
     """
     cells, features = _cells_and_features(screen, model)
-    names = feature_names(0 if features is None else features.shape[1])
+    names = schema.feature_names(0 if features is None else features.shape[1])
     plain = pa.Schema.from_pandas(cells, preserve_index=False).remove_metadata()
     types = pa.schema([*plain, *(pa.field(name, pa.float32()) for name in names)])
 
@@ -92,7 +86,7 @@ def to_anndata(screen: Screen, out: Path, model: str) -> int:
         raise DependencyError("AnnData needs the package anndata: pip install 'cytovae[anndata]'") from None
     cells, features = screen.embeddings(model)
     obs = cells.set_index(schema.CELL_ID)
-    var = pd.DataFrame(index=pd.Index(feature_names(features.shape[1]), name="feature"))
+    var = pd.DataFrame(index=pd.Index(schema.feature_names(features.shape[1]), name="feature"))
     data = anndata.AnnData(X=np.asarray(features), obs=obs, var=var)
     data.uns["cytovae"] = json.dumps(_record(screen, model), sort_keys=True)
     with whole_file(out) as beside:

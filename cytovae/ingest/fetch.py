@@ -18,11 +18,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytovae.errors import IngestError, did_you_mean
 from cytovae.ingest.layouts import BBBC021_CHANNELS
+from cytovae.schema import Progress
 from cytovae.screen import digest_file, whole_file, write_json
 
 BASE_URL = "https://data.broadinstitute.org/bbbc/BBBC021"
@@ -31,8 +32,6 @@ RECORD = "fetched.json"
 
 _CHUNK = 1 << 20
 _TRIES = 5
-
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)

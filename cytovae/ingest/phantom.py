@@ -23,7 +23,6 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from cytovae.errors import ConfigError, IngestError
 from cytovae.ingest.phantom_cells import Optics, draw_field
 from cytovae.ingest.phantom_traits import MECHANISMS
 from cytovae.ingest.workers import cores, share_out
+from cytovae.schema import Progress
 from cytovae.screen import whole_file, write_json
 
 IMAGE_TABLE = "BBBC021_v1_image.csv"
@@ -75,8 +75,6 @@ EC50_OF_TOP = 1 / 6
 
 _ROWS, _COLUMNS = "BCDEFG", range(2, 12)
 _CONTROL_WELLS = ("B02", "D02", "F02", "C11", "E11", "G11", "C02", "E02", "G02", "B11", "D11", "F11")
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ PART_CELLS = 8192
 def embed(
     screen: Screen,
     bundle: Bundle,
-    progress: Callable[[int, int], None] | None = None,
+    progress: schema.Progress | None = None,
     overwrite: bool = False,
 ) -> bool:
     """Embed every cell of a screen and store the result in it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ def fit(
     *,
     held_out: float = sampling.HELD_OUT_SHARE,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: schema.Progress | None = None,
 ) -> None:
     """Fit principal components on a screen's training cells and leave a bundle at `path`.
 
@@ -72,7 +71,7 @@ def fit(
     )
     arrays = {"mean": found.mean_.astype(np.float32), "components": found.components_.astype(np.float32)}
     bundles.save(path, arrays, config, {})
-    if (wells.isin(out) & ~cells[schema.BLANK]).sum() >= 2:
+    if (wells.isin(out) & schema.not_blank(cells)).sum() >= 2:
         bundles.update_metrics(path, reconstruct.measure(screen, bundles.load(path)))
     if progress is not None:
         progress(2, 2)

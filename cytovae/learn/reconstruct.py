@@ -43,7 +43,7 @@ def split_rows(screen: Screen, cells: pd.DataFrame, bundle: Bundle, split: str =
     """
     if split not in SPLITS:
         raise SelectionError(f"a split is one of {', '.join(SPLITS)}, not {split!r}")
-    rows = np.flatnonzero(~cells[schema.BLANK].to_numpy(bool))
+    rows = np.flatnonzero(schema.not_blank(cells))
     if split == "all":
         return rows
     unseen = sampling.unseen(bundle.config, screen, cells)

@@ -58,13 +58,13 @@ def held_out_wells(cells: pd.DataFrame, share: float = HELD_OUT_SHARE) -> list[s
 
 def training_rows(cells: pd.DataFrame, held_out: Sequence[str]) -> npt.NDArray[np.int64]:
     """Rows of the cells to train on: not blank, not of a held-out well."""
-    keep = ~cells[schema.BLANK].to_numpy(bool) & ~well_names(cells).isin(list(held_out)).to_numpy()
+    keep = schema.not_blank(cells) & ~well_names(cells).isin(list(held_out)).to_numpy()
     return np.flatnonzero(keep)
 
 
 def split_record(cells: pd.DataFrame, held_out: Sequence[str], share: float) -> dict[str, Any]:
     """What a bundle says about its split: the rule, the held-out wells by name, and how many cells they hold."""
-    inside = well_names(cells).isin(list(held_out)) & ~cells[schema.BLANK].astype(bool)
+    inside = well_names(cells).isin(list(held_out)) & schema.not_blank(cells)
     return {
         "rule": f"wells whose hash is among the lowest {share:g} of all hashes; every treatment keeps a well",
         "held_out_wells": list(held_out),

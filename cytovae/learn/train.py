@@ -443,7 +443,7 @@ def train(
     checkpoint_every: int = 200,
     pictures_every: int = 1000,
     tensorboard: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: schema.Progress | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> bool:
     """Train a model on a screen and leave its bundle at `path`.
@@ -561,7 +561,7 @@ def write_samples(path: Path, screen: Screen, held_out: list[str], nets: autoenc
     nets : Networks
     """
     cells = screen.cells()
-    rows = np.flatnonzero(sampling.well_names(cells).isin(held_out) & ~cells[schema.BLANK])
+    rows = np.flatnonzero(sampling.well_names(cells).isin(held_out) & schema.not_blank(cells))
     rows = reconstructions.some_of_each(cells, rows, N_SAMPLES)
     original = sampling.normalise(PatchStore(screen.patches_path).read(rows))
     folded = autoencoders.Folded(nets)

@@ -7,7 +7,7 @@ as a model.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.errors import ProfileError
 from cytovae.profiling import benchmark, whiten
-from cytovae.profiling.profiles import WELL_METADATA, treatments, usable
+from cytovae.profiling.profiles import WELL_METADATA, treatments
 from cytovae.profiling.profiles import wells as wells_of
 
 PIXELS = "pixel PCA"
@@ -183,7 +183,7 @@ def cell_count(cells: pd.DataFrame, wells: pd.DataFrame) -> pd.DataFrame:
     wells : DataFrame
         Well profiles, for their metadata.
     """
-    counted = cells[usable(cells)]
+    counted = cells[schema.not_blank(cells)]
     fields = counted.groupby([schema.PLATE, schema.WELL])[schema.FIELD].nunique()
     keys = pd.MultiIndex.from_frame(wells[[schema.PLATE, schema.WELL]])
     per_field = wells[schema.N_CELLS].to_numpy(dtype=float) / fields.reindex(keys).to_numpy(dtype=float)
@@ -203,7 +203,7 @@ def score(
     columns: Sequence[tuple[str, whiten.Options]],
     rng: np.random.Generator,
     control: str = "DMSO",
-    progress: Callable[[int, int], None] | None = None,
+    progress: schema.Progress | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All baselines but chance, scored by the same functions as a model.
 

@@ -59,27 +59,15 @@ def feature_names(dimension: int, summary: str = "mean") -> list[str]:
     ['z000', 'z001', 'z000_sd', 'z001_sd']
     """
     _check_summary(summary)
-    means = [f"z{k:03d}" for k in range(dimension)]
+    means = schema.feature_names(dimension)
     return means if summary == "mean" else means + [f"{name}_sd" for name in means]
-
-
-def usable(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which cells count: those not flagged blank.
-
-    Returns
-    -------
-    (n,) bool
-    """
-    if schema.BLANK not in cells:
-        return np.ones(len(cells), dtype=bool)
-    return ~cells[schema.BLANK].fillna(False).to_numpy(dtype=bool)
 
 
 def wells(
     cells: pd.DataFrame,
     embeddings: npt.NDArray[np.floating[Any]],
     summary: str = "mean",
-    progress: Callable[[int, int], None] | None = None,
+    progress: schema.Progress | None = None,
 ) -> pd.DataFrame:
     """One row per well: the summary of its cells.
 
@@ -114,7 +102,7 @@ def wells(
             f"{len(cells)} cells do not describe embeddings of shape {embeddings.shape}; they must match"
         )
     schema.require_columns(cells, [schema.PLATE, schema.WELL, *_OF_A_WELL], "the table of cells")
-    keep = usable(cells)
+    keep = schema.not_blank(cells)
     if not keep.any():
         raise ProfileError(f"none of {len(cells)} cells is usable (all are flagged blank); there is nothing to profile")
     table, well_of = _wells_of(cells, keep)

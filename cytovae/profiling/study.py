@@ -33,7 +33,7 @@ from cytovae.screen import (
     write_table,
 )
 
-Tasks = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+Tasks = Callable[[str], AbstractContextManager[schema.Progress]]
 """Opens a task by its label and yields what is told (done, total) as the work goes on."""
 
 _LISTS = ("scores", "map", "batch", "confusion", "whitening", "skipped", "verdicts")
@@ -53,7 +53,7 @@ class Patches(Protocol):
 
 
 @contextlib.contextmanager
-def unwatched(label: str) -> Iterator[Callable[[int, int], None]]:
+def unwatched(label: str) -> Iterator[schema.Progress]:
     """A task that nobody follows."""
     yield lambda done, total: None
 
@@ -117,7 +117,7 @@ def profile(
     """
     paths = [screen.profiles_path(model, level, summary, options.by) for level in ("wells", "treatments")]
     cells, embeddings = screen.embeddings(model)
-    n_blank = int((~profiles.usable(cells)).sum())
+    n_blank = int((~schema.not_blank(cells)).sum())
     record = provenance(
         "profile",
         config={"model": model, "summary": summary, "control": screen.record.control, **to_dict(options)},
@@ -399,7 +399,7 @@ class Benchmark:
                 return there["baselines"], there.get("skipped", [])
         cells = screen.cells()
         store = patches(screen.patches_path)
-        good = np.flatnonzero(profiles.usable(cells))
+        good = np.flatnonzero(schema.not_blank(cells))
         rng = np.random.default_rng(self.seed)
         n = min(len(good), max(baselines.FIT_CELLS, max(dimensions) + 1))
         sample = store.read(np.sort(rng.choice(good, n, replace=False)))

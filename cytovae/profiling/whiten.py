@@ -25,7 +25,6 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, ProfileError
-from cytovae.profiling.profiles import usable
 
 Matrix = npt.NDArray[np.float64]
 
@@ -181,7 +180,7 @@ def profiles(
     cells: pd.DataFrame | None = None,
     embeddings: npt.NDArray[np.floating[Any]] | None = None,
     summary: str = "mean",
-    progress: Callable[[int, int], None] | None = None,
+    progress: schema.Progress | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Well profiles whitened by their plate's, or batch's, controls.
 
@@ -220,7 +219,7 @@ def profiles(
     source = cells.reset_index(drop=True) if cells is not None and from_cells else wells.reset_index(drop=True)
     source_control = (source[schema.COMPOUND] == control).to_numpy()
     if from_cells:
-        source_control = source_control & usable(source)
+        source_control = source_control & schema.not_blank(source)
     weights = wells[schema.N_CELLS].to_numpy(dtype=float) if from_cells else np.ones(len(wells))
     in_scope = _scopes(source)
     wells_in_scope = _scopes(wells)

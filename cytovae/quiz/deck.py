@@ -260,9 +260,7 @@ def _choose(
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], bool]:
     """Rows and kinds of the cards in showing order, and whether all are held out; the narrowest pool that suffices."""
-    usable = np.ones(len(cells), dtype=bool)
-    if schema.BLANK in cells:
-        usable &= ~cells[schema.BLANK].to_numpy(dtype=bool)
+    usable = schema.not_blank(cells)
     fresh = usable & ~cells[schema.CELL_ID].isin(list(avoid)).to_numpy()
     apart = np.zeros(len(cells), dtype=bool) if held_out is None else np.asarray(held_out, dtype=bool)
     for pool, is_held_out in ((fresh & apart, True), (usable & apart, True), (fresh, False), (usable, False)):
