@@ -1,4 +1,4 @@
-"""The page registry: what every page shares, then the page."""
+"""The entry file: what every page shares, then the page."""
 
 from __future__ import annotations
 
@@ -6,27 +6,20 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import context, loaders
-
-HERE = Path(__file__).parent / "pages"
-PAGES = (
-    ("explore.py", "Explore", ":material/conversion_path:"),
-    ("reconstructions.py", "Reconstructions", ":material/compare:"),
-    ("profiles.py", "Profiles", ":material/scatter_plot:"),
-    ("mechanisms.py", "Mechanisms", ":material/hub:"),
-    ("quiz.py", "Quiz", ":material/quiz:"),
-    ("screen.py", "Screen", ":material/grid_on:"),
-)
+from app.common import context, loaders
+from app.registry import PAGES
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
-st.session_state["through-main"] = True
-pages = {
-    title.lower(): st.Page(HERE / file, title=title, icon=icon, default=file == "explore.py")
-    for file, title, icon in PAGES
-}
-page = st.navigation(list(pages.values()), position="top")
-if (wanted := st.query_params.pop("page", None)) in pages:  # see context.require_main
-    st.switch_page(pages[wanted], query_params=st.query_params.to_dict())
+first, *others = PAGES
+page = st.navigation(
+    [
+        # the first page has the address without a name; under its name it opens too
+        st.Page(first.file, title=first.title, icon=first.icon, url_path="home", default=True),
+        *(st.Page(entry.file, title=entry.title, icon=entry.icon, url_path=entry.name) for entry in others),
+        st.Page(first.file, title=first.title, icon=first.icon, url_path=first.name, visibility="hidden"),
+    ],
+    position="top",
+)
 loaders.warm()
 with context.page_errors():
     page.run()

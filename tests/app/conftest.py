@@ -229,7 +229,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..
             test.query_params[key] = value
         test.run()
         if page != "explore":
-            test.switch_page(f"pages/{page}.py")
+            test.switch_page(f"{page}/page.py")
             for key, value in link.items():
                 test.query_params[key] = value
             test.run()

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from app.registry import PAGES
+
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
 
@@ -276,20 +278,23 @@ def test_hover_shows_the_cell_and_undo_takes_a_selection_back(tab: Tab, url: str
     page.wait_for_selector(f"text=Under the pointer: typical cell of {name}")
 
 
-def test_pages_can_be_opened_by_their_address_on_a_fresh_server(
-    tab: Tab, app_server: Callable[..., str], tiny: Any
-) -> None:
+def test_pages_open_by_their_address_on_a_fresh_server(tab: Tab, app_server: Callable[..., str], tiny: Any) -> None:
     fresh = app_server([tiny.screen], tiny.models, CYTOVAE_FRESH="1")
-    page = tab(color_scheme="dark")
-    page.goto(f"{fresh}/mechanisms?model=linear-b")
-    page.wait_for_url("**/mechanisms**")
-    page.wait_for_selector("text=Does the embedding know the mechanism?")
-    page.get_by_role("link", name="Reconstructions").first.wait_for()
-    page.wait_for_function("!location.pathname.endsWith('/') && !location.search.includes('page=')")
-    assert "model=linear-b" in page.url
-    # the theme beside main.py applies, wherever the server was started
-    background = page.locator(".stApp").evaluate("(e) => getComputedStyle(e).backgroundColor")
-    assert background == "rgb(14, 19, 23)"
+    for entry in PAGES:
+        page = tab(color_scheme="dark")
+        visited: list[str] = []
+        page.on("framenavigated", lambda frame, seen=visited: seen.append(frame.url))
+        page.goto(f"{fresh}/{entry.name}?model=linear-b")
+        page.wait_for_selector("h1")
+        quiet(page)
+        assert page.get_by_role("link", name="Reconstructions").count() == 1
+        assert not page.get_by_text("Page not found").count()
+        assert {urllib.parse.urlsplit(address).path for address in visited} == {f"/{entry.name}"}  # no detour
+        assert "model=linear-b" in page.url
+        # the theme beside main.py applies, wherever the server was started
+        background = page.locator(".stApp").evaluate("(e) => getComputedStyle(e).backgroundColor")
+        assert background == "rgb(14, 19, 23)"
+        page.close()
 
 
 def test_two_people_do_not_share_their_choices(tab: Tab, url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import compare
+from app import registry
+from app.reconstructions import compare
 from cytovae import schema
 from cytovae.errors import ScreenError
 from cytovae.screen import Screen
 
-PAGES = ("explore", "reconstructions", "profiles", "mechanisms", "screen")
+PAGES = tuple(entry.name for entry in registry.PAGES if entry.name != "quiz")
+"""The quiz has tests of its own."""
+ROOT = Path(__file__).resolve().parents[2]
 App = Callable[..., Any]
 
 
@@ -175,7 +179,7 @@ def test_dose_series_of_one_dose_is_refused_in_one_sentence(app: App, tiny: Any)
 
 @pytest.mark.parametrize("level", ["cells", "wells", "treatments"])
 def test_profiles_state_how_many_points_they_show(app: App, tiny: Any, level: str) -> None:
-    from app import loaders, maps
+    from app.common import loaders, maps
 
     test = app([tiny.screen], tiny.models, "profiles", level=level)
     sound(test)
@@ -218,7 +222,8 @@ def test_reconstructions_measure_every_model(app: App, tiny: Any) -> None:
 
 
 def test_another_draw_shows_other_cells_and_the_link_the_same(app: App, tiny: Any) -> None:
-    from app import compare, loaders
+    from app.common import loaders
+    from app.reconstructions import compare
 
     test = app([tiny.screen], tiny.models, "reconstructions")
     test.button(key="draw-button").click().run()
@@ -231,7 +236,8 @@ def test_another_draw_shows_other_cells_and_the_link_the_same(app: App, tiny: An
 
 
 def test_held_out_cells_lie_in_wells_the_model_did_not_see(app: App, tiny: Any) -> None:
-    from app import compare, loaders
+    from app.common import loaders
+    from app.reconstructions import compare
 
     app([tiny.screen], tiny.models, "reconstructions")
     screen = loaders.screens()["Tiny screen"]
@@ -239,3 +245,15 @@ def test_held_out_cells_lie_in_wells_the_model_did_not_see(app: App, tiny: Any) 
     rows = compare.draw(screen, "linear-b", "each", "", 12, 0)
     cells = loaders.cells(screen).iloc[rows]
     assert set(cells[schema.PLATE] + "/" + cells[schema.WELL]) <= held_out
+
+
+def test_every_page_is_in_the_one_list_of_pages() -> None:
+    """Its folder, its address, the contract that keeps pages apart: what is forgotten fails here."""
+    folders = {path.parent.name for path in (ROOT / "app").glob("*/page.py")}
+    names = [entry.name for entry in registry.PAGES]
+    assert sorted(names) == sorted(folders)
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (apart,) = (c for c in contracts if c["type"] == "independence" and c["modules"][0].startswith("app."))
+    assert sorted(apart["modules"]) == sorted(f"app.{name}" for name in names)
+    assert not (ROOT / "app" / "pages").exists()  # Streamlit would take it for its own kind of pages

@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import figures, loaders, mechanisms, overview
-from app.components.player import pack
-from app.components.scatter import _event
-from app.maps import Selection
+from app.common import loaders
+from app.common.components.message import pack
+from app.common.selection import Selection
+from app.explore import figures
+from app.mechanisms import scores as mechanisms
+from app.profiles.scatter import _event
+from app.screen import overview
 from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.screen import Screen

@@ -19,9 +19,12 @@ import pytest
 import streamlit as st
 from scipy import stats
 
-from app import compare, explorer, loaders, quizzes
-from app.components import card as cards
-from app.components import cells as components
+from app.common import loaders
+from app.common.components import cells as components
+from app.explore import view as explorer
+from app.quiz import card as cards
+from app.quiz import quizzes
+from app.reconstructions import compare
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore.study import Request

@@ -1,0 +1,267 @@
+"""What every page begins with: the choice of screen and model, empty states, and errors as one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.common import loaders
+from cytovae import schema
+from cytovae.errors import CytovaeError
+from cytovae.screen import Screen
+
+LOG = logging.getLogger("cytovae.app")
+
+NO_SCREEN = """
+#### No screen is open yet
+
+A *screen* is a folder of single-cell images with their treatments. To look around without any data of your own, type
+
+```
+cytovae demo
+```
+
+It simulates a small screen, embeds it with the models that come along, and opens this app on it. With images at hand:
+
+```
+cytovae ingest bbbc021 RAW_DIR my.screen     # or: ingest loaddata, ingest crops
+cytovae embed my.screen MODEL
+cytovae app my.screen
+```
+"""
+
+NO_MODEL = """
+#### No model is at hand
+
+A *model* turns a cell into 256 numbers and those numbers back into a cell. Train one on this screen with
+
+```
+cytovae train {screen} models/vaeplus --model vae+
+cytovae embed {screen} models/vaeplus
+```
+
+and start the app with `--models models`. The folder looked into is `{folder}`.
+"""
+
+
+def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
+    """What a widget is to start with: what a page asked for, its own last value, the link's, or the default.
+
+    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view. A page
+    asks for a value by ``st.session_state["next-<key>"]``, because a widget that is drawn cannot be set any more.
+
+    Parameters
+    ----------
+    key : str
+        Of the widget and of the address's parameter.
+    options : sequence of str
+        What can be chosen.
+    default : str
+        Where neither is usable.
+    free : bool
+        Take values that are not among the options, such as cell ids; the loaders refuse those that are not there.
+    """
+    for value in (st.session_state.pop(f"next-{key}", None), st.session_state.get(key), st.query_params.get(key)):
+        if value is not None and (free or value in options):
+            break
+    else:
+        value = default
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+    return str(value)
+
+
+def publish(key: str, value: str, default: str) -> str:
+    """Put a choice into the page's address; the default leaves it."""
+    if value != default:
+        if st.query_params.get(key) != value:
+            st.query_params[key] = value
+    elif key in st.query_params:
+        del st.query_params[key]
+    return value
+
+
+def choose(
+    label: str,
+    key: str,
+    options: Sequence[str],
+    *,
+    words: Mapping[str, str] | None = None,
+    free: bool = False,
+    **more: Any,
+) -> str:
+    """A select box whose value stands in the address and outlives a change of page.
+
+    Parameters
+    ----------
+    options : sequence of str
+        The first is the default.
+    words : mapping of str to str, optional
+        How options are shown.
+    free : bool
+        Anything may be typed.
+    **more
+        For ``st.selectbox``.
+    """
+    value = linked(key, options, options[0], free=free)
+    options = [*options, *([value] if value not in options else [])]
+    answer = st.selectbox(
+        label,
+        options,
+        format_func=lambda option: (words or {}).get(option, option),
+        key=key,
+        accept_new_options=free,
+        persist_state="session",
+        **more,
+    )
+    return publish(key, answer or options[0], options[0])
+
+
+@contextlib.contextmanager
+def page_errors() -> Iterator[None]:
+    """Show whatever goes wrong inside as one sentence; the log keeps the rest."""
+    try:
+        yield
+    except CytovaeError as refused:
+        st.error(str(refused), icon=":material/error:")
+    except Exception as failed:
+        LOG.exception("a page failed")
+        st.error(
+            f"This page met something it did not foresee ({type(failed).__name__}); the server's log has the details. "
+            "Choose another cell or model, or reload the page.",
+            icon=":material/error:",
+        )
+
+
+def choose_screen() -> Screen:
+    """The screen to show; stops the page with what to do where there is none."""
+    for sentence in loaders.broken_screens():
+        st.warning(sentence, icon=":material/warning:")
+    found = loaders.screens()
+    if not found:
+        st.markdown(NO_SCREEN)
+        st.stop()
+    screen = found[choose("Screen", "screen", list(found))]
+    if trouble := loaders.quiz_trouble(screen):
+        st.warning(f"{trouble}. Cells of unfinished quizzes cannot be left out here.", icon=":material/warning:")
+    if not len(loaders.cells(screen)):
+        st.info(
+            f"{screen.name} has no cells: every field was refused. The Screen page lists the reasons.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return screen
+
+
+def choose_model(screen: Screen, *, embedded: bool = True) -> str:
+    """The model to show; stops the page with what to do where there is none, or none that the screen knows."""
+    names = loaders.models(screen)
+    if not names:
+        st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
+        st.stop()
+    name = choose("Model", "model", names)
+    if embedded and name not in screen.models():
+        st.info(
+            f"{screen.name} has not been embedded with {name}. Run `cytovae embed {screen.path} "
+            f"{loaders.models_dir() / name}`, then reload this page.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return name
+
+
+def treatment_labels(screen: Screen) -> dict[str, str]:
+    """Treatments but the controls, by mechanism, as a searchable list shows them."""
+    table = loaders.treatments(screen)
+    table = table[table[schema.COMPOUND] != screen.record.control]
+    names, moas, counts = table[schema.TREATMENT], table[schema.MOA], table[schema.N_CELLS]
+    return {
+        str(name): f"{name} µM · {moa} · {count:,} cell{'s' * (count != 1)}"
+        for name, moa, count in zip(names, moas, counts, strict=True)
+    }
+
+
+def choose_treatment(screen: Screen) -> str:
+    """A treatment other than the control; stops the page where there is none."""
+    labels = treatment_labels(screen)
+    if not labels:
+        st.info(
+            f"{screen.name} holds only {screen.record.control} cells, so there is nothing to compare them with. "
+            "Ingest treated wells too.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return choose(
+        "Treatment", "treatment", list(labels), words=labels, on_change=lambda: st.session_state.update(target="mean")
+    )
+
+
+def choose_target() -> str:
+    """How the target cell is chosen: ``mean``, ``subpopulation:K`` or a cell id."""
+    words = {"mean": "closest to the treatment's mean"}
+    how = "pick one under Cells, or type a cell id"
+    return choose("Target cell", "target", list(words), words=words, free=True, help=how)
+
+
+def choose_control() -> str:
+    """How the control cell is chosen: ``auto``, ``random`` or a cell id."""
+    words = {"auto": "typical, same plate as the target", "random": "random, same plate as the target"}
+    how = "pick one under Cells, or type a cell id"
+    return choose("Control cell", "control", list(words), words=words, free=True, help=how)
+
+
+def choose_start(screen: Screen, treatment: str) -> tuple[str | None, str]:
+    """A treatment to start from instead of a control, or None; and what the address says."""
+    labels = {"control": f"a {screen.record.control} cell", **treatment_labels(screen)}
+    labels.pop(treatment, None)
+    name = choose("Start from", "from", list(labels), words=labels)
+    return (None if name == "control" else name), name
+
+
+def fitting_models(screen: Screen) -> list[str]:
+    """Models made for the screen's channels and patches; stops the page with what to do where there is none."""
+    names = loaders.models(screen)
+    fit = [
+        name
+        for name in names
+        if loaders.describe(name).get("channels") == list(screen.record.channels)
+        and loaders.describe(name).get("patch_size_px") == screen.record.patch_size_px
+    ]
+    if not names:
+        st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
+        st.stop()
+    if not fit:
+        st.info(
+            f"None of the models in {loaders.models_dir()} was made for {screen.name}'s channels "
+            f"({', '.join(screen.record.channels)}) and patches of {screen.record.patch_size_px} px; train one on it.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return fit
+
+
+def counter(label: str, key: str, icon: str | None = None) -> int:
+    """A button that counts, its count in the address: another draw at every press, the same one for the same link."""
+    now = int(linked(key, [], "0", free=True)) if linked(key, [], "0", free=True).isdigit() else 0
+    if st.button(label, icon=icon, key=f"{key}-button", width="stretch"):
+        now += 1
+    st.session_state[key] = str(now)
+    publish(key, str(now), "0")
+    return now
+
+
+def header(title: str, *, model: bool = True, embedded: bool = True) -> tuple[Screen, str]:
+    """The head of a page: its title, the screen and, where asked for, the model."""
+    words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
+    words.title(title)
+    with left if model else right:
+        screen = choose_screen()
+    if not model:
+        return screen, ""
+    with right:
+        name = choose_model(screen, embedded=embedded)
+    return screen, name

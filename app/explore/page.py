@@ -1,0 +1,63 @@
+"""Explore: the path from a control cell to a treated one."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.common import context, selection
+from app.common.components.link import copy_link
+from app.explore import sections, view
+from app.explore.player import player
+from cytovae.explore.study import Request
+
+screen, model = context.header("What does the drug do to the cell?")
+one, two, three, four = st.columns([2.1, 1.4, 1.4, 0.55], vertical_alignment="bottom")
+with one:
+    treatment = context.choose_treatment(screen)
+with two:
+    target = context.choose_target()
+with three:
+    control = context.choose_control()
+with four, st.popover("Path", icon=":material/tune:", width="stretch"):
+    steps = context.choose("Steps", "steps", ["11", "5", "7", "9", "13", "17", "21", "31"])
+    mode = context.choose("Way", "mode", list(view.WAYS), words=view.WAYS)
+    spacing = context.choose("Each step", "spacing", list(view.SPACINGS), words=view.SPACINGS)
+    start, words = context.choose_start(screen, treatment)
+    reverse = context.choose("Direction", "direction", ["forward", "reverse"])
+
+request = Request(
+    treatment=treatment,
+    target=target,
+    control="auto" if start else control,
+    start_treatment=start,
+    reverse=reverse == "reverse",
+    steps=int(steps),
+    mode=mode,
+    spacing=spacing,
+)
+shown = view.view(screen, model, request)
+st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
+player(*view.player_data(screen, shown), key="player")
+
+with st.container(horizontal=True, gap="large"):
+    for name, figure, meaning in view.verdict(shown):
+        st.metric(name, figure, help=meaning, width="content")
+st.caption(". ".join(note[:1].upper() + note[1:] for note in shown.study.notes) + ".")
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    place = {"screen": screen.name, "model": model, "treatment": treatment, "target": target, "control": control}
+    way = {"steps": steps, "mode": mode, "spacing": spacing, "from": words, "direction": reverse}
+    copy_link({**place, **way}, key="link")
+    sections.downloads(screen, model, shown)
+
+
+@st.fragment
+def tabs() -> None:
+    """What stands under the path; a tab is worked out when it is opened."""
+    made = st.tabs(list(sections.TABS), key="tab", on_change="rerun")
+    for tab, show in zip(made, sections.TABS.values(), strict=True):
+        if tab.open:
+            with tab, context.page_errors():
+                show(screen, model, shown)
+
+
+tabs()

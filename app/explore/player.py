@@ -1,0 +1,34 @@
+"""The path player: every frame goes to the browser once; scrubbing, channels and contrast happen there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import streamlit as st
+
+from app.common.components.message import pack, read
+
+_mount = st.components.v2.component(
+    "cytovae.player",
+    html=read("player.html", beside=__file__),
+    css=read("shared.css", "player.css", beside=__file__),
+    js=read("element.js", "pixels.js", "player.js", beside=__file__),
+)
+
+
+def player(header: dict[str, Any], images: npt.NDArray, key: str) -> None:
+    """Show a path.
+
+    Parameters
+    ----------
+    header : dict
+        ``channels``, ``pixel_size_um``, ``n_features``, ``control`` and ``target`` (``title``, ``text``) and
+        ``frames``: per step ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why`` and ``nearest``
+        (``image``, ``cell_id``, ``treatment``, ``moa``, ``distance``).
+    images : (n, H, W, C) float
+        The real control, the frames, the real target, then the nearest real cells.
+    key : str
+        Of the widget.
+    """
+    _mount(key=key, data=pack({"can_split": True, **header}, images))

@@ -1,0 +1,227 @@
+"""What stands under the path on the Explore page, one function a tab."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.common import galleries
+from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
+from app.explore import figures, view
+from app.explore.player import player
+from cytovae.explore import morphology, render, targets
+from cytovae.explore.study import Request
+from cytovae.screen import Screen, provenance
+
+N_PAIRS = (8, 16, 32)
+PAIR_STEPS = 5
+"""Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
+
+
+def record_of(screen: Screen, model: str, shown: view.View) -> dict[str, Any]:
+    """The provenance that every download of the page carries."""
+    config = {
+        **dataclasses.asdict(shown.request),
+        "screen": screen.name,
+        "model": model,
+        "start": shown.study.start.cell_id,
+        "end": shown.study.end.cell_id,
+    }
+    return provenance("interpolate", config=config, inputs={"cells": screen.cells_digest()}, seed=view.SEED)
+
+
+def strip(screen: Screen, model: str, shown: view.View, form: str, look: str) -> bytes:
+    """The path as the paper's figure, as a file."""
+    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
+    rows = render.path_rows(shown.study.path, shown.study.evidence, view.near(screen, shown))
+    title, px = f"{shown.study.title}, {model}", screen.record.pixel_size_um
+    return render.strip(
+        rows, screen.record.channels, limits, look, 1.0, px, title, 2, form, record_of(screen, model, shown)
+    )
+
+
+def gif(screen: Screen, model: str, shown: view.View, look: str) -> bytes:
+    """The path as an animation, as a file."""
+    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
+    return render.gif(
+        shown.study.path,
+        screen.record.channels,
+        limits,
+        look,
+        1.0,
+        screen.record.pixel_size_um,
+        record=record_of(screen, model, shown),
+    )
+
+
+def downloads(screen: Screen, model: str, shown: view.View) -> None:
+    """Buttons that make a file when they are pressed."""
+    stem = f"{shown.study.title}.{model}".replace(" ", "_").replace("/", "_")
+    look = st.session_state.get("file-look") or "rgb"
+    makers = {
+        ("GIF", "gif", "image/gif"): lambda: gif(screen, model, shown, look),
+        ("PNG", "png", "image/png"): lambda: strip(screen, model, shown, "png", look),
+        ("SVG", "svg", "image/svg+xml"): lambda: strip(screen, model, shown, "svg", look),
+        ("CSV", "csv", "text/csv"): lambda: render.csv(
+            render.table(shown.study.path, shown.study.evidence), record_of(screen, model, shown)
+        ),
+    }
+    for (label, suffix, mime), make in makers.items():
+        st.download_button(
+            label, make, f"{stem}.{suffix}", mime, key=f"file-{suffix}", icon=":material/download:", on_click="ignore"
+        )
+
+
+def cells(screen: Screen, model: str, shown: view.View) -> None:
+    """The treatment's cells beside controls of the same plate: a click takes one as an end of the path."""
+    table, study = shown.cells, shown.study
+    near, where = targets.controls_near(table, screen.record.control, study.end.row)
+    chosen = (study.start.cell_id, study.end.cell_id)
+    treatment = shown.request.treatment or ""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(f"**{treatment} µM**. Click a cell to make it the target.")
+        mine = table.iloc[targets.rows_of(table, treatment)]
+        target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
+    with right:
+        st.markdown(f"**{screen.record.control} {where}**. Click a cell to start from it.")
+        control = galleries.gallery(screen, table.iloc[near], "controls", chosen=chosen, controls=False)
+    for key, picked in (("target", target), ("control", control)):
+        if picked and st.session_state.get(key) != picked:
+            st.session_state[f"next-{key}"] = picked
+            if key == "control":
+                st.session_state["next-from"] = "control"
+            st.rerun()
+
+
+def changed(screen: Screen, model: str, shown: view.View) -> None:
+    """Morphology along the path."""
+    along = view.along(screen, model, shown.request)
+    st.plotly_chart(figures.curves(along.steps, along.spread, along.ranked), key="curves")
+    st.caption(
+        f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {view.N_SPREAD} decoded "
+        f"control "
+        "cells and as many treated ones. Where no nucleus is found at a step, the curve has a gap."
+    )
+    with st.expander("All measurements"):
+        st.plotly_chart(figures.changes(along.ranked), key="changes")
+        st.dataframe(along.ranked.round(3), hide_index=True)
+
+
+def population(screen: Screen, model: str, shown: view.View) -> None:
+    """Subpopulations, and the same path for many pairs of cells."""
+    if shown.request.treatment is None:
+        return
+    groups = view.subpopulations(screen, model, shown.request.treatment)
+    if len(groups.groups) == 1:
+        st.markdown("The treatment's cells form **one group**: no grouping separates them better than chance would.")
+    else:
+        st.markdown(
+            f"The treatment's cells fall into **{len(groups.groups)} groups**; choose which one the path leads to."
+        )
+        with st.container(horizontal=True):
+            for group in groups.groups:
+                how = f"subpopulation:{group.number}"
+                if st.button(f"Group {group.number}: {group.share:.0%} of cells", disabled=shown.request.target == how):
+                    st.session_state["next-target"] = how
+                    st.rerun()
+    n = st.segmented_control("Pairs of cells", N_PAIRS, default=N_PAIRS[0], key="pairs", required=True)
+    request = dataclasses.replace(shown.request, steps=min(PAIR_STEPS, shown.request.steps))
+    found = view.population(screen, model, request, int(n or N_PAIRS[0]))
+    table, steps = found.cosine, found.cosine["step"].tolist()
+    left, right = st.columns([1, 1.1], gap="large")
+    with left:
+        lines = [
+            ("cosine to own target", table["mean"], table["low"], table["high"], PATH),
+            ("gap closed", table["gap_closed"], None, None, TREATED),
+            ("gap closed, re-encoded", table["gap_closed_reencoded"], None, None, OKABE_ITO[4]),
+        ]
+        st.plotly_chart(figures.lines(steps, lines, "step", "", 330), key="population-cosine")
+    with right:
+        names = screen.record.channels
+        images = [
+            figures.diverging(
+                found.path.difference[..., c], found.path.difference_low[..., c], found.path.difference_high[..., c]
+            )
+            for c in range(len(names))
+        ]
+        for column, name, image in zip(st.columns(len(names)), names, images, strict=True):
+            column.image(_enlarged(image), caption=name, width="stretch", output_format="PNG")
+        st.caption(
+            "Mean change from start to end: red brighter, blue darker, grey where the 95 % interval holds no change."
+        )
+    labels = {m.name: m.label for m in morphology.measures(names, screen.record.pixel_size_um)}
+    st.plotly_chart(figures.population_curves(found.curves, labels), key="population-curves")
+    st.caption(
+        f"Mean change over {n} pairs (a control and a treated cell of the same plate, else batch) with 95 % intervals."
+    )
+
+
+def _enlarged(image: Any) -> Any:
+    return np.kron(image, np.ones((4, 4, 1), dtype=np.uint8))
+
+
+def doses(screen: Screen, model: str, shown: view.View) -> None:
+    """One typical cell per concentration."""
+    request = Request(dose_series=view.doses(shown), control=shown.request.control)
+    series = view.view(screen, model, request)
+    player(*view.player_data(screen, series), key="dose-player")
+    path = series.study.path
+    lines = [
+        ("latent", path.cosine, None, None, PATH),
+        ("re-encoded", path.cosine_reencoded, None, None, CONTROL),
+    ]
+    st.plotly_chart(
+        figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260), key="dose-curve"
+    )
+    st.caption("Each frame is the decoded typical cell of a dose; nothing between doses is invented.")
+
+
+def null_path(screen: Screen, model: str, shown: view.View) -> None:
+    """A path that means nothing, for comparison."""
+    null = view.null(screen, model, shown.request)
+    mine = shown.study.path
+    left, right = st.columns([1, 1.4], gap="large")
+    with left:
+        st.plotly_chart(figures.lengths(null.lengths, mine.length, "this path"), key="null-lengths")
+    with right:
+        limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
+        rows = [
+            render.StripRow("this path", mine.frames[:: max(1, mine.steps // 6)]),
+            render.StripRow("control to control", null.path.frames[:: max(1, mine.steps // 6)]),
+        ]
+        st.image(render.strip(rows, screen.record.channels, limits, pixel_size_um=screen.record.pixel_size_um, zoom=1))
+        table = pd.DataFrame({"this path": [mine.length], "null, median": [np.median(null.lengths)]}).round(2)
+        st.dataframe(table, hide_index=True)
+    st.caption(
+        f"{len(null.lengths)} paths between {screen.record.control} cells of different wells: what a path changes "
+        f"where no "
+        "treatment is at work. A path no longer than these shows two individuals, not a drug."
+    )
+
+
+def figure(screen: Screen, model: str, shown: view.View) -> None:
+    """The paper's strip, as it will be exported."""
+    look = st.segmented_control(
+        "Look of the files", list(render.LOOKS), default="rgb", key="file-look", required=True, persist_state="session"
+    )
+    st.image(strip(screen, model, shown, "png", look or "rgb"))
+    st.caption(
+        "Under each image: cosine of its embedding and the target's (of the decoded image embedded again), then how "
+        "many "
+        "features stand at the target's values. Every image of the figure has the same contrast limits."
+    )
+
+
+TABS = {
+    "Cells": cells,
+    "What changed": changed,
+    "Population": population,
+    "Dose series": doses,
+    "Null path": null_path,
+    "Figure": figure,
+}

@@ -1,0 +1,1 @@
+"""The Profiles page: a map of cells, wells or treatments."""

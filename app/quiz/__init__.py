@@ -1,0 +1,1 @@
+"""The Quiz page: is this cell real or synthetic?"""

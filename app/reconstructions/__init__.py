@@ -1,0 +1,1 @@
+"""The Reconstructions page: real cells above what each model makes of them."""

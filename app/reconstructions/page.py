@@ -1,0 +1,85 @@
+"""Reconstructions: real cells above what each model makes of them."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.common import context, loaders, selection
+from app.common.components.cells import cells
+from app.reconstructions import compare, figures
+from cytovae import schema
+
+screen, _ = context.header("What does each model see?", model=False)
+known = compare.kinds(context.fitting_models(screen))
+words = {name: f"{name} ({compare.TITLES.get(kind, kind)})" for name, kind in known.items()}
+one, two, three, four = st.columns([1.2, 2, 0.7, 0.7], vertical_alignment="bottom")
+with one:
+    ways = {
+        "each": "held-out, mechanisms in turn",
+        "held-out": "held-out, at random",
+        "treatment": "of one treatment",
+        "picked": "picked by hand",
+    }
+    how = context.choose("Cells", "cells", list(ways), words=ways)
+treatment = ids = ""
+with two:
+    if how == "treatment":
+        treatment = context.choose_treatment(screen)
+    elif how == "picked":
+        ids = st.text_input("Cell ids, with spaces between", key="ids", placeholder="or lasso cells on Profiles")
+    else:
+        st.caption("Held-out cells lie in wells that the first model below was not trained on.")
+with three:
+    n = int(context.choose("How many", "n", ["8", "6", "10", "12", "16"]))
+with four:
+    number = context.counter("New draw", "draw", icon=":material/casino:")
+with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    first = compare.at_home(screen, list(known))
+    chosen = st.pills(
+        "Models", list(known), selection_mode="multi", default=first, format_func=words.__getitem__, key="shown"
+    )
+    difference = st.toggle("Difference images", key="difference", persist_state="session")
+shown = {name: words[name] for name in known if name in (chosen or [])}
+if not shown:
+    st.info("Choose at least one model to see what it makes of these cells.", icon=":material/info:")
+    st.stop()
+
+if how == "picked":
+    rows = compare.picked(screen, ids.split(), selection.current(), n, number)
+    if not len(rows):
+        st.info("Type cell ids above (every gallery tells them), or lasso cells on Profiles.", icon=":material/info:")
+        st.stop()
+else:
+    rows = compare.draw(screen, next(iter(shown)), how, treatment, n, number)
+    if not len(rows):
+        st.info("All cells of this choice lie in quizzes that are not finished.", icon=":material/info:")
+        st.stop()
+images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
+for sentence in refused:
+    st.warning(sentence, icon=":material/warning:")
+picked = cells(screen.record, images, lines, "grid", columns=len(rows), size_px=84, most_px=150, pickable=True)
+if picked:
+    st.session_state["large"] = picked
+if st.session_state.get("large") in loaders.cells(screen)[schema.CELL_ID].iloc[rows].tolist():
+    st.markdown(f"**{st.session_state['large']}**")
+    images, lines = compare.large(screen, shown, st.session_state["large"])
+    cells(screen.record, images, lines, "large-cell", size_px=200, most_px=290, controls=False)
+else:
+    st.caption(
+        "Click a cell to see it large. Number keys switch the channels of every picture on the page. "
+        "Cells of unfinished quizzes are not drawn."
+    )
+
+st.subheader("Over many cells", anchor=False)
+left, right = st.columns([1.3, 1], gap="large")
+with left:
+    st.dataframe(compare.table(screen, {m: known[m] for m in shown}), hide_index=True, column_config=compare.MEASURES)
+    splits = {compare.sample(screen, m).split for m in shown}
+    st.caption(
+        "On cells of wells that each model was not trained on."
+        if splits == {"test"}
+        else "A model above does not say which wells it left out, or none is here: then cells of any well count."
+    )
+with right:
+    curves = {words[m]: (compare.sample(screen, m).frequency, compare.sample(screen, m).ratio) for m in shown}
+    st.plotly_chart(figures.spectrum(curves), key="spectrum")

@@ -1,0 +1,1 @@
+"""The Screen page: what is loaded, plates, refused fields, models and their training."""

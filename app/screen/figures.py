@@ -1,0 +1,134 @@
+"""Plates, fields and training curves, as plotly figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.common.figures import OKABE_ITO, SMALL
+
+
+def plate(table: pd.DataFrame, rows: list[str], columns: list[int], title: str) -> go.Figure:
+    """A plate as a grid of wells coloured by a value; control wells carry a C.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``Metadata_Well``, ``value``, ``control``, ``cells``, ``Metadata_Treatment``, ``Metadata_MoA``.
+    """
+    place = table["Metadata_Well"].astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
+    values = np.full((len(rows), len(columns)), np.nan)
+    marks = np.full(values.shape, "", dtype=object)
+    words = np.full(values.shape, "no cells", dtype=object)
+    for letters, number, (_, well) in zip(place[0], place[1], table.iterrows(), strict=True):
+        if letters not in rows or int(number) not in columns:
+            continue
+        at = rows.index(letters), columns.index(int(number))
+        values[at] = well["value"]
+        marks[at] = "C" if well["control"] else ""
+        words[at] = (
+            f"{well['Metadata_Treatment']} µM<br>{well['Metadata_MoA']}<br>{well['cells']} cells<br>"
+            f"{title} {well['value']:.3g}"
+        )
+    figure = go.Figure(
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=np.zeros(values.shape),
+            colorscale=[[0, "rgba(127,127,127,0.13)"], [1, "rgba(127,127,127,0.13)"]],
+            showscale=False,
+            hoverinfo="skip",
+            xgap=3,
+            ygap=3,
+        )
+    )
+    figure.add_trace(
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=values,
+            text=marks,
+            texttemplate="%{text}",
+            customdata=words,
+            colorscale="Viridis",
+            xgap=3,
+            ygap=3,
+            hovertemplate="<b>%{y}%{x:02d}</b> %{customdata}<extra></extra>",
+            hoverongaps=False,
+            colorbar={"title": title, "thickness": 14},
+        )
+    )
+    figure.update_layout(
+        height=110 + (40 if len(rows) <= 8 else 24) * len(rows),
+        margin={**SMALL, "t": 30},
+        xaxis={"side": "top", "tickvals": columns, "showgrid": False, "zeroline": False},
+        yaxis={"autorange": "reversed", "tickvals": rows, "showgrid": False},
+    )
+    return figure
+
+
+def field(rgb: npt.NDArray[np.uint8], cells: pd.DataFrame, scale: float) -> go.Figure:
+    """A field with its nuclei marked.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The field, perhaps smaller than it was taken.
+    cells : DataFrame
+        ``Metadata_CenterX_px``, ``Metadata_CenterY_px`` and ``cell_id``.
+    scale : float
+        Pixels of the field per pixel of `rgb`.
+    """
+    from PIL import Image
+
+    height, width = rgb.shape[:2]
+    figure = go.Figure(
+        go.Scatter(
+            x=cells["Metadata_CenterX_px"] / scale,
+            y=cells["Metadata_CenterY_px"] / scale,
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 15, "color": "#ffffff", "line": {"width": 1.6}},
+            customdata=cells[["cell_id"]],
+            hovertemplate="%{customdata[0]}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.add_layout_image(
+        source=Image.fromarray(rgb),
+        xref="x",
+        yref="y",
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        layer="below",
+        sizing="stretch",
+    )
+    figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
+    figure.update_yaxes(range=[height, 0], visible=False, scaleanchor="x", constrain="domain")
+    figure.update_layout(height=620, margin={"t": 4, "b": 4, "l": 4, "r": 4}, dragmode="pan")
+    return figure
+
+
+def training(log: pd.DataFrame) -> go.Figure:
+    """Loss terms by iteration, one panel each, on logarithmic axes."""
+    terms = [c for c in log.columns if c not in ("iteration", "it_per_s", "eta_s") and log[c].notna().any()]
+    columns = min(3, max(len(terms), 1))
+    rows = -(-max(len(terms), 1) // columns)
+    figure = make_subplots(rows, columns, subplot_titles=terms, vertical_spacing=0.28 / rows)
+    thin = log.iloc[:: max(1, len(log) // 1500)]
+    for k, term in enumerate(terms):
+        line = {"color": OKABE_ITO[k % 8], "width": 2}
+        figure.add_trace(
+            go.Scatter(x=thin["iteration"], y=thin[term], line=line, showlegend=False),
+            row=k // columns + 1,
+            col=k % columns + 1,
+        )
+        positive = (thin[term].dropna() > 0).all()
+        figure.update_yaxes(type="log" if positive else "linear", row=k // columns + 1, col=k % columns + 1)
+    figure.update_layout(height=60 + 200 * rows, margin=SMALL)
+    figure.update_annotations(font_size=13)
+    return figure

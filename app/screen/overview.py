@@ -1,0 +1,206 @@
+"""What a screen holds, for the Screen page: plates, refused fields, fields with their nuclei, models, training logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import streamlit as st
+
+from app.common import loaders, maps
+from cytovae import schema
+from cytovae.errors import CytovaeError, ScreenError
+from cytovae.ingest import images
+from cytovae.profiling import profiles
+from cytovae.screen import Screen
+
+RAW = "CYTOVAE_RAW"
+"""Environment variable: folders of raw fields, joined by ``os.pathsep``."""
+LIVE_S = 120
+"""A training log that grew less than so long ago is a training that runs."""
+CITATIONS = {
+    "bbbc021": "Caie et al., Molecular Cancer Therapeutics 2010; Ljosa, Sokolnicki and Carpenter, Nature Methods "
+    "2012: image set "
+    "BBBC021v1, Broad Bioimage Benchmark Collection."
+}
+
+
+def citation(screen: Screen) -> str:
+    """How to cite the images, where that is known."""
+    source = screen.record.source.lower()
+    return next((text for name, text in CITATIONS.items() if name in source), "")
+
+
+def facts(screen: Screen) -> dict[str, int]:
+    """Counts of what the screen holds."""
+    cells = loaders.cells(screen)
+    wells = cells[[schema.PLATE, schema.WELL]].drop_duplicates()
+    columns = {"compounds": schema.COMPOUND, "treatments": schema.TREATMENT, "mechanisms": schema.MOA}
+    return {
+        "cells": len(cells),
+        **{name: int(cells[column].nunique()) for name, column in columns.items()},
+        "plates": int(cells[schema.PLATE].nunique()),
+        "wells": len(wells),
+        "batches": int(cells[schema.BATCH].nunique()),
+    }
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _fields(path: str, stamp: Any) -> pd.DataFrame:
+    return Screen.open(path).fields()
+
+
+def fields(screen: Screen) -> pd.DataFrame | None:
+    """The table of fields, or None for a screen without one."""
+    if not screen.fields_path.exists():
+        return None
+    return _fields(str(screen.path), loaders.stamp_of(screen.fields_path))
+
+
+def grid_of(wells: pd.Series) -> tuple[list[str], list[int]]:
+    """Rows and columns of the smallest usual plate that holds the wells: 8 x 12, 16 x 24 or 32 x 48."""
+    places = wells.astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
+    rows = places[0].map(_number).max()
+    columns = pd.to_numeric(places[1]).max()
+    n_rows, n_columns = next((s for s in ((8, 12), (16, 24), (32, 48)) if rows <= s[0] and columns <= s[1]), (32, 48))
+    return [_letters(r) for r in range(1, n_rows + 1)], list(range(1, n_columns + 1))
+
+
+def _number(letters: Any) -> float:
+    if not isinstance(letters, str):
+        return np.nan
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - 64
+    return number
+
+
+def _letters(number: int) -> str:
+    return chr(64 + number) if number <= 26 else "A" + chr(64 + number - 26)
+
+
+def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd.DataFrame:
+    """One row per well of a plate: ``well``, ``value``, ``text``, treatment and mechanism.
+
+    Parameters
+    ----------
+    show : str
+        ``cells``, ``distance`` (Euclidean, of the well's profile to the mean of the plate's control wells), or
+        ``pc1``, ``pc2`` (the map of wells).
+    """
+    cells = loaders.cells(screen)
+    mine = cells[cells[schema.PLATE] == plate]
+    by = [schema.WELL, schema.TREATMENT, schema.COMPOUND, schema.MOA]
+    table = mine.groupby(by, dropna=False, observed=True).size().rename("cells").reset_index()
+    table["control"] = table[schema.COMPOUND] == screen.record.control
+    if show == "cells" or model is None:
+        table["value"] = table["cells"].astype(float)
+        return table
+    points = maps.points(screen, model, "wells", "pca")
+    here = (points.table[schema.PLATE] == plate).to_numpy()
+    wells, values = points.table.loc[here], points.features[here]
+    if show == "distance":
+        if not (wells[schema.COMPOUND] == screen.record.control).any():
+            raise ScreenError(f"plate {plate} has no {screen.record.control} wells to measure a distance from")
+        score = profiles.distance_to_controls(values, (wells[schema.COMPOUND] == screen.record.control).to_numpy())
+    else:
+        score = wells["x" if show == "pc1" else "y"].to_numpy()
+    return table.merge(
+        pd.DataFrame({schema.WELL: wells[schema.WELL].to_numpy(), "value": score}), on=schema.WELL, how="left"
+    )
+
+
+def raw_folder(screen: Screen, files: list[str]) -> Path | None:
+    """Where the raw files of a field lie: in a folder of ``CYTOVAE_RAW``, or in ``<name>.raw`` or ``raw`` by
+    the screen.
+    """
+    given = [Path(p) for p in os.environ.get(RAW, "").split(os.pathsep) if p]
+    beside = [screen.path.with_suffix(".raw"), screen.path.parent / "raw", screen.path / "raw", screen.path.parent]
+    return next((folder for folder in [*given, *beside] if all((folder / file).is_file() for file in files)), None)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: (H, W, C) uint16 and its cells."""
+
+    pixels: npt.NDArray[np.uint16]
+    cells: pd.DataFrame
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _pixels(paths: tuple[tuple[str, str], ...], stamp: Any) -> npt.NDArray[np.uint16]:
+    return images.read_field({channel: Path(path) for channel, path in paths})
+
+
+def field(screen: Screen, name: str) -> Field:
+    """A field's pixels and the nuclei that were found in it.
+
+    Raises
+    ------
+    ScreenError
+        The raw files are not at hand.
+    """
+    table = fields(screen)
+    row = None if table is None else table[table[schema.FIELD] == name].iloc[0]
+    columns = [f"path_{c}" for c in screen.record.channels]
+    if row is None or any(c not in row or not isinstance(row[c], str) or not row[c] for c in columns):
+        raise ScreenError(f"{screen.name} was made of cut cells, so there are no fields to look at")
+    files = [str(row[c]) for c in columns]
+    folder = raw_folder(screen, files)
+    if folder is None:
+        raise ScreenError(
+            f"the raw files of {name} are not beside {screen.path}; set {RAW} to their folder and start the app again"
+        )
+    paths = tuple((c, str(folder / f)) for c, f in zip(screen.record.channels, files, strict=True))
+    cells = loaders.cells(screen)
+    return Field(_pixels(paths, loaders.stamp_of(*(Path(p) for _, p in paths))), cells[cells[schema.FIELD] == name])
+
+
+def card(name: str) -> str:
+    """A model's card without its title, or an empty string."""
+    path = loaders.models_dir() / name / "README.md"
+    try:
+        return re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
+    except OSError:
+        return ""
+
+
+def logs() -> dict[str, Path]:
+    """Training logs among the models, by name; a model whose training has not ended has one too."""
+    folder = loaders.models_dir()
+    return {p.parent.name: p for p in sorted(folder.glob("*/training.jsonl"))} if folder.is_dir() else {}
+
+
+def runs(path: Path) -> bool:
+    """Does a training write this log now?"""
+    try:
+        return time.time() - path.stat().st_mtime < LIVE_S
+    except OSError:
+        return False
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _log(path: str, stamp: Any) -> pd.DataFrame:
+    lines = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:  # the last line of a training that is writing it
+            continue
+    return pd.DataFrame([line for line in lines if isinstance(line, dict) and "iteration" in line])
+
+
+def log(path: Path) -> pd.DataFrame:
+    """A training log: one row per line, ``iteration`` and a column per loss."""
+    try:
+        return _log(str(path), loaders.stamp_of(path))
+    except OSError as gone:
+        raise CytovaeError(f"the training log {path} cannot be read: {gone.strerror}") from None

@@ -1,0 +1,144 @@
+"""What stands under the facts on the Screen page, one function a tab."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.common import context, loaders
+from app.common.components.cells import Item, Row, cells
+from app.screen import figures, overview
+from cytovae import schema
+from cytovae.explore import render
+from cytovae.screen import Screen
+
+SHOWN = {
+    "cells": "cells",
+    "distance": "distance from the plate's controls",
+    "pc1": "first principal component of the wells",
+    "pc2": "second principal component of the wells",
+}
+
+
+def plates(screen: Screen) -> None:
+    """One plate as a grid of wells."""
+    sizes = loaders.cells(screen)[schema.PLATE].value_counts().sort_index()
+    names = sizes.index.tolist()
+    one, two, three = st.columns(3)
+    plate = one.selectbox("Plate", names, int(sizes.argmax()), key="plate", persist_state="session")
+    show = two.selectbox(
+        "Colour", list(SHOWN), format_func=SHOWN.__getitem__, key="plate-value", persist_state="session"
+    )
+    models = [m for m in loaders.models(screen) if m in screen.models()]
+    model = three.selectbox("Model", models, key="plate-model", disabled=show == "cells" or not models)
+    if show != "cells" and not models:
+        st.info("A score of wells needs embeddings: run 'cytovae embed' first.", icon=":material/info:")
+        return
+    table = overview.plate_values(screen, plate, show, model)
+    rows, columns = overview.grid_of(table[schema.WELL])
+    st.plotly_chart(figures.plate(table, rows, columns, SHOWN[show].split(" ")[0]), key="plate-map")
+    st.caption(f"Wells marked C hold {screen.record.control}. A faint place is a well without cells in this screen.")
+
+
+def refused(screen: Screen) -> None:
+    """Fields that were not read, and why."""
+    table = overview.fields(screen)
+    if table is None:
+        st.info("This screen has no table of fields: it was made of cut cells.", icon=":material/info:")
+        return
+    bad = table[table[schema.STATUS] != "ok"]
+    if bad.empty:
+        st.success(f"All {len(table):,} fields were read.", icon=":material/check_circle:")
+        return
+    counts = bad[schema.CODE].value_counts()
+    st.markdown(
+        f"**{len(bad):,} of {len(table):,}** fields were refused: "
+        + ", ".join(f"{n:,} {code}" for code, n in counts.items())
+    )
+    kept = [schema.FIELD, schema.PLATE, schema.WELL, schema.TREATMENT, schema.CODE, schema.REASON]
+    words = {c: c.removeprefix("Metadata_").lower() for c in kept}
+    st.dataframe(bad[kept], hide_index=True, column_config=words)
+    st.download_button("CSV", bad.to_csv(index=False), "refused_fields.csv", "text/csv", icon=":material/download:")
+
+
+def field(screen: Screen) -> None:
+    """A field with its nuclei."""
+    table = overview.fields(screen)
+    if table is None:
+        st.info("This screen has no table of fields: it was made of cut cells.", icon=":material/info:")
+        return
+    good = table[table[schema.STATUS] == "ok"]
+    names = dict(zip(good[schema.FIELD], good[schema.TREATMENT], strict=True))
+    one, two, three = st.columns([2, 1, 1])
+    name = one.selectbox("Field", list(names), format_func=lambda f: f"{f} · {names[f]} µM", key="field")
+    look = two.selectbox("Look", list(render.LOOKS), key="field-look")
+    first = screen.record.channels[: render.OVERLAID]
+    chosen = three.pills("Channels", screen.record.channels, selection_mode="multi", default=first)
+    if name is None:
+        st.info("No field of this screen was read; the tab beside says why.", icon=":material/info:")
+        return
+    found = overview.field(screen, name)
+    step = max(1, max(found.pixels.shape[:2]) // 700)
+    small = found.pixels[::step, ::step]
+    shown = [i for i, c in enumerate(screen.record.channels) if c in chosen]
+    rgb = render.composite(small, render.shared_limits(small, 1, 99.7), look, 0.8, shown)
+    st.plotly_chart(figures.field(rgb, found.cells, step), key="field-figure")
+    n = len(found.cells)
+    st.caption(
+        f"{n:,} cells of this field are in the screen. Nuclei too near to the edge for a whole patch are left out."
+        + (f" Shown at 1 / {step} of its size." if step > 1 else "")
+    )
+    if n:
+        ids = found.cells[schema.CELL_ID].tolist()[:48]
+        images = loaders.displayed(screen, loaders.rows(screen, ids))
+        cells(screen.record, images, [Row([Item(i, hover=c) for i, c in enumerate(ids)])], "field-cells", size_px=72)
+
+
+def models(screen: Screen) -> None:
+    """Model cards."""
+    names = loaders.models(screen)
+    if not names:
+        st.markdown(context.NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
+        return
+    name = st.selectbox("Model", names, key="card", persist_state="session")
+    with st.container(border=True):
+        st.markdown(overview.card(name) or f"{name} has no model card.")
+
+
+def training(screen: Screen) -> None:
+    """Training curves, live while a training runs elsewhere."""
+    logs = overview.logs()
+    if not logs:
+        st.info(
+            f"No training log lies in {loaders.models_dir()}; 'cytovae train' writes one, and it can be watched here.",
+            icon=":material/info:",
+        )
+        return
+    running = [name for name, path in logs.items() if overview.runs(path)]
+    names = [*running, *(n for n in logs if n not in running)]
+    words = {n: f"{n} (running)" if n in running else n for n in names}
+    name = st.selectbox("Training", names, format_func=words.__getitem__, key="log", persist_state="session")
+
+    @st.fragment(run_every=3 if name in running else None)
+    def curves() -> None:
+        with context.page_errors():
+            log = overview.log(logs[name])
+            if log.empty:
+                st.info("The log has no line yet.", icon=":material/info:")
+                return
+            last = log.iloc[-1]
+            note = f"iteration {int(last['iteration']):,}"
+            if name in running and "eta_s" in log:
+                note += f", {last['it_per_s']:.1f} per second, about {last['eta_s'] / 60:.0f} min left"
+            st.caption(note)
+            st.plotly_chart(figures.training(log), key="training-curves")
+
+    curves()
+
+
+TABS = {
+    "Plates": plates,
+    "Refused fields": refused,
+    "A field": field,
+    "Model cards": models,
+    "Training": training,
+}
