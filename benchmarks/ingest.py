@@ -19,8 +19,9 @@ import numpy as np
 import tifffile
 
 from cytovae.config import ScreenRecord
-from cytovae.ingest import assembly, layouts, nuclei, phantom
+from cytovae.ingest import assembly, layouts, nuclei
 from cytovae.patches import PatchStore, write_part
+from cytovae.phantom import screen as phantom
 
 LIMIT = 15.0
 missed: list[str] = []

@@ -148,7 +148,7 @@ def prepare_demo(folder: Path, models: Path) -> Path:
         The screen's folder.
     """
     from cytovae.cli import data, phantoms, profiles
-    from cytovae.ingest.phantom import RECORD
+    from cytovae.phantom.screen import RECORD
 
     raw, screen = folder / "phantom.raw", folder / "phantom.screen"
     if not (raw / RECORD).exists():

@@ -186,7 +186,7 @@ def ingest_crops(
 
 
 def _workers(asked: int | None) -> int:
-    from cytovae.ingest.workers import cores
+    from cytovae.cluster import cores
 
     return asked or cores()
 

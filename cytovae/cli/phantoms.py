@@ -27,7 +27,7 @@ def make_phantom(
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON document.")] = False,
 ) -> None:
     """Make a simulated raw screen with known phenotypes, in BBBC021's own layout."""
-    from cytovae.ingest import phantom
+    from cytovae.phantom import screen as phantom
 
     options = phantom.PhantomOptions(
         treatments=treatments,

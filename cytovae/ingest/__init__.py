@@ -1,1 +1,1 @@
-"""Raw screens to cells: layouts, images, nuclei, patches, and a simulated screen."""
+"""Raw screens to cells: layouts, images, nuclei, illumination, assembly."""

@@ -29,10 +29,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytovae import patches, schema
+from cytovae.cluster import share_out
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
 from cytovae.ingest import contents, illumination, images, layouts, nuclei
-from cytovae.ingest.workers import share_out
 from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,

@@ -17,9 +17,9 @@ from cytovae.config import ScreenRecord
 from cytovae.explore import morphology, paths, study, targets
 from cytovae.explore.evidence import population_gap_closed
 from cytovae.ingest import assembly, layouts
-from cytovae.ingest.phantom import PhantomOptions, write
 from cytovae.learn import bundle
 from cytovae.patches import PatchStore
+from cytovae.phantom.screen import PhantomOptions, write
 from cytovae.screen import Screen
 
 PAIRS = 24

@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 
 from cytovae.errors import ConfigError
 from cytovae.ingest.nuclei import NucleiOptions, find_nuclei
-from cytovae.ingest.phantom import PhantomOptions, write
+from cytovae.phantom.screen import PhantomOptions, write
 from tests.ingest.drawn import draw, grid
 
 TOLERANCE_PX = 6.0

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from cytovae import schema
-from cytovae.ingest.phantom import PhantomOptions, treatments
-from cytovae.ingest.phantom_traits import CONTROL, population
+from cytovae.phantom.screen import PhantomOptions, treatments
+from cytovae.phantom.traits import CONTROL, population
 from cytovae.profiling import benchmark, profiles, whiten
 
 TRAITS = sorted(CONTROL)

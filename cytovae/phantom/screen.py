@@ -31,11 +31,11 @@ import numpy as np
 import pandas as pd
 
 from cytovae import __version__, schema
+from cytovae.cluster import cores, share_out
 from cytovae.config import from_dict, to_dict
 from cytovae.errors import ConfigError, IngestError
-from cytovae.ingest.phantom_cells import Optics, draw_field
-from cytovae.ingest.phantom_traits import MECHANISMS
-from cytovae.ingest.workers import cores, share_out
+from cytovae.phantom.cells import Optics, draw_field
+from cytovae.phantom.traits import MECHANISMS
 from cytovae.schema import Progress
 from cytovae.screen import whole_file, write_json
 

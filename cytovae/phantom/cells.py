@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cytovae.ingest import phantom_traits as kinds
-from cytovae.ingest.phantom_traits import PHASES, SHAPES, Traits, population, treated
 from cytovae.patches import Floats
+from cytovae.phantom import traits as kinds
+from cytovae.phantom.traits import PHASES, SHAPES, Traits, population, treated
 
 Labels = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from cytovae.ingest import phantom_cells, phantom_traits
-from cytovae.ingest.phantom_cells import PAD_PX, Optics, draw_field
+from cytovae.phantom import cells as phantom_cells
+from cytovae.phantom import traits as phantom_traits
+from cytovae.phantom.cells import PAD_PX, Optics, draw_field
 
 SHAPE = (384, 448)
 CELLS = 24.0

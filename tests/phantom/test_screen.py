@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from cytovae import schema
 from cytovae.cli import console, phantoms
 from cytovae.errors import ConfigError, IngestError
-from cytovae.ingest import phantom
-from cytovae.ingest.phantom import DEMO, PhantomOptions
+from cytovae.phantom import screen as phantom
+from cytovae.phantom.screen import DEMO, PhantomOptions
 
 SMALL = PhantomOptions(treatments=24, wells=1, controls=1, cells=10, width_px=256, height_px=224)
 TINY = dataclasses.replace(SMALL, treatments=3, weeks=2, cells=4, width_px=128, height_px=128)
@@ -179,7 +179,7 @@ def test_another_seed_gives_other_cells(tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
     code = (
-        "from cytovae.ingest import phantom\n"
+        "from cytovae.phantom import screen as phantom\n"
         f"phantom.write({str(tmp_path / 'killed')!r}, phantom.{TINY!r}, processes=1)"
     )
     # a slow drawer leaves time to kill in the middle of the work

@@ -1,4 +1,4 @@
-"""Work shared out among processes, which end when they are asked to and when the one that started them is gone."""
+"""Where work runs: this process, or processes beside it, which end when asked to and when their starter is gone."""
 
 from __future__ import annotations
 
