@@ -147,10 +147,4 @@ def reconstruct(
     if out is not None:
         document["picture"] = str(out)
         document["cells"] = reconstructions.picture(opened, loaded, out, n_cells=cells, split=split)
-    lines = [
-        f"{m['bundle']}: {m['n_cells']} cells, mse {m['mse']:.5f}, ssim {m['ssim']:.3f}, sharpness ratio "
-        f"{m['sharpness_ratio']:.3f}, Frechet {m['frechet']:.2f}, grid ratio {m['grid_ratio']:.3f} "
-        f"(real cells {m['grid_ratio_original']:.3f}), spectrum {' '.join(f'{b:.2f}' for b in m['spectrum_bands'])}"
-        for m in measured
-    ]
-    console.emit(document, as_json, "\n".join(lines))
+    console.emit(document, as_json, "\n".join(reconstructions.sentence(m) for m in measured))

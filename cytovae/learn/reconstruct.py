@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,29 @@ def measure(screen: Screen, bundle: Bundle, split: str = "test") -> dict[str, An
     if len(rows) < 2:
         raise SelectionError(f"measures need at least 2 cells and {screen.path} has {len(rows)} in split {split!r}")
     return {"split": split, **measures.measure(*reconstruct(screen, rows, bundle))}
+
+
+def sentence(measured: Mapping[str, Any]) -> str:
+    """The measures of a bundle for a person, two lines.
+
+    Parameters
+    ----------
+    measured : mapping
+        What `measure` gives, and the ``bundle``'s name.
+    """
+    energies, shared, floor = (
+        " ".join(f"{value:.{digits}f}" for value in measured[key])
+        for key, digits in (("spectrum_bands", 2), ("coherence", 3), ("coherence_floor", 3))
+    )
+    readable = "at no size" if measured["readable_px"] is None else f"down to {measured['readable_px']:.0f} px"
+    return (
+        f"{measured['bundle']}: {measured['n_cells']} cells, mse {measured['mse']:.5f}, ssim {measured['ssim']:.3f}, "
+        f"sharpness ratio {measured['sharpness_ratio']:.3f}, Frechet {measured['frechet']:.2f}, "
+        f"frame ratio {measured['frame_ratio']:.2f}, grid ratio {measured['grid_ratio']:.3f} "
+        f"(real cells {measured['grid_ratio_original']:.3f})\n"
+        f"  from coarse to fine: energy {energies}, coherence {shared} (mismatched cells {floor}); "
+        f"follows the cell {readable}"
+    )
 
 
 def picture(

@@ -93,3 +93,58 @@ def test_blurred_images_are_further_and_less_sharp() -> None:
     lightly = gaussian_filter(a, (0, 0.5, 0.5, 0))
     assert measures.sharpness_ratio(a, blurred) < measures.sharpness_ratio(a, lightly) < 1
     assert measures.frechet_distance(a, blurred) > measures.frechet_distance(a, lightly) > 0
+
+
+def naive_correlation(a: np.ndarray, b: np.ndarray, low: float, high: float) -> float:
+    """Of the images band-passed by their transform, as a plain correlation of pixels."""
+    frequency = np.hypot(np.fft.fftfreq(68)[:, None], np.fft.fftfreq(68)[None, :])
+    keep = (frequency >= low) & (frequency < high)
+    taper = np.outer(np.hanning(68), np.hanning(68))
+    products = []
+    for x, y in zip(a.astype(float), b.astype(float), strict=True):
+        for c in range(a.shape[3]):
+            p, q = (
+                np.fft.ifft2(np.fft.fft2((image[..., c] - image[..., c].mean()) * taper) * keep).real
+                for image in (x, y)
+            )
+            products.append([(p * q).sum(), (p * p).sum(), (q * q).sum()])
+    shared, one, other = np.sum(products, axis=0)
+    return float(abs(shared) / np.sqrt(one * other))
+
+
+def test_coherence_is_the_correlation_of_band_passed_images() -> None:
+    a = images(10, n=6)
+    b = 0.3 * a + 0.1 * np.random.default_rng(11).normal(size=a.shape)
+    found = measures.measure(a, b)
+    edges = [0, 0.125, 0.25, 0.375, 2]
+    expected = [naive_correlation(a, b, *edges[i : i + 2]) for i in range(4)]
+    assert found["coherence"] == pytest.approx(expected, rel=1e-9)
+    moved = np.roll(b, -3, axis=0)
+    floor = [naive_correlation(a, moved, *edges[i : i + 2]) for i in range(4)]
+    assert found["coherence_floor"] == pytest.approx(floor, rel=1e-9, abs=1e-12)
+
+
+def test_invented_detail_has_energy_and_no_coherence() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(12)
+    real, own = rng.normal(size=(2, 300, 68, 68, 1))
+    blurred = gaussian_filter(real, (0, 3, 3, 0))
+    invented = blurred + own - gaussian_filter(own, (0, 3, 3, 0))
+    found = measures.measure(real, invented)
+    assert found["spectrum_bands"][3] == pytest.approx(1.0, abs=0.1)  # type: ignore[index]
+    assert found["coherence"][3] < 0.01  # type: ignore[index,operator]
+    assert max(found["coherence_floor"]) < 0.05  # type: ignore[type-var,operator]
+    # of a blur of 3 px half of the amplitude is left at a wavelength of 2 pi 3 / sqrt(2 ln 2) = 16 px
+    assert found["readable_px"] == pytest.approx(16, abs=3)
+    assert measures.measure(real, own)["readable_px"] is None
+    assert measures.measure(real, real)["readable_px"] == 2.0
+
+
+def test_the_frame_is_the_outer_four_pixels() -> None:
+    a = np.zeros((3, 20, 20, 2))
+    b = np.full_like(a, 0.1)
+    b[:, 4:-4, 4:-4] = 0.05
+    assert measures.frame_ratio(a, b) == pytest.approx(4.0)
+    b[:, 4, 4] = 9.0
+    assert measures.frame_ratio(a, b) < 1

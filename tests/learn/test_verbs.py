@@ -64,7 +64,8 @@ def test_reconstructing_measures_each_bundle_and_draws_a_picture(screen: Path, t
     document = json.loads(run("reconstruct", screen, *trained, "--cells", 3, "--out", picture, "--json")[0])
     assert [b["bundle"] for b in document["bundles"]] == ["tiny-pca", "tiny-ae"]
     keys = {"bundle", "n_cells", "mse", "ssim", "sharpness_ratio", "frechet", "spectrum_bands", "grid_ratio"}
-    assert all(keys <= b.keys() and len(b["spectrum_bands"]) == 4 for b in document["bundles"])
+    keys |= {"coherence", "coherence_floor", "readable_px", "frame_ratio"}
+    assert all(keys <= b.keys() and len(b["spectrum_bands"]) == len(b["coherence"]) == 4 for b in document["bundles"])
     assert document["bundles"][0]["mse"] < document["bundles"][1]["mse"]
     assert len(document["cells"]) == 3
     assert picture.read_bytes().startswith(b"\x89PNG")
