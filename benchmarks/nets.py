@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -49,16 +48,6 @@ def best(work: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def plain_module() -> Any:
-    """The plain networks, which the tests check ours against."""
-    spec = importlib.util.spec_from_file_location("plain", ROOT / "tests" / "nets" / "plain.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def stored_patches(folder: Path) -> Any:
     """A store of random patches, as `cytovae ingest` writes it."""
     from cytovae.patches import PatchStore, write_part
@@ -71,9 +60,9 @@ def stored_patches(folder: Path) -> Any:
 
 def time_plain(batch: int, repeats: int) -> dict[str, float]:
     """Eager, contiguous, as one would write it; flips and running averages, which cost little, are left out."""
+    from cytovae.nets import plain
     from cytovae.nets.autoencoders import Networks
 
-    plain = plain_module()
     nets = Networks(3)
     nets.initialise(torch.Generator().manual_seed(0))
     encoder = [n.running() for n in nets.encoder.norms()]

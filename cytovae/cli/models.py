@@ -29,6 +29,9 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Patches in each of a step's two mini-batches.")] = 104,
     period: Annotated[int, typer.Option(help="Iterations between two layers of the learned similarity (T).")] = 2_500,
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    recipe: Annotated[
+        str, typer.Option(help="paper, or best: sharper pictures by averaged weights and a decoder without a frame.")
+    ] = "paper",
     rates: Annotated[str, typer.Option(help="Learning rates: paper, or implementation (swapped).")] = "paper",
     augment: Annotated[bool, typer.Option(help="Flips and quarter turns.")] = True,
     device: Device = "auto",
@@ -59,7 +62,7 @@ def train(
     else:
         from cytovae.learn import train as trainings
 
-        recipe = trainings.Recipe(
+        options = trainings.Recipe(
             model=model,
             iterations=iterations,
             batch_size=batch_size,
@@ -68,13 +71,14 @@ def train(
             rates=rates,
             augment=augment,
             precision=precision,
+            **trainings.preset(recipe),
         )
         machine = trainings.Machine(device=device, devices=devices, nodes=nodes, threads=threads)
         with console.progress(f"train {bundle.name}") as advance:
             speaks = trainings.train(
                 opened,
                 bundle,
-                recipe,
+                options,
                 machine=machine,
                 resume=resume,
                 overwrite=overwrite,

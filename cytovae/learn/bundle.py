@@ -324,7 +324,8 @@ def _networks(
 
     from cytovae.nets.autoencoders import Folded, Networks
 
-    nets = Networks(len(config["channels"]), similarity=False)
+    margin_px = config.get("recipe", {}).get("decoder_margin_px", 0)
+    nets = Networks(len(config["channels"]), False, config["patch_size_px"], margin_px)
     try:
         nets.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
     except RuntimeError as unfit:

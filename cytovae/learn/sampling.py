@@ -56,6 +56,23 @@ def held_out_wells(cells: pd.DataFrame, share: float = HELD_OUT_SHARE) -> list[s
     return sorted(held)
 
 
+def validation_wells(cells: pd.DataFrame, held_out: float, validation: float) -> list[str]:
+    """The wells kept out to choose between recipes on: about a share `validation` of all, none of those held out.
+
+    Parameters
+    ----------
+    cells : DataFrame
+    held_out, validation : float
+        Shares of the wells.
+
+    Returns
+    -------
+    list of str
+        Names as `well_names` gives them, sorted.
+    """
+    return sorted({*held_out_wells(cells, held_out + validation)} - {*held_out_wells(cells, held_out)})
+
+
 def training_rows(cells: pd.DataFrame, held_out: Sequence[str]) -> npt.NDArray[np.int64]:
     """Rows of the cells to train on: not blank, not of a held-out well."""
     keep = schema.not_blank(cells) & ~well_names(cells).isin(list(held_out)).to_numpy()

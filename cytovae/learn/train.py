@@ -29,8 +29,8 @@ from cytovae import config as configs
 from cytovae import schema
 from cytovae.errors import ConfigError, DependencyError, TrainingError
 from cytovae.learn import bundle as bundles
+from cytovae.learn import measures, sampling
 from cytovae.learn import reconstruct as reconstructions
-from cytovae.learn import sampling
 from cytovae.nets import autoencoders, blocks, losses
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen, whole_file
@@ -38,13 +38,22 @@ from cytovae.screen import Screen, whole_file
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "best": {"decoder_margin_px": 6, "average_cells": 32_000, "moments_batches": 30},
+}
+"""What a recipe sets beside what every training may choose: the paper's nothing, the best whatever docs/recipes.md
+measured to help."""
 RATES = {"paper": (1e-3, 1e-2), "implementation": (1e-2, 1e-3)}
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "training.jsonl"
 SAMPLES = "samples"
+SNAPSHOTS = "snapshots.jsonl"
+SNAPSHOT_CELLS = 500
 N_SAMPLES = 10
 LOG_EVERY = 10
 SAY_EVERY = 100
+MOMENTS_BATCH = 104
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -72,6 +81,17 @@ class Recipe:
         Share of wells kept out.
     precision : str
         ``32-true``, or ``bf16-mixed`` for GPUs.
+    decoder_margin_px, discriminator_margin_px : int
+        See `cytovae.nets.blocks.Decoder` and `Discriminator`; 0 as in the paper.
+    beta : float or None
+        Weight of the KL term; the model's own (METHOD.md) where None.
+    average_cells : int
+        The weights of encoder and decoder that leave the training are a running average over about so many cells
+        seen; 0: the last ones.
+    moments_batches : int
+        Batch-norm moments of the finished model are taken anew over so many balanced batches; 0: the running averages.
+    validation : float
+        Share of wells kept out beside `held_out`, to choose between recipes on.
     """
 
     model: str
@@ -84,6 +104,12 @@ class Recipe:
     augment: bool = True
     held_out: float = sampling.HELD_OUT_SHARE
     precision: str = "32-true"
+    decoder_margin_px: int = 0
+    discriminator_margin_px: int = 0
+    beta: float | None = None
+    average_cells: int = 0
+    moments_batches: int = 0
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
         autoencoders.objective(self.model)
@@ -96,8 +122,28 @@ class Recipe:
             raise ConfigError(f"rates is one of {', '.join(RATES)}, not {self.rates!r}")
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out is a share from 0 to below 1, not {self.held_out}")
+        if not 0 <= self.validation < 1 - self.held_out:
+            raise ConfigError(f"validation is a share from 0 to what held_out leaves, not {self.validation}")
+        for name in ("average_cells", "moments_batches"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is at least 0, not {getattr(self, name)}")
+        if self.average_cells and not self.moments_batches:
+            raise ConfigError("averaged weights need batch-norm moments of their own; set moments_batches")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+
+def preset(name: str) -> dict[str, Any]:
+    """What a recipe sets of `Recipe`: ``paper``, or ``best``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"recipe is one of {', '.join(RECIPES)}, not {name!r}")
+    return RECIPES[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +224,30 @@ def average(x: Tensor) -> Tensor:
     return total / torch.distributed.get_world_size()
 
 
+def networks(
+    recipe: Recipe, channels: int, patch_px: int = configs.PATCH_SIZE_PX, similarity: bool | None = None
+) -> autoencoders.Networks:
+    """The networks of a recipe, not yet initialised.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    channels : int
+        Of the image.
+    patch_px : int
+        Edge of a patch.
+    similarity : bool, optional
+        Whether there is a discriminator; as the model's objective says where None.
+    """
+    return autoencoders.Networks(
+        channels,
+        autoencoders.objective(recipe.model).similarity if similarity is None else similarity,
+        patch_px,
+        recipe.decoder_margin_px,
+        recipe.discriminator_margin_px,
+    )
+
+
 class Trainer:
     """Networks, optimizers and the iteration they have come to.
 
@@ -188,13 +258,19 @@ class Trainer:
         Of the image.
     fabric : Fabric, optional
         Device, precision and other processes; without it the CPU, alone.
+    patch_px : int
+        Edge of a patch.
     """
 
-    def __init__(self, recipe: Recipe, channels: int, fabric: Fabric | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, channels: int, fabric: Fabric | None = None, patch_px: int = configs.PATCH_SIZE_PX
+    ) -> None:
         self.recipe = recipe
         self.fabric = fabric
+        self.patch_px = patch_px
         self.objective = autoencoders.objective(recipe.model)
-        self.nets = autoencoders.Networks(channels, self.objective.similarity)
+        self.beta = self.objective.beta if recipe.beta is None else recipe.beta
+        self.nets = networks(recipe, channels, patch_px)
         self.nets.initialise(torch.Generator().manual_seed(recipe.seed))
         if fabric is not None:
             self.nets.to(fabric.device)
@@ -212,6 +288,11 @@ class Trainer:
             else None
         )
         self.iteration = 0
+        self.averages = [p.detach().clone() for p in self.averaged()]
+
+    def averaged(self) -> list[torch.nn.Parameter]:
+        """The weights that are averaged: none, or encoder's and decoder's."""
+        return self.nets.autoencoder_parameters() if self.recipe.average_cells else []
 
     def step(self, b1: Tensor, b2: Tensor, noise: Tensor) -> dict[str, float]:
         """One iteration: losses, then all weights at once, then the running averages.
@@ -234,7 +315,7 @@ class Trainer:
         schedule = losses.gammas(self.iteration, self.recipe.period) if self.objective.similarity else ()
         weights = [gamma for gamma in schedule if gamma > 0]
         with self.fabric.autocast() if self.fabric else contextlib.nullcontext():
-            found = autoencoders.training_step(self.nets, b1, b2, noise, self.objective.beta, weights)
+            found = autoencoders.training_step(self.nets, b1, b2, noise, self.beta, weights)
         terms = torch.stack([t.detach().float() for t in found.terms.values()])
         gradients = [*found.autoencoder_gradients, *found.discriminator_gradients]
         if self.fabric and self.fabric.world_size > 1:
@@ -252,9 +333,47 @@ class Trainer:
             optimizer.step()
         with torch.no_grad():
             torch._foreach_mul_([*blocks.kernels(self.nets)], 1.0 - self.recipe.decay)
+            if self.averages:
+                torch._foreach_lerp_(self.averages, [*self.averaged()], self.share_of_the_last())
         self.nets.track(found.moments)
         self.iteration += 1
         return values
+
+    def share_of_the_last(self) -> float:
+        """How much of the newest weights enters their average: one part in as many as there are steps, at most.
+
+        The first steps weigh alike, so that the average does not remember the weights' start.
+        """
+        remembered = math.exp(-self.recipe.batch_size / self.recipe.average_cells)
+        return 1.0 - min(remembered, (self.iteration + 1) / (self.iteration + 10))
+
+    @torch.no_grad()
+    def finished(self, batches: Batches) -> autoencoders.Networks:
+        """Encoder and decoder as they leave the training: averaged weights, moments of their own.
+
+        Parameters
+        ----------
+        batches : Batches
+            Where the moments' patches come from; their randomness depends on the seed alone.
+        """
+        nets = networks(self.recipe, self.nets.decoder.channels, self.patch_px, similarity=False)
+        nets.to(self.nets.encoder.head.device)
+        nets.load_state_dict({k: v for k, v in self.nets.state_dict().items() if not k.startswith("discriminator.")})
+        for parameter, average_of_it in zip(nets.autoencoder_parameters(), self.averages, strict=False):
+            parameter.copy_(average_of_it)
+        autoencoders.channels_last(nets)
+        if self.recipe.moments_batches:
+            found = []
+            for number in range(self.recipe.moments_batches):
+                x, noise = (tensor.to(nets.encoder.head.device) for tensor in batches.draw_for_moments(number))
+                mean, logvar, encoder_moments = nets.encoder(x)
+                _, decoder_moments = nets.decoder(mean + torch.exp(0.5 * logvar) * noise)
+                found.append([*encoder_moments, *decoder_moments])
+            for norm, over_batches in zip(nets.norms(), zip(*found, strict=True), strict=True):
+                pooled = blocks.pooled(over_batches)
+                norm.running_mean.copy_(pooled.mean)
+                norm.running_var.copy_(pooled.var)
+        return nets
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """By name."""
@@ -263,6 +382,7 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, as flat tensors."""
         flat = {f"nets.{name}": t.detach().contiguous() for name, t in self.nets.state_dict().items()}
+        flat |= {f"average.{index}": t.contiguous() for index, t in enumerate(self.averages)}
         for name, optimizer in self.optimizers().items():
             for index, slots in optimizer.state_dict()["state"].items():
                 for slot, value in slots.items():
@@ -273,6 +393,8 @@ class Trainer:
         """Take up the state of `state` again."""
         self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in flat.items() if k.startswith("nets.")})
         autoencoders.channels_last(self.nets)
+        for number, average_of_it in enumerate(self.averages):
+            average_of_it.copy_(flat[f"average.{number}"])
         for name, optimizer in self.optimizers().items():
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in flat.items():
@@ -365,6 +487,23 @@ class Batches:
         b1, b2 = (to_tensor(self.sampler.draw(size, rng, self.part)) for _ in range(2))
         noise = rng.standard_normal((size, blocks.LATENT_SIZE), dtype=np.float32)[self.part]
         return b1, b2, torch.from_numpy(noise)
+
+    def draw_for_moments(self, number: int) -> tuple[Tensor, Tensor]:
+        """A balanced batch of `MOMENTS_BATCH` cells and posterior noise, to take batch-norm moments over.
+
+        Parameters
+        ----------
+        number : int
+            With the seed, all that the randomness depends on.
+
+        Returns
+        -------
+        tuple of ((n, C, 68, 68) tensor, (n, 256) tensor)
+        """
+        rng = np.random.default_rng([self.recipe.seed, number, MOMENTS_BATCH])
+        x = to_tensor(self.sampler.draw(MOMENTS_BATCH, rng))
+        noise = rng.standard_normal((MOMENTS_BATCH, blocks.LATENT_SIZE), dtype=np.float32)
+        return x, torch.from_numpy(noise)
 
     def ahead(self, first: int, stop: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The batches of iterations `first` to `stop` - 1."""
@@ -480,12 +619,12 @@ def train(
         Training diverged, or there is an unfinished training and neither `resume` nor `overwrite` is set, or its
         checkpoint is of another recipe, or the screen's patches are not of the networks' size.
     """
-    if screen.record.patch_size_px != configs.PATCH_SIZE_PX:
+    try:
+        blocks.stem_size(screen.record.patch_size_px)
+    except ConfigError as unfit:
         raise TrainingError(
-            f"the networks take patches of {configs.PATCH_SIZE_PX} px and {screen.path} holds patches of "
-            f"{screen.record.patch_size_px} px; ingest fields with --patch-size-px "
-            f"{configs.PATCH_SIZE_PX}, or train --model pca"
-        )
+            f"{screen.path}: {unfit}; ingest with another --patch-size-px, or train --model pca"
+        ) from None
     keep_memory()
     machine = machine or Machine()
     if machine.threads:
@@ -496,12 +635,13 @@ def train(
 
     cells = screen.cells()
     held_out = sampling.held_out_wells(cells, recipe.held_out)
-    rows = sampling.training_rows(cells, held_out)
+    choosing = sampling.validation_wells(cells, recipe.held_out, recipe.validation)
+    rows = sampling.training_rows(cells, [*held_out, *choosing])
     sampler = sampling.TreatmentSampler(
         PatchStore(screen.patches_path), rows, cells[schema.TREATMENT].iloc[rows].to_list(), augment=recipe.augment
     )
     batches = Batches(sampler, recipe, fabric.global_rank, fabric.world_size)
-    trainer = Trainer(recipe, len(screen.record.channels), fabric)
+    trainer = Trainer(recipe, len(screen.record.channels), fabric, screen.record.patch_size_px)
     header = {"recipe": json.dumps(configs.to_dict(recipe), sort_keys=True), "cells": screen.cells_digest()}
     checkpoint = path / CHECKPOINT
     if checkpoint.exists() and resume:
@@ -512,6 +652,7 @@ def train(
     if first_process and not trainer.iteration:
         checkpoint.unlink(missing_ok=True)
         shutil.rmtree(path / SAMPLES, ignore_errors=True)
+        (path / SNAPSHOTS).unlink(missing_ok=True)
     path.mkdir(parents=True, exist_ok=True)
     log = Log(path / LOG, trainer.iteration, tensorboard) if first_process else None
 
@@ -538,39 +679,54 @@ def train(
             progress(done, recipe.iterations)
         if done % checkpoint_every == 0 or last_one:
             write_checkpoint(checkpoint, trainer, header)
-        if held_out and pictures_every and (done % pictures_every == 0 or last_one):
-            write_samples(path / SAMPLES / f"{done:06d}.png", screen, held_out, trainer.nets)
+        if pictures_every and (done % pictures_every == 0 or last_one) and (kept_out := choosing or held_out):
+            snapshot(path, screen, kept_out, trainer.finished(batches), done)
     if log is not None:
         log.close()
-        export(trainer, screen, path)
+        export(trainer, screen, path, trainer.finished(batches))
         checkpoint.unlink(missing_ok=True)
     fabric.barrier()
     return first_process
 
 
-def write_samples(path: Path, screen: Screen, held_out: list[str], nets: autoencoders.Networks) -> None:
-    """A picture of the same held-out cells every time, above their reconstructions.
+def snapshot(path: Path, screen: Screen, wells: list[str], nets: autoencoders.Networks, iteration: int) -> None:
+    """A picture of the same kept-out cells every time, above their reconstructions, and a line of measures.
 
     Parameters
     ----------
     path : Path
-        Of the PNG.
+        The bundle's folder.
     screen : Screen
-    held_out : list of str
-        Wells, as `sampling.well_names` writes them.
+    wells : list of str
+        Wells that are not trained on, as `sampling.well_names` writes them.
     nets : Networks
+        As they would leave the training now.
+    iteration : int
     """
     cells = screen.cells()
-    rows = np.flatnonzero(sampling.well_names(cells).isin(held_out) & schema.not_blank(cells))
-    rows = reconstructions.some_of_each(cells, rows, N_SAMPLES)
+    rows = np.flatnonzero(sampling.well_names(cells).isin(wells) & schema.not_blank(cells))
+    rows = reconstructions.some_of_each(cells, rows, SNAPSHOT_CELLS)
     original = sampling.normalise(PatchStore(screen.patches_path).read(rows))
     folded = autoencoders.Folded(nets)
     device = nets.encoder.head.device
-    made = folded.decode(folded.encode(to_tensor(original).to(device))).permute(0, 2, 3, 1).cpu().numpy()
-    reconstructions.write_sheet(path, [("original", original), ("reconstruction", made)])
+    made = np.concatenate(
+        [
+            folded.decode(folded.encode(to_tensor(part).to(device))).permute(0, 2, 3, 1).cpu().numpy()
+            for part in np.array_split(original, -(-len(original) // 32))
+        ]
+    )
+    strips = [("original", original[:N_SAMPLES]), ("reconstruction", made[:N_SAMPLES])]
+    reconstructions.write_sheet(path / SAMPLES / f"{iteration:06d}.png", strips)
+    if len(rows) < 2:
+        return
+    line = json.dumps({"iteration": iteration, **measures.measure(original, made)})
+    before = (path / SNAPSHOTS).read_text().splitlines() if (path / SNAPSHOTS).exists() else []
+    kept = [text for text in before if json.loads(text)["iteration"] < iteration]
+    with whole_file(path / SNAPSHOTS) as beside:
+        beside.write_text("".join(text + "\n" for text in [*kept, line]))
 
 
-def export(trainer: Trainer, screen: Screen, path: Path) -> None:
+def export(trainer: Trainer, screen: Screen, path: Path, nets: autoencoders.Networks) -> None:
     """Write the bundle of a training as far as it has come, and measure it on cells of held-out wells.
 
     Parameters
@@ -580,9 +736,12 @@ def export(trainer: Trainer, screen: Screen, path: Path) -> None:
         What it was trained on.
     path : Path
         Of the bundle.
+    nets : Networks
+        What `Trainer.finished` gives.
     """
     recipe, cells = trainer.recipe, screen.cells()
     held_out = sampling.held_out_wells(cells, recipe.held_out)
+    choosing = sampling.validation_wells(cells, recipe.held_out, recipe.validation)
     config = bundles.new_config(
         path.resolve().name,
         recipe.model,
@@ -591,8 +750,8 @@ def export(trainer: Trainer, screen: Screen, path: Path) -> None:
         screen.record.patch_size_px,
         recipe={**configs.to_dict(recipe), "iterations": trainer.iteration},
         split=sampling.split_record(cells, held_out, recipe.held_out),
-        data=sampling.data_record(screen, cells, sampling.training_rows(cells, held_out)),
+        data=sampling.data_record(screen, cells, sampling.training_rows(cells, [*held_out, *choosing])),
     )
-    bundles.save(path, bundles.network_arrays(trainer.nets), config, {})
+    bundles.save(path, bundles.network_arrays(nets), config, {})
     if config["split"]["n_held_out_cells"] >= 2:
         bundles.update_metrics(path, reconstructions.measure(screen, bundles.load(path)))

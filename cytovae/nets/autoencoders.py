@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytovae.config import PATCH_SIZE_PX
 from cytovae.errors import ConfigError, did_you_mean
 from cytovae.nets import blocks, losses
 
@@ -58,13 +59,24 @@ class Networks(nn.Module):
         Of the image.
     similarity : bool
         Whether there is a discriminator.
+    patch_px : int
+        Edge of a patch.
+    decoder_margin_px, discriminator_margin_px : int
+        See `blocks.Decoder` and `blocks.Discriminator`; 0 as in the paper.
     """
 
-    def __init__(self, channels: int = 3, similarity: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        similarity: bool = True,
+        patch_px: int = PATCH_SIZE_PX,
+        decoder_margin_px: int = 0,
+        discriminator_margin_px: int = 0,
+    ) -> None:
         super().__init__()
-        self.encoder = blocks.Encoder(channels)
-        self.decoder = blocks.Decoder(channels)
-        self.discriminator = blocks.Discriminator(channels) if similarity else None
+        self.encoder = blocks.Encoder(channels, patch_px)
+        self.decoder = blocks.Decoder(channels, patch_px, decoder_margin_px)
+        self.discriminator = blocks.Discriminator(channels, patch_px, discriminator_margin_px) if similarity else None
 
     def parts(self) -> list[blocks.Encoder | blocks.Decoder | blocks.Discriminator]:
         """The networks there are: encoder, decoder, and the discriminator where there is one."""
@@ -198,6 +210,8 @@ class Folded:
             taps = weight.flip(2, 3).permute(1, 2, 3, 0)  # (256, 5, 5, 32)
             self.first = taps.reshape(len(taps), -1).contiguous()  # (256, 5*5*32)
             self.first_offset = offset.repeat(taps.shape[1] * taps.shape[2])
+            self.start_px, self.padding = nets.decoder.start_px, nets.decoder.padding
+            self.edge = nets.decoder.margin_px // 2  # of the last map, whose phases are still channels
             self.phases = []
             for index in (1, 2, 3):
                 weight, offset = self._fold(nets.decoder.kernels[index], nets.decoder.layer_norms[index])
@@ -242,11 +256,14 @@ class Folded:
         (n, C, 68, 68) tensor
         """
         rows = F.leaky_relu_(torch.addmm(self.first_offset, z, self.first), blocks.SLOPE)
-        x = blocks.images_of(rows.view(-1, blocks.WIDTH), len(z), blocks.KERNEL_PX, blocks.KERNEL_PX)
+        x = blocks.images_of(rows.view(-1, blocks.WIDTH), len(z), self.start_px, self.start_px)
         for index, (weight, offset) in enumerate(self.phases):
             if index:
                 x = blocks.interleave(x, blocks.WIDTH)
-            x = F.leaky_relu_(F.conv2d(x, weight, offset, padding=2), blocks.SLOPE)  # (n, 4*32, 7 | 16 | 34, same)
+            x = F.leaky_relu_(
+                F.conv2d(x, weight, offset, padding=self.padding), blocks.SLOPE
+            )  # (n, 4*32, h, h)
+        x = blocks.cropped(x, self.edge)
         height, width = x.shape[2:]
         rows = x.permute(0, 2, 3, 1).reshape(-1, blocks.WIDTH)  # the phases are positions
         rows = F.leaky_relu_(torch.addmm(self.out_offset, rows, self.out), blocks.SLOPE)

@@ -5,7 +5,8 @@ and hands back those it used; whoever trains decides which of them enter the run
 discriminator (its moments come from the balanced batch alone, and another batch passes through with those same
 moments) is one argument, and gradients flow through the moments like through everything else.
 
-Tensors are ``(n, C, H, W)`` in channels-last memory.
+Tensors are ``(n, C, H, W)`` in channels-last memory. The same numbers come from `cytovae.nets.plain`, the slow and
+short way: read it first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytovae.config import PATCH_SIZE_PX
+from cytovae.errors import ConfigError
+
 KERNEL_PX = 5
 SLOPE = 0.01
 EPSILON = 1e-5
@@ -25,6 +29,22 @@ WIDTH = 32
 LATENT_SIZE = 256
 DISCRIMINATOR_WIDTH = 64
 AVERAGE_COEFFICIENT = 0.9
+
+
+def stem_size(patch_px: int) -> int:
+    """Edge of the map that three layers of convolution and pooling leave of a patch: 5 for 68 px.
+
+    Raises
+    ------
+    ConfigError
+        The layers do not divide the patch evenly.
+    """
+    size, rest = divmod(patch_px - 28, 8)
+    if rest or size < 1:
+        raise ConfigError(
+            f"the networks take patches of 36, 44, 52, 60, 68, 76 ... px (28 more than a multiple of 8), not {patch_px}"
+        )
+    return size
 
 
 class Moments(NamedTuple):
@@ -37,6 +57,18 @@ class Moments(NamedTuple):
 
     mean: Tensor
     var: Tensor
+
+
+def pooled(parts: Sequence[Moments]) -> Moments:
+    """The moments of several batches of equal size taken together.
+
+    Parameters
+    ----------
+    parts : sequence of Moments
+    """
+    means = torch.stack([m.mean for m in parts])
+    within = torch.stack([m.var for m in parts]).mean(dim=0)
+    return Moments(means.mean(dim=0), within + means.var(dim=0, unbiased=False))
 
 
 Reduce = Callable[[Tensor], Tensor]
@@ -203,6 +235,16 @@ def interleave(phases: Tensor, channels: int) -> Tensor:
     return woven.reshape(n, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 
+def cropped(x: Tensor, edge: int) -> Tensor:
+    """A map without its outer `edge` rows and columns; a view.
+
+    Parameters
+    ----------
+    x : (n, C, h, w) tensor
+    """
+    return x[:, :, edge : x.shape[2] - edge, edge : x.shape[3] - edge]
+
+
 def pair_kernel(weight: Tensor) -> Tensor:
     """The kernel of a 5 x 5 convolution between maps whose 2 x 2 squares are channels.
 
@@ -349,12 +391,14 @@ class Encoder(nn.Module):
     ----------
     channels : int
         Of the image.
+    patch_px : int
+        Edge of a patch.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, patch_px: int = PATCH_SIZE_PX) -> None:
         super().__init__()
         self.stem = Stem(channels)
-        self.head = kernel(WIDTH, 2 * LATENT_SIZE, KERNEL_PX)
+        self.head = kernel(WIDTH, 2 * LATENT_SIZE, stem_size(patch_px))
         self.norm = Norm(2 * LATENT_SIZE)
 
     def norms(self) -> list[Norm]:
@@ -388,22 +432,48 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Embeddings to patches.
 
+    The paper's decoder (`margin_px` 0) pads every layer by 4 px of zeros: the picture grows at its edges, and its outer
+    pixels are made of zeros for the most part. With a margin the first layer draws a larger map, every other layer
+    keeps its size, and the outer pixels are cut off in the end.
+
     Parameters
     ----------
     channels : int
         Of the image.
+    patch_px : int
+        Edge of a patch.
+    margin_px : int
+        How much more is drawn on each side and cut off: 0 as in the paper, or 2, 6, 10, ...
+
+    Raises
+    ------
+    ConfigError
+        Patch or margin do not go through the layers evenly.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, patch_px: int = PATCH_SIZE_PX, margin_px: int = 0) -> None:
         super().__init__()
         self.channels = channels
+        self.margin_px = margin_px
+        self.start_px = stem_size(patch_px)  # edge of the first map
+        if margin_px:
+            if margin_px < 0 or margin_px % 4 != 2:
+                raise ConfigError(f"the decoder's margin is 0 (the paper's), 2, 6, 10, ... px, not {margin_px}")
+            self.start_px = (patch_px + 2 * margin_px) // 8
         self.kernels = cast(
             "list[nn.Parameter]",
-            nn.ParameterList(kernel(c, WIDTH, KERNEL_PX) for c in (LATENT_SIZE, WIDTH, WIDTH, WIDTH)),
+            nn.ParameterList(
+                [kernel(LATENT_SIZE, WIDTH, self.start_px), *(kernel(WIDTH, WIDTH, KERNEL_PX) for _ in range(3))]
+            ),
         )
         self.out = kernel(WIDTH, channels, 1)
         self.layer_norms = cast("list[Norm]", nn.ModuleList(Norm(WIDTH) for _ in range(4)))
         self.out_norm = Norm(channels)
+
+    @property
+    def padding(self) -> int:
+        """Of the layers after the first, in pixels of the map before up-sampling."""
+        return 1 if self.margin_px else 2
 
     def norms(self) -> list[Norm]:
         """Its batch norms, in the order of the layers."""
@@ -420,24 +490,28 @@ class Decoder(nn.Module):
 
         Returns
         -------
-        tuple of ((n, C, 68, 68) tensor, list of Moments)
+        tuple of ((n, C, H, W) tensor, list of Moments)
         """
         n, used = len(z), []
         first = self.kernels[0]
-        taps = first.flip(2, 3).permute(1, 2, 3, 0).reshape(LATENT_SIZE, -1)  # a 1x1 map, padded by 4: one product
+        taps = first.flip(2, 3).permute(1, 2, 3, 0).reshape(LATENT_SIZE, -1)  # a padded 1x1 map: one product
         rows, m = self.layer_norms[0]((z @ taps).view(-1, WIDTH), _at(moments, 0))  # (n*5*5, 32)
         used.append(m)
-        x = images_of(F.leaky_relu(rows, SLOPE), n, KERNEL_PX, KERNEL_PX)  # (n, 32, 5, 5)
+        x = images_of(F.leaky_relu(rows, SLOPE), n, self.start_px, self.start_px)  # (n, 32, 5, 5)
         for index in (1, 2, 3):
             if index > 1:
-                x = interleave(x, WIDTH)  # 14, 32
-            x = F.conv2d(x, phase_kernel(self.kernels[index]), padding=2)  # (n, 4*32, 7 | 16 | 34, same)
+                x = interleave(x, WIDTH)  # 14, 32; with a margin of 6: 20, 40
+            x = F.conv2d(x, phase_kernel(self.kernels[index]), padding=self.padding)  # (n, 4*32, 7 | 16 | 34, same)
             height, width = x.shape[2:]
             rows = x.permute(0, 2, 3, 1).reshape(-1, WIDTH)  # (n*h*w*4, 32): the phases are positions
             rows, m = self.layer_norms[index](rows, _at(moments, index))
             used.append(m)
             rows = F.leaky_relu(rows, SLOPE)
             x = images_of(rows, n, height, width)
+        if self.margin_px:
+            x = cropped(x, self.margin_px // 2)
+            height, width = x.shape[2:]
+            rows = x.permute(0, 2, 3, 1).reshape(-1, WIDTH)
         rows, m = self.out_norm(rows @ self.out.view(self.channels, WIDTH).T, _at(moments, 4))
         used.append(m)
         return interleave(images_of(F.leaky_relu(rows, SLOPE), n, height, width), self.channels), used
@@ -450,12 +524,25 @@ class Discriminator(nn.Module):
     ----------
     channels : int
         Of the image.
+    patch_px : int
+        Edge of a patch.
+    margin_px : int
+        Reflected pixels around every patch it sees, so that those at the edge count as much as those inside: 0 as in
+        the paper, or a multiple of 4.
+
+    Raises
+    ------
+    ConfigError
+        Patch or margin do not go through the layers evenly.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, patch_px: int = PATCH_SIZE_PX, margin_px: int = 0) -> None:
         super().__init__()
+        if margin_px < 0 or margin_px % 4:
+            raise ConfigError(f"the discriminator's margin is 0 (the paper's) or a multiple of 4 px, not {margin_px}")
+        self.margin_px = margin_px
         self.stem = Stem(channels)
-        self.dense = kernel(WIDTH, DISCRIMINATOR_WIDTH, KERNEL_PX)
+        self.dense = kernel(WIDTH, DISCRIMINATOR_WIDTH, stem_size(patch_px + 2 * margin_px))
         self.dense_norm = Norm(DISCRIMINATOR_WIDTH)
         self.out = kernel(DISCRIMINATOR_WIDTH, 1, 1)
         self.out_norm = Norm(1)
@@ -485,6 +572,8 @@ class Discriminator(nn.Module):
         """
         layers: list[Tensor] = []
         used: list[Moments] = []
+        if self.margin_px:
+            x = F.pad(x, (self.margin_px,) * 4, mode="reflect")
         for index in range(min(depth, 3)):
             x, m = self.stem.layer(index, x, _at(moments, index), n_fixed)
             layers.append(x)

@@ -16,20 +16,40 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from cytovae import config as configs
+from cytovae import schema
 from cytovae.errors import ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
+from cytovae.learn import sampling
 from cytovae.learn import train as trainings
 from cytovae.nets import blocks
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen
 
 CPU = trainings.Machine(device="cpu", threads=1)
 RECIPE = trainings.Recipe("vae+", iterations=8, batch_size=4, period=1, seed=3)
+PAPER_HAS_NOT = (
+    "decoder_margin_px",
+    "discriminator_margin_px",
+    "beta",
+    "average_cells",
+    "moments_batches",
+    "validation",
+)
+BEST = dataclasses.replace(RECIPE, **{**trainings.RECIPES["best"], "average_cells": 10, "moments_batches": 2})
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(screen: Screen, path: Path, recipe: trainings.Recipe = RECIPE, **options: object) -> dict[str, np.ndarray]:
     trainings.train(screen, path, recipe, machine=CPU, pictures_every=0, **options)  # type: ignore[arg-type]
     return load_file(path / bundles.WEIGHTS)
+
+
+def batches_of(screen: Screen, recipe: trainings.Recipe) -> trainings.Batches:
+    cells = screen.cells()
+    rows = sampling.training_rows(cells, [])
+    treatments = cells[schema.TREATMENT].iloc[rows].to_list()
+    return trainings.Batches(sampling.TreatmentSampler(PatchStore(screen.patches_path), rows, treatments), recipe)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +82,8 @@ def test_the_log_names_every_term(undisturbed: Path) -> None:
 
 def test_the_bundle_says_how_it_was_trained(undisturbed: Path) -> None:
     bundle = bundles.load(undisturbed)
-    assert bundle.config["recipe"] == {
+    assert bundle.config["recipe"] == configs.to_dict(RECIPE)
+    assert {k: v for k, v in bundle.config["recipe"].items() if k not in PAPER_HAS_NOT} == {
         "model": "vae+",
         "iterations": 8,
         "batch_size": 4,
@@ -74,6 +95,7 @@ def test_the_bundle_says_how_it_was_trained(undisturbed: Path) -> None:
         "held_out": 0.15,
         "precision": "32-true",
     }
+    assert not any(bundle.config["recipe"][name] for name in PAPER_HAS_NOT)
     assert bundle.metrics["n_cells"] == bundle.config["split"]["n_held_out_cells"] > 0
 
 
@@ -114,6 +136,75 @@ def test_a_killed_training_goes_on_to_the_same_weights(blobs: Screen, undisturbe
     assert equal(resumed, load_file(undisturbed / bundles.WEIGHTS))
     for line in (path / trainings.LOG).read_text().splitlines():
         json.loads(line)
+
+
+def test_the_best_recipe_leaves_averages_over_the_cells_seen(blobs: Screen) -> None:
+    trainer = trainings.Trainer(BEST, 3)
+    expected = [p.detach().clone() for p in trainer.nets.autoencoder_parameters()]
+    for iteration in range(4):
+        trainer.step(*batch(3))
+        share = 1 - min(np.exp(-BEST.batch_size / 10), (iteration + 1) / (iteration + 10))
+        for mean, now in zip(expected, trainer.nets.autoencoder_parameters(), strict=True):
+            mean += share * (now.detach() - mean)
+    finished = trainer.finished(batches_of(blobs, BEST))
+    for left, mean, last in zip(
+        finished.autoencoder_parameters(), expected, trainer.nets.autoencoder_parameters(), strict=True
+    ):
+        torch.testing.assert_close(left.detach(), mean)
+        assert not torch.equal(left, last)
+
+
+def test_the_best_recipe_takes_its_moments_anew_over_balanced_batches(blobs: Screen) -> None:
+    trainer = trainings.Trainer(BEST, 3)
+    trainer.step(*batch(3))
+    batches = batches_of(blobs, BEST)
+    finished = trainer.finished(batches)
+    x = torch.cat([batches.draw_for_moments(number)[0] for number in range(2)])
+    first = torch.nn.functional.conv2d(x, finished.encoder.stem.kernels[0])
+    norm = finished.encoder.stem.norms[0]
+    torch.testing.assert_close(norm.running_mean, first.mean(dim=(0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        norm.running_var, first.var(dim=(0, 2, 3), unbiased=False).detach(), rtol=1e-4, atol=1e-5
+    )
+    assert all(
+        torch.equal(a.running_mean, b.running_mean)
+        for a, b in zip(finished.norms(), trainer.finished(batches).norms(), strict=True)
+    )
+
+
+def test_a_killed_training_of_the_best_recipe_goes_on_to_the_same_weights(blobs: Screen, tmp_path: Path) -> None:
+    whole = run(blobs, tmp_path / "whole", BEST, checkpoint_every=3)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        if done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(blobs, tmp_path / "cut", BEST, checkpoint_every=3, progress=kill)
+    resumed = run(blobs, tmp_path / "cut", BEST, checkpoint_every=3, resume=True)
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_snapshots_are_of_validation_wells_that_are_neither_trained_on_nor_held_out(
+    blobs: Screen, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(BEST, validation=0.3)
+    trainings.train(blobs, tmp_path / "m", recipe, machine=CPU, pictures_every=4)
+    lines = [json.loads(line) for line in (tmp_path / "m" / trainings.SNAPSHOTS).read_text().splitlines()]
+    cells = blobs.cells()
+    choosing = sampling.validation_wells(cells, recipe.held_out, recipe.validation)
+    inside = sampling.well_names(cells).isin(choosing) & ~cells[schema.BLANK]
+    assert [(line["iteration"], line["n_cells"]) for line in lines] == [(4, inside.sum()), (8, inside.sum())]
+    config = bundles.load(tmp_path / "m").config
+    assert choosing
+    assert not {*choosing} & {*config["split"]["held_out_wells"]}
+    assert config["data"]["n_training_cells"] == (~cells[schema.BLANK]).sum() - inside.sum() - sum(
+        sampling.well_names(cells).isin(config["split"]["held_out_wells"]) & ~cells[schema.BLANK]
+    )
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(blobs: Screen, tmp_path: Path) -> None:
@@ -340,7 +431,7 @@ def test_a_device_that_is_not_there_is_one_sentence(machine: dict[str, object], 
 
 def test_patches_of_another_size_are_refused_before_anything_is_written(blobs: Screen, tmp_path: Path) -> None:
     screen = Screen.create(tmp_path / "s.screen", dataclasses.replace(blobs.record, patch_size_px=64))
-    with pytest.raises(TrainingError, match=r"take patches of 68 px and .* holds patches of 64 px; ingest"):
+    with pytest.raises(TrainingError, match=r"s.screen: the networks take patches of 36, .*, not 64; ingest"):
         run(screen, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

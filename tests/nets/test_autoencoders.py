@@ -7,22 +7,22 @@ import pytest
 import torch
 
 from cytovae.errors import ConfigError
-from cytovae.nets import autoencoders
+from cytovae.nets import autoencoders, plain
 
 sys.path.insert(0, str(Path(__file__).parent))
-import plain
-from test_blocks import close, random, shaken
+from test_blocks import SHAPES, close, random, shaken
 
 
-def inputs(n: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(n: int = 3, size: int = 68) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     noise = torch.randn(n, 256, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    return random(n, 3, 68, 68), random(n, 3, 68, 68, seed=2), noise
+    return random(n, 3, size, size), random(n, 3, size, size, seed=2), noise
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("gammas", [[], [0.4], [1.0, 0.8, 0.6, 0.3]])
-def test_training_step_equals_the_plain_one(gammas: list[float]) -> None:
-    nets = shaken()
-    b1, b2, noise = inputs()
+def test_training_step_equals_the_plain_one(gammas: list[float], shape: dict[str, int]) -> None:
+    nets = shaken(**shape)
+    b1, b2, noise = inputs(size=shape.get("patch_px", 68))
     found = autoencoders.training_step(nets, b1, b2, noise, 2.0, gammas)
     terms, total, cross_entropy = plain.step(nets, b1, b2, noise, 2.0, gammas)
     assert cross_entropy is not None
@@ -116,10 +116,12 @@ def test_blank_channels_give_finite_losses_and_gradients() -> None:
         assert bool(torch.isfinite(tensor).all())
 
 
-def test_folded_networks_equal_the_running_averages() -> None:
-    nets = shaken()
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_folded_networks_equal_the_running_averages(shape: dict[str, int]) -> None:
+    nets = shaken(**shape)
     folded = autoencoders.Folded(nets)
-    x, z = random(3, 3, 68, 68), random(3, 256, seed=4)
+    x, _, _ = inputs(size=shape.get("patch_px", 68))
+    z = random(3, 256, seed=4)
     with torch.no_grad():
         mean, _, _ = plain.encode(x, nets.encoder, [n.running() for n in nets.encoder.norms()])
         made, _ = plain.decode(z, nets.decoder, [n.running() for n in nets.decoder.norms()])

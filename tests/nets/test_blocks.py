@@ -8,17 +8,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cytovae.nets import blocks
+from cytovae.errors import ConfigError
+from cytovae.nets import blocks, plain
 from cytovae.nets.autoencoders import Networks, channels_last
 
 sys.path.insert(0, str(Path(__file__).parent))
-import plain
 
 
-def shaken(similarity: bool = True, seed: int = 0) -> Networks:
+SHAPES = {
+    "the paper's": {},
+    "margins": {"decoder_margin_px": 6, "discriminator_margin_px": 4},
+    "small margin, larger patch": {"decoder_margin_px": 2, "patch_px": 76},
+}
+"""Networks that training can ask for."""
+
+
+def shaken(similarity: bool = True, seed: int = 0, **shape: int) -> Networks:
     """Double-precision networks whose batch norms have scales of both signs and moving averages off their start."""
     generator = torch.Generator().manual_seed(seed)
-    nets = Networks(3, similarity).double()
+    nets = Networks(3, similarity, **shape).double()
     nets.initialise(generator)
     with torch.no_grad():
         for norm in nets.norms():
@@ -75,10 +83,12 @@ def test_maps_have_the_sizes_of_the_paper() -> None:
     assert nets.decoder(mean)[0].shape == (2, 3, 68, 68)
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("given", [False, True])
-def test_networks_equal_the_plain_ones(given: bool) -> None:
-    nets = shaken()
-    x = random(3, 3, 68, 68)
+def test_networks_equal_the_plain_ones(given: bool, shape: dict[str, int]) -> None:
+    nets = shaken(**shape)
+    patch_px = shape.get("patch_px", 68)
+    x = random(3, 3, patch_px, patch_px)
     z = random(3, 256, seed=4)
 
     def moments(part: blocks.Encoder | blocks.Decoder | blocks.Discriminator) -> list[blocks.Moments] | None:
@@ -88,6 +98,7 @@ def test_networks_equal_the_plain_ones(given: bool) -> None:
     plain_mean, plain_logvar, _ = plain.encode(x, nets.encoder, moments(nets.encoder))
     assert close(mean, plain_mean)
     assert close(logvar, plain_logvar)
+    assert nets.decoder(z)[0].shape == x.shape
     assert close(nets.decoder(z, moments(nets.decoder))[0], plain.decode(z, nets.decoder, moments(nets.decoder))[0])
     assert nets.discriminator is not None
     logits, hidden, used = nets.discriminator(x, moments(nets.discriminator))
@@ -109,6 +120,28 @@ def test_initial_kernels_have_the_stated_standard_deviation() -> None:
             expected = math.sqrt(2 / (k * k * c_in + c_out))
             assert weight.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * weight.numel()))
             assert abs(weight.mean().item()) < 5 * expected / math.sqrt(weight.numel())
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"patch_px": 64}, "28 more than a multiple of 8.*not 64"),
+        ({"patch_px": 28}, "not 28"),
+        ({"decoder_margin_px": 4}, "margin is 0 .* 2, 6, 10.*not 4"),
+        ({"discriminator_margin_px": 2}, "multiple of 4 px, not 2"),
+    ],
+)
+def test_sizes_that_do_not_go_through_the_layers_are_refused(shape: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Networks(3, **shape)
+
+
+def test_moments_of_batches_taken_together_are_those_of_all_their_rows() -> None:
+    rows = random(4, 50, 3) * torch.arange(1, 5)[:, None, None]
+    norm = blocks.Norm(3).double()
+    together = blocks.pooled([norm.moments(part) for part in rows])
+    assert close(together.mean, rows.reshape(-1, 3).mean(dim=0))
+    assert close(together.var, rows.reshape(-1, 3).var(dim=0, unbiased=False))
 
 
 def test_kernels_are_all_convolutions_and_nothing_else() -> None:
