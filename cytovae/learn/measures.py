@@ -120,15 +120,16 @@ def spectrum_bands(original: Array, reconstruction: Array, n_bands: int = N_BAND
     list of float
         From low to high frequency; 1 is best.
     """
-    band = _bands(*original.shape[1:3], n_bands).ravel()
+    band = _bands(original, n_bands).ravel()
     before = np.bincount(band, power_spectrum(original).ravel(), n_bands)
     after = np.bincount(band, power_spectrum(reconstruction).ravel(), n_bands)
     return [float(x) for x in after / np.maximum(before, np.finfo(float).tiny)]
 
 
-def _bands(height: int, width: int, n_bands: int) -> npt.NDArray[np.int64]:
+def _bands(images: Array, n_bands: int) -> npt.NDArray[np.int64]:
     """The band of each spatial frequency: equal parts of 0 to 0.5 cycles per pixel, the corners in the last."""
-    return np.minimum((radial_frequency(height, width) / (0.5 / n_bands)).astype(np.int64), n_bands - 1)
+    frequency = radial_frequency(images.shape[1], images.shape[2])
+    return np.minimum((frequency / (0.5 / n_bands)).astype(np.int64), n_bands - 1)
 
 
 class CrossSpectra(NamedTuple):
@@ -170,7 +171,7 @@ def cross_spectra(original: Array, reconstruction: Array) -> CrossSpectra:
             total += np.square(np.abs(part)).sum(axis=(0, 3))
         for total, part in zip(cross, (made, other), strict=True):
             total += (real * part.conj()).sum(axis=(0, 3))
-    return CrossSpectra(*power, *cross)
+    return CrossSpectra(power[0], power[1], cross[0], cross[1])
 
 
 def coherence(spectra: CrossSpectra, band: npt.NDArray[np.int64]) -> tuple[list[float], list[float]]:
@@ -362,7 +363,7 @@ def measure(original: Array, reconstruction: Array) -> dict[str, float | int | s
         that of the real cells.
     """
     spectra = cross_spectra(original, reconstruction)
-    shared, floor = coherence(spectra, _bands(*original.shape[1:3], N_BANDS))
+    shared, floor = coherence(spectra, _bands(original, N_BANDS))
     return {
         "n_cells": len(original),
         "mse": mse(original, reconstruction),
