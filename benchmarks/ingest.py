@@ -41,7 +41,7 @@ def fields(folder: Path) -> None:
     """From raw fields to a screen."""
     drawn = phantom.PhantomOptions(treatments=12, wells=1, controls=1, cells=150, width_px=1280, height_px=1024)
     phantom.write(folder / "raw", drawn)
-    layout = layouts.bbbc021(folder / "raw")
+    layout = layouts.bbbc021.read(folder / "raw")
     dna = [tifffile.imread(folder / "raw" / name) for name in layout.fields["path_DNA"]]
     nuclei.find_nuclei(dna[0])
     fields_per_second("nuclei", len(dna), lambda: [nuclei.find_nuclei(image) for image in dna])

@@ -55,8 +55,8 @@ def ingest_bbbc021(
     from cytovae.ingest import assembly, layouts
     from cytovae.ingest.nuclei import NucleiOptions
 
-    layout = layouts.bbbc021(raw, image_table, moa_table)
-    known = layouts.origin(raw)
+    layout = layouts.bbbc021.read(raw, image_table, moa_table)
+    known = layouts.bbbc021.origin(raw)
     record = ScreenRecord(
         name=name or screen.stem,
         channels=layout.channels,
@@ -112,7 +112,7 @@ def ingest_loaddata(
         schema.MOA: moa_column,
         schema.BATCH: batch_column,
     }
-    layout = layouts.loaddata(
+    layout = layouts.loaddata.read(
         table,
         {channel.strip(): column.strip() for channel, column in pairs},
         images=images,
@@ -169,7 +169,7 @@ def ingest_crops(
     from cytovae.config import ScreenRecord
     from cytovae.ingest import assembly, layouts
 
-    layout = layouts.crops(images, table, [c.strip() for c in channels.split(",")], batch_column)
+    layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column)
     record = ScreenRecord(
         name=name or screen.stem,
         channels=layout.channels,

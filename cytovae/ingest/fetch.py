@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytovae.errors import IngestError, did_you_mean
-from cytovae.ingest.layouts import BBBC021_CHANNELS
+from cytovae.ingest.layouts.bbbc021 import CHANNELS
 from cytovae.schema import Progress
 from cytovae.screen import digest_file, whole_file, write_json
 
@@ -194,7 +194,7 @@ def _files_of_plates(table: Path) -> dict[str, list[str]]:
         for row in csv.DictReader(handle):
             try:
                 plate = row["Image_Metadata_Plate_DAPI"]
-                places = [(row[f"Image_PathName_{c}"], row[f"Image_FileName_{c}"]) for c in BBBC021_CHANNELS.values()]
+                places = [(row[f"Image_PathName_{c}"], row[f"Image_FileName_{c}"]) for c in CHANNELS.values()]
             except KeyError as lacking:
                 raise IngestError(f"{table} is not the collection's image table: it has no column {lacking}") from None
             if all(part and part.strip() for part in (plate, *(part for place in places for part in place))):

@@ -46,7 +46,7 @@ def phantom(tmp_path_factory) -> Phantom:
     model = bundle.load(folder)
     root = tmp_path_factory.mktemp("phantom")
     write(root / "raw", PhantomOptions(treatments=2, wells=3, weeks=1, controls=3, cells=40, seed=90210), 1)
-    layout = layouts.bbbc021(root / "raw", None, None)
+    layout = layouts.bbbc021.read(root / "raw", None, None)
     assembly.ingest_fields(layout, root / "raw", root / "screen", ScreenRecord("phantom", layout.channels))
     screen = Screen.open(root / "screen")
     cells = screen.cells()

@@ -29,7 +29,7 @@ from tests.ingest.drawn import CHANNELS, Raw, draw, write_raw
 
 
 def ingest(raw: Raw, path: Path, options: assembly.IngestOptions | None = None, **more) -> assembly.Outcome:
-    layout = layouts.bbbc021(raw.folder)
+    layout = layouts.bbbc021.read(raw.folder)
     return assembly.ingest_fields(layout, raw.folder, path, ScreenRecord("s", layout.channels), options, **more)
 
 
@@ -361,7 +361,7 @@ def test_what_an_older_version_did_not_record_is_not_said_to_have_changed(raw: R
 
 def test_another_wording_of_what_is_said_of_fields_is_the_same_screen(raw: Raw, tmp_path: Path) -> None:
     raw.moa_table.write_text("compound,concentration,moa\nDMSO,0,DMSO\n")
-    layout = layouts.bbbc021(raw.folder)
+    layout = layouts.bbbc021.read(raw.folder)
     record = ScreenRecord("s", layout.channels)
     assert assembly.ingest_fields(layout, raw.folder, tmp_path / "a.screen", record).codes == {"unknown-moa": 4}
     layout.fields["reason"] = layout.fields["reason"].str.upper()
@@ -475,7 +475,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bytes(tmp_path: Pa
         "import sys; from pathlib import Path; from cytovae.config import ScreenRecord\n"
         "from cytovae.ingest import assembly, layouts\n"
         "raw, out = map(Path, sys.argv[1:])\n"
-        "layout = layouts.bbbc021(raw)\n"
+        "layout = layouts.bbbc021.read(raw)\n"
         "assembly.ingest_fields(layout, raw, out, ScreenRecord('s', layout.channels))\n"
     )
     target = tmp_path / "a.screen"
@@ -531,7 +531,7 @@ def test_two_ingests_into_one_screen_do_not_meet(raw: Raw, tmp_path: Path, monke
 
 
 def test_the_stored_order_of_channels_is_fixed(raw: Raw) -> None:
-    assert layouts.bbbc021(raw.folder).channels == CHANNELS
+    assert layouts.bbbc021.read(raw.folder).channels == CHANNELS
 
 
 def test_nuclei_of_another_size_than_assumed_are_noticed(raw: Raw, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def crops() -> np.ndarray:
 
 def ingest(tmp_path: Path, source: Path, table: pd.DataFrame, channels=CHANNELS, name="a.screen", **more):
     table.to_csv(tmp_path / "cells.csv", index=False)
-    layout = layouts.crops(source, tmp_path / "cells.csv", channels, more.pop("batch_column", None))
+    layout = layouts.crops.read(source, tmp_path / "cells.csv", channels, more.pop("batch_column", None))
     record = ScreenRecord("s", layout.channels)
     return assembly.ingest_crops(layout, tmp_path / name, record, more.pop("options", None), **more)
 
@@ -307,7 +307,7 @@ def test_the_real_blank_crops_and_only_these_are_found(bbbc021: Path) -> None:
 
 
 def test_real_crops_become_a_screen_of_5734_cells(bbbc021: Path, tmp_path: Path) -> None:
-    layout = layouts.crops(bbbc021 / "crops" / "cells.npz", bbbc021 / "crops" / "cells.csv", CHANNELS)
+    layout = layouts.crops.read(bbbc021 / "crops" / "cells.npz", bbbc021 / "crops" / "cells.csv", CHANNELS)
     outcome = assembly.ingest_crops(layout, tmp_path / "a.screen", ScreenRecord("real", layout.channels))
     assert (outcome.n_cells, outcome.n_blank, outcome.codes) == (5734, 38, {})
     cells = outcome.screen.cells()

@@ -23,7 +23,7 @@ from tests.ingest.drawn import Raw
 @pytest.fixture
 def screen(raw: Raw, tmp_path: Path) -> Screen:
     raw.file("C04", 2).unlink()
-    layout = layouts.bbbc021(raw.folder)
+    layout = layouts.bbbc021.read(raw.folder)
     return assembly.ingest_fields(
         layout, raw.folder, tmp_path / "a.screen", ScreenRecord("tiny", layout.channels, source="drawn")
     ).screen
@@ -45,7 +45,7 @@ def test_exported_crops_come_back_as_the_same_screen(screen: Screen, tmp_path: P
     assert exports.to_crops(screen, tmp_path / "out") == 30
     with np.load(tmp_path / "out" / "cells.npz") as held:
         assert held["images"].dtype == np.uint16
-    layout = layouts.crops(tmp_path / "out" / "cells.npz", tmp_path / "out" / "cells.csv", screen.record.channels)
+    layout = layouts.crops.read(tmp_path / "out" / "cells.npz", tmp_path / "out" / "cells.csv", screen.record.channels)
     back = assembly.ingest_crops(layout, tmp_path / "b.screen", screen.record).screen
     assert back.cells().equals(screen.cells())
     rows = np.arange(30)

@@ -108,7 +108,7 @@ def test_what_is_fetched_is_laid_out_as_ingest_reads_it(raw: Raw, source: Source
     assert done.images == 18
     assert images(tmp_path / "got") == images(raw.folder)
     assert not list((tmp_path / "got").glob("*.zip*"))
-    layout = layouts.bbbc021(tmp_path / "got")
+    layout = layouts.bbbc021.read(tmp_path / "got")
     outcome = assembly.ingest_fields(
         layout, tmp_path / "got", tmp_path / "a.screen", ScreenRecord("s", layout.channels)
     )

@@ -39,7 +39,7 @@ def loaddata(raw: Raw, **more: str) -> pd.DataFrame:
 
 def ingest(raw: Raw, table: pd.DataFrame, path: Path, channels=COLUMNS, **more) -> assembly.Outcome:
     table.to_csv(raw.folder / "load_data.csv", index=False)
-    layout = layouts.loaddata(raw.folder / "load_data.csv", channels, **more)
+    layout = layouts.loaddata.read(raw.folder / "load_data.csv", channels, **more)
     return assembly.ingest_fields(layout, raw.folder, path, ScreenRecord("s", layout.channels))
 
 
@@ -49,7 +49,7 @@ def all_patches(outcome: assembly.Outcome) -> np.ndarray:
 
 
 def test_loaddata_gives_the_cells_that_the_collections_tables_give(raw: Raw, tmp_path: Path) -> None:
-    layout = layouts.bbbc021(raw.folder)
+    layout = layouts.bbbc021.read(raw.folder)
     theirs = assembly.ingest_fields(layout, raw.folder, tmp_path / "a.screen", ScreenRecord("s", layout.channels))
     ours = ingest(raw, loaddata(raw), tmp_path / "b.screen")
     assert np.array_equal(all_patches(theirs), all_patches(ours))
@@ -138,21 +138,21 @@ def test_folders_may_be_links_even_in_a_circle(raw: Raw, tmp_path: Path) -> None
     (raw.folder / "Week1").rename(tmp_path / "elsewhere")
     (raw.folder / "Week1").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "up").symlink_to(raw.folder)
-    assert set(layouts.bbbc021(raw.folder).fields["status"]) == {"ok"}
+    assert set(layouts.bbbc021.read(raw.folder).fields["status"]) == {"ok"}
 
 
 def test_tables_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="there is no folder"):
-        layouts.bbbc021(tmp_path / "nowhere")
+        layouts.bbbc021.read(tmp_path / "nowhere")
     with pytest.raises(IngestError, match="give the table with --image-table"):
-        layouts.bbbc021(tmp_path)
+        layouts.bbbc021.read(tmp_path)
     with pytest.raises(TableError, match="does not exist"):
-        layouts.loaddata(tmp_path / "none.csv", COLUMNS)
+        layouts.loaddata.read(tmp_path / "none.csv", COLUMNS)
 
 
 def test_the_real_tables_and_fields_are_read(bbbc021: Path, tmp_path: Path) -> None:
     tables = bbbc021 / "tables"
-    layout = layouts.bbbc021(bbbc021 / "fields", tables / "BBBC021_v1_image.csv", tables / "BBBC021_v1_moa.csv")
+    layout = layouts.bbbc021.read(bbbc021 / "fields", tables / "BBBC021_v1_image.csv", tables / "BBBC021_v1_moa.csv")
     assert len(layout.fields) == 13_200
     assert layout.fields[schema.PLATE].nunique() == 55
     assert layout.fields[schema.FIELD].is_unique
@@ -177,7 +177,7 @@ CENTRES = "Metadata_Plate,Metadata_Well,Metadata_Site,ObjectNumber,Location_Cent
 def test_a_blank_row_among_centres_changes_no_field(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "P,A1,1,1,80,81\n,,,,,\nP,A1,1,2,90,91\n")
-    centres = layouts._centre_table(path, pd.DataFrame())
+    centres = layouts.loaddata._centre_table(path, pd.DataFrame())
     assert centres[schema.FIELD].tolist() == ["P/A1/s1"] * 2
     assert centres[["x", "y"]].to_numpy().tolist() == [[80.0, 81.0], [90.0, 91.0]]
 
@@ -186,7 +186,7 @@ def test_repeated_object_numbers_of_a_field_are_refused(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "P,A1,1,1,80,80\nP,A1,1,1,100,100\n")
     with pytest.raises(TableError, match="repeats 1 object numbers within a field, the first 1 in P/A1/s1"):
-        layouts._centre_table(path, pd.DataFrame())
+        layouts.loaddata._centre_table(path, pd.DataFrame())
 
 
 def test_names_that_look_like_numbers_or_like_nothing_stay_as_they_are_written(raw: Raw, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_mechanism_written_as_missing_is_unknown(raw: Raw, tmp_path: Path, wor
     assert set(outcome.screen.cells()[schema.MOA]) == {schema.UNKNOWN_MOA}
     assert outcome.codes == {"unknown-moa": 6}
     raw.moa_table.write_text(raw.moa_table.read_text().replace("Protein synthesis", word))
-    fields = layouts.bbbc021(raw.folder).fields.set_index(schema.COMPOUND)
+    fields = layouts.bbbc021.read(raw.folder).fields.set_index(schema.COMPOUND)
     assert set(fields.loc["emetine", schema.MOA]) == {schema.UNKNOWN_MOA}
     assert set(fields.loc["emetine", "reason"]) == {"BBBC021_v1_moa.csv gives no mechanism for 'emetine'"}
 
@@ -222,10 +222,10 @@ def test_a_number_written_as_missing_is_missing_in_every_column(raw: Raw, tmp_pa
     outcome = ingest(raw, table, tmp_path / "a.screen")
     assert set(outcome.screen.cells()[schema.TREATMENT]) == {"DMSO@0", "taxol@0.3", "emetine@1"}
     raw.moa_table.write_text(raw.moa_table.read_text() + f"DMSO,{word},DMSO\nlost,{word},DNA damage\n")
-    assert set(layouts.bbbc021(raw.folder).fields["code"]) == {""}
+    assert set(layouts.bbbc021.read(raw.folder).fields["code"]) == {""}
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + f"P,A1,1,1,80,81\nP,A1,{word},2,80,81\nP,A1,1,{word},80,81\nP,A1,1,3,{word},81\n")
-    assert layouts._centre_table(path, pd.DataFrame())[schema.OBJECT].tolist() == [1]
+    assert layouts.loaddata._centre_table(path, pd.DataFrame())[schema.OBJECT].tolist() == [1]
 
 
 def test_only_the_columns_that_are_needed_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,9 +234,9 @@ def test_only_the_columns_that_are_needed_are_kept(tmp_path: Path, monkeypatch: 
         "Metadata_Plate,A,Metadata_Well,B,Metadata_Site,ObjectNumber,Location_Center_X,C,Location_Center_Y\n"
     )
     path.write_text(path.read_text() + "P,a,A1,b,1,7,80,c,81\n")
-    read = layouts._read_csv
-    monkeypatch.setattr(layouts, "_read_csv", lambda *args: (kept.append(read(*args)), kept[-1])[1])
-    centres = layouts._centre_table(path, pd.DataFrame())
+    read = layouts.tables.read_csv
+    monkeypatch.setattr(layouts.tables, "read_csv", lambda *args: (kept.append(read(*args)), kept[-1])[1])
+    centres = layouts.loaddata._centre_table(path, pd.DataFrame())
     assert centres.iloc[0].to_dict() == {"y": 81.0, "x": 80.0, schema.FIELD: "P/A1/s1", schema.OBJECT: 7}
     assert set(kept[0].columns).isdisjoint("ABC")
 
@@ -245,7 +245,7 @@ def test_the_collections_tables_are_joined_as_they_are_written(raw: Raw) -> None
     for path in (raw.image_table, raw.moa_table):
         path.write_text(path.read_text().replace("taxol", "None").replace("emetine", "1e5"))
     raw.moa_table.write_text(raw.moa_table.read_text() + "lost,0.3,\n,,\n")
-    fields = layouts.bbbc021(raw.folder).fields
+    fields = layouts.bbbc021.read(raw.folder).fields
     assert set(fields["code"]) == {""}
     mechanisms = fields.groupby(schema.TREATMENT)[schema.MOA].first().to_dict()
     assert mechanisms == {"1e5@1": "Protein synthesis", "DMSO@0": "DMSO", "None@0.3": "Microtubule stabilizers"}
@@ -281,23 +281,23 @@ def test_a_concentration_that_is_no_number_is_said_as_it_is_written(raw: Raw, tm
     ]
     raw.moa_table.write_text("compound,concentration,moa\ntaxol,low,DNA damage\n")
     with pytest.raises(TableError, match=r"column concentration of .*moa.csv must hold numbers, .*the first 'low'"):
-        layouts.bbbc021(raw.folder)
+        layouts.bbbc021.read(raw.folder)
 
 
 def test_centres_find_plates_that_are_written_alike_and_only_these(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "001,NA,1.0,1,80,81\n1,NA,1,1,90,91\n1,NA,1,2,nan,NaN\n")
-    centres = layouts._centre_table(path, pd.DataFrame())
+    centres = layouts.loaddata._centre_table(path, pd.DataFrame())
     assert centres[schema.FIELD].tolist() == ["001/NA/s1", "1/NA/s1"]
     path.write_text(CENTRES + "P,A1,1,1,80,left\n")
     with pytest.raises(TableError, match=r"column Location_Center_Y of .* must hold numbers, .* first 'left'"):
-        layouts._centre_table(path, pd.DataFrame())
+        layouts.loaddata._centre_table(path, pd.DataFrame())
     path.write_text("ImageNumber,Location_Center_X,Location_Center_Y\nfirst,1,1\n")
     with pytest.raises(TableError, match=r"column ImageNumber of .* must hold whole numbers .* first 'first'"):
-        layouts._centre_table(path, pd.DataFrame({"row": [1], schema.FIELD: ["P/A1/s1"]}))
+        layouts.loaddata._centre_table(path, pd.DataFrame({"row": [1], schema.FIELD: ["P/A1/s1"]}))
     path.write_text("Location_Center_X,Location_Center_Y\n1,1\n")
     with pytest.raises(TableError, match="must say the field of a centre"):
-        layouts._centre_table(path, pd.DataFrame())
+        layouts.loaddata._centre_table(path, pd.DataFrame())
 
 
 def test_a_table_without_rows_is_named(raw: Raw, tmp_path: Path) -> None:

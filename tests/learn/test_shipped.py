@@ -56,7 +56,7 @@ def test_vaeplus_is_sharper_than_ae_and_vae_on_held_out_wells(name: str) -> None
 @pytest.fixture(scope="module")
 def real(bbbc021: Path, tmp_path_factory: pytest.TempPathFactory) -> Screen:
     crops = bbbc021 / "crops"
-    layout = layouts.crops(crops / "cells.npz", crops / "cells.csv", ("DNA", "Tubulin", "Actin"))
+    layout = layouts.crops.read(crops / "cells.npz", crops / "cells.csv", ("DNA", "Tubulin", "Actin"))
     path = tmp_path_factory.mktemp("real") / "real.screen"
     return assembly.ingest_crops(layout, path, ScreenRecord("real", layout.channels)).screen
 

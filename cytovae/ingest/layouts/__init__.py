@@ -1,0 +1,37 @@
+"""Who lies where: one file a layout, each giving one table of fields or crops.
+
+Channels are declared, never guessed, and stored in the order DNA, Tubulin, Actin (shown red, green, blue); channels of
+other names follow in the order declared.
+"""
+
+from cytovae.ingest.layouts import bbbc021, crops, loaddata, tables
+from cytovae.ingest.layouts.crops import SOURCE, CropLayout
+from cytovae.ingest.layouts.tables import (
+    ABSENT,
+    OK,
+    REFUSED,
+    Layout,
+    field_name,
+    frame_column,
+    note,
+    path_column,
+    stored_order,
+)
+
+__all__ = [
+    "ABSENT",
+    "OK",
+    "REFUSED",
+    "SOURCE",
+    "CropLayout",
+    "Layout",
+    "bbbc021",
+    "crops",
+    "field_name",
+    "frame_column",
+    "loaddata",
+    "note",
+    "path_column",
+    "stored_order",
+    "tables",
+]

@@ -1,0 +1,160 @@
+"""A folder laid out as the BBBC021 collection, or as the phantom."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import IngestError
+from cytovae.ingest.layouts import tables
+from cytovae.screen import digest_file
+
+CHANNELS = {"DNA": "DAPI", "Tubulin": "Tubulin", "Actin": "Actin"}
+
+CONCENTRATION_TOLERANCE = 1e-3
+"""Relative difference up to which two concentrations are the same."""
+
+
+_SITE = re.compile(r"_s(\d+)_", re.IGNORECASE)
+
+
+def read(
+    raw: Path,
+    image_table: Path | None = None,
+    moa_table: Path | None = None,
+    channels: Mapping[str, str] = CHANNELS,
+) -> tables.Layout:
+    """A folder laid out as the BBBC021 collection: ``<week>/<plate>/*.tif`` and the image and MoA tables.
+
+    Parameters
+    ----------
+    raw : Path
+        Folder with the image folders.
+    image_table, moa_table : Path, optional
+        The tables; without them the ones in `raw` are taken.
+    channels : mapping of str to str
+        Channel -> its name in the table's columns.
+
+    Raises
+    ------
+    IngestError, TableError
+        There is no folder or table, or a table lacks columns.
+    """
+    if not raw.is_dir():
+        raise IngestError(f"there is no folder {raw}")
+    image_table = image_table or _find_table(raw, "BBBC021_v1_image.csv", "--image-table")
+    moa_table = moa_table or _find_table(raw, "BBBC021_v1_moa.csv", "--moa-table")
+    meta = {
+        schema.PLATE: "Image_Metadata_Plate_DAPI",
+        schema.WELL: "Image_Metadata_Well_DAPI",
+        schema.REPLICATE: "Replicate",
+        schema.COMPOUND: "Image_Metadata_Compound",
+        schema.CONCENTRATION: "Image_Metadata_Concentration",
+    }
+    names = {c: (f"Image_PathName_{column}", f"Image_FileName_{column}") for c, column in channels.items()}
+    needed = [*meta.values(), *(n for pair in names.values() for n in pair)]
+    schema.require_columns(tables.head(image_table), needed, str(image_table))
+    table = tables.read_csv(image_table, needed)
+    order = tables.stored_order(list(channels))
+    fields = pd.DataFrame({to: table[column] for to, column in meta.items()})
+    fields[schema.REPLICATE] = tables.whole_numbers(table, meta[schema.REPLICATE], image_table)
+    for channel in order:
+        folder, file = names[channel]
+        fields[tables.path_column(channel)] = table[folder].fillna("") + "/" + table[file].fillna("")
+    sites = table[names["DNA"][1]].fillna("").str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
+    unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
+    fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
+    fields = tables.complete(fields)
+    fields = _check_files(fields, order, raw)
+    _join_moa(fields, _moa_table(moa_table), moa_table.name)
+    return tables.Layout(
+        fields, order, {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)}
+    )
+
+
+SOURCE = "image set BBBC021v1 (Caie et al. 2010), Broad Bioimage Benchmark Collection (Ljosa et al. 2012)"
+
+
+def origin(raw: Path) -> tuple[str, str]:
+    """Source and licence of a raw folder in the collection's layout: the collection's, or a simulated screen's."""
+    if (raw / "phantom.json").exists():
+        return "simulated by cytovae phantom", "none needed"
+    return SOURCE, "CC BY-NC-SA 3.0"
+
+
+def _find_table(raw: Path, name: str, option: str) -> Path:
+    for path in (raw / name, raw / "tables" / name):
+        if path.is_file():
+            return path
+    raise IngestError(f"{raw} does not hold {name}; give the table with {option}")
+
+
+def _moa_table(path: Path) -> pd.DataFrame:
+    """Compound, concentration (uM), moa; rows that lack one of them tell nothing."""
+    wanted = ["compound", "concentration", "moa"]
+    head = tables.head(path)
+    schema.require_columns(head.rename(columns=str.lower), wanted, str(path))
+    table = tables.read_csv(path, [name for name in map(str, head) if name.lower() in wanted]).rename(columns=str.lower)
+    table = table.assign(
+        concentration=tables.numbers(table, "concentration", path), moa=tables.given(table["moa"], tables.NO_MOA)
+    )
+    return table.dropna(subset=wanted)
+
+
+def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
+    """Mechanisms by compound and concentration; concentrations within the tolerance are the table's."""
+    known = {c: (rows["concentration"].to_numpy(float), rows["moa"].to_list()) for c, rows in moa.groupby("compound")}
+    which = fields.groupby([schema.COMPOUND, schema.CONCENTRATION], dropna=False).ngroup()
+    pairs = fields[[schema.COMPOUND, schema.CONCENTRATION]].assign(pair=which).drop_duplicates("pair").set_index("pair")
+    joined: dict[int, tuple[str, float, str, str]] = {}  # pair -> mechanism, concentration, code, reason
+    for pair, compound, concentration in pairs.itertuples():
+        concentrations, mechanisms = known.get(compound, (np.empty(0), []))
+        if not len(concentrations):
+            joined[pair] = (
+                schema.UNKNOWN_MOA,
+                concentration,
+                "unknown-moa",
+                f"{table} gives no mechanism for {compound!r}",
+            )
+            continue
+        nearest = int(np.argmin(np.abs(concentrations - concentration)))
+        found = float(concentrations[nearest])
+        if not np.isclose(found, concentration, rtol=CONCENTRATION_TOLERANCE, atol=0):
+            said = f"{table} gives no mechanism for {compound!r} at {concentration:g} uM"
+            joined[pair] = (schema.UNKNOWN_MOA, concentration, "unknown-moa", said)
+        elif found != concentration:
+            said = f"its concentration {concentration!r} uM was taken as {found!r} uM of {table}"
+            joined[pair] = (str(mechanisms[nearest]), found, "concentration-within-tolerance", said)
+        else:
+            joined[pair] = (str(mechanisms[nearest]), concentration, "", "")
+    names = [schema.MOA, schema.CONCENTRATION, "joined_code", "joined_reason"]
+    by_row = pd.DataFrame.from_dict(joined, orient="index", columns=names).loc[which].set_index(fields.index)
+    for code in ("unknown-moa", "concentration-within-tolerance"):
+        tables.note(fields, by_row["joined_code"] == code, tables.OK, code, by_row["joined_reason"])
+    fields[schema.MOA], fields[schema.CONCENTRATION] = by_row[schema.MOA], by_row[schema.CONCENTRATION].astype(float)
+    fields[schema.TREATMENT] = [
+        schema.treatment_name(c, x) if c else ""
+        for c, x in fields[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
+    ]
+
+
+def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd.DataFrame:
+    """Fields whose files are not all there, and files that no row names."""
+    there = tables.image_files(raw, (".tif", ".tiff"))
+    found = pd.DataFrame({c: fields[tables.path_column(c)].isin(there) for c in channels})
+    tables.note_missing(fields, channels, found)
+    named = {p for c in channels for p in fields[tables.path_column(c)]}
+    orphans = sorted(there - named)
+    if not orphans:
+        return fields
+    extra = pd.DataFrame({schema.FIELD: orphans, tables.path_column(channels[0]): orphans})
+    extra[schema.PLATE] = [Path(p).parent.name for p in orphans]
+    extra[schema.BATCH] = extra[schema.PLATE].map(schema.batch_of)
+    extra[schema.STATUS], extra[schema.CODE] = tables.REFUSED, "image-without-row"
+    extra[schema.REASON] = [f"no row of the table names {p}" for p in orphans]
+    return tables.appended(fields, extra)

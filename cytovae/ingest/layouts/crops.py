@@ -1,0 +1,248 @@
+"""Pre-cut cells: an array, or a folder of one file per cell, and a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import IngestError, TableError
+from cytovae.ingest.images import SUFFIXES, array_member, read_head
+from cytovae.ingest.layouts import tables
+from cytovae.screen import digest_file
+
+
+@dataclasses.dataclass(frozen=True)
+class CropLayout:
+    """Pre-cut cells.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per row of the table, in its order, and after them one per image that no row names: the metadata of
+        ``schema.CELL_COLUMNS``, status, code and reason, and ``source``: the file's name, or the crop's place in the
+        array.
+    channels : tuple of str
+        In stored order.
+    take : tuple of int
+        For each stored channel its place in the files.
+    images : Path
+        The array (npz, npy) or the folder.
+    inputs : dict of str to str
+        Name -> digest of what was read; and how it was read, where that was said.
+    files : tuple of str
+        The image files of a folder, relative to it, whose content is an input too; none for an array, which has its
+        digest in `inputs`.
+    """
+
+    cells: pd.DataFrame
+    channels: tuple[str, ...]
+    take: tuple[int, ...]
+    images: Path
+    inputs: dict[str, str]
+    files: tuple[str, ...] = ()
+
+
+SOURCE = "source"
+
+_CROP_COLUMNS = {
+    schema.CELL_ID: ("cell_id", "Metadata_CellID"),
+    schema.PLATE: ("plate", "Metadata_Plate"),
+    schema.WELL: ("well", "Metadata_Well"),
+    schema.SITE: ("site", "Metadata_Site"),
+    schema.REPLICATE: ("replicate", "Metadata_Replicate"),
+    schema.BATCH: ("batch", "Metadata_Batch"),
+    schema.COMPOUND: ("compound", "Metadata_Compound"),
+    schema.CONCENTRATION: ("concentration_uM", "concentration", "Metadata_Concentration"),
+    schema.MOA: ("moa", "Metadata_MoA"),
+    schema.OBJECT: ("Metadata_ObjectNumber",),
+    schema.CENTER_Y: ("Metadata_CenterY_px",),
+    schema.CENTER_X: ("Metadata_CenterX_px",),
+    SOURCE: ("file", "FileName", "Metadata_FileName"),
+}
+_CROP_NUMBERS: dict[str, Callable[[pd.DataFrame, str, Path], pd.Series]] = {
+    schema.SITE: tables.whole_numbers,
+    schema.REPLICATE: tables.whole_numbers,
+    schema.OBJECT: tables.whole_numbers,
+    schema.CENTER_Y: tables.numbers,
+    schema.CENTER_X: tables.numbers,
+}
+_CROP_REQUIRED = (schema.CELL_ID, schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION)
+
+
+def read(source: Path, table: Path, channels: Sequence[str], batch_column: str | None = None) -> CropLayout:
+    """Pre-cut cells: an array ``(n, H, W, C)`` in an npz or npy file, or a folder of one npy, TIFF or PNG per cell.
+
+    An npz file may name its crops in an array ``cell_id``; otherwise an array's crops are taken in the order of the
+    table, which must be as long. A folder's files are named by the table's column ``file``, or are
+    ``<cell_id>.{npy,tif,tiff,png}``.
+
+    Parameters
+    ----------
+    source : Path
+        The file or folder.
+    table : Path
+        CSV with one row per cell: cell_id, plate, well, compound, concentration_uM (uM), and optionally site,
+        replicate, batch, moa, file; or the same as ``Metadata_*``.
+    channels : sequence of str
+        The channels in the order in which the images hold them.
+    batch_column : str, optional
+        Column that tells the experimental batch; without it `schema.batch_of` the plate.
+
+    Raises
+    ------
+    TableError, IngestError
+        The table lacks columns, or array and table cannot be brought together.
+    """
+    order = tables.stored_order(channels)
+    head = tables.head(table)
+    columns = dict(_CROP_COLUMNS)
+    if batch_column:
+        schema.require_columns(head, [batch_column], str(table))
+        columns[schema.BATCH] = (batch_column,)
+    named = {}
+    for name, accepted in columns.items():
+        there = [c for c in accepted if c in head]
+        if there:
+            named[name] = there[0]
+        elif name in _CROP_REQUIRED:
+            raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {', '.join(head.columns[:12])}")
+    given = tables.read_csv(table, named.values())
+    cells = pd.DataFrame(index=given.index)
+    for name, column in named.items():
+        read = _CROP_NUMBERS.get(name)
+        cells[name] = read(given, column, table) if read else given[column]
+    nameless = cells[schema.CELL_ID].isna()
+    cells = _complete_crops(cells)
+    tables.note(cells, nameless, tables.REFUSED, "incomplete-row", "the table gives no cell_id")
+    twice = cells.duplicated(schema.CELL_ID) & ~nameless
+    tables.note(
+        cells,
+        twice,
+        tables.REFUSED,
+        "duplicate-cell-id",
+        "an earlier row has the same cell_id " + cells[schema.CELL_ID],
+    )
+    unknown = cells[schema.MOA] == schema.UNKNOWN_MOA
+    tables.note(cells, unknown, tables.OK, "unknown-moa", "the table gives no mechanism for " + cells[schema.TREATMENT])
+    inputs = {table.name: digest_file(table)}
+    files: tuple[str, ...] = ()
+    if source.is_dir():
+        cells, files = _crop_files(cells, source)
+    elif source.is_file():
+        cells, inputs["images"] = _crop_array(cells, source)
+    else:
+        raise IngestError(f"{source} does not exist; give an npz or npy file, or a folder of npy, tif or png files")
+    if tuple(channels) != order:  # the cells do not tell in which order their channels were read
+        inputs["--channels"] = ",".join(channels)
+    if batch_column:
+        inputs["--batch-column"] = batch_column
+    return CropLayout(cells, order, tuple(list(channels).index(c) for c in order), source, inputs, files)
+
+
+def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
+    """As `complete`, for a table of cells."""
+    cells[schema.CELL_ID] = cells[schema.CELL_ID].fillna("")
+    for column, empty in ((schema.SITE, 1), (schema.OBJECT, 0), (schema.CENTER_Y, np.nan), (schema.CENTER_X, np.nan)):
+        if column not in cells:
+            cells[column] = empty
+    return tables.metadata(cells)
+
+
+def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Each cell's file in a folder; what is missing and what no row names. And all its files."""
+    files = sorted(tables.image_files(folder, SUFFIXES))
+    if SOURCE in cells:
+        cells[SOURCE] = cells[SOURCE].fillna("")
+    else:
+        by_stem = {Path(name).with_suffix("").as_posix(): name for name in files}
+        cells[SOURCE] = [by_stem.get(c, c) for c in cells[schema.CELL_ID]]
+    lost = ~cells[SOURCE].isin(files)
+    tables.note(
+        cells, lost, tables.REFUSED, "row-without-image", f"{folder} holds no file for cell " + cells[schema.CELL_ID]
+    )
+    orphans = sorted(set(files) - set(cells[SOURCE]))
+    return _with_orphans(cells, orphans, [f"no row of the table names {name}" for name in orphans]), tuple(files)
+
+
+def _crop_array(cells: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, str]:
+    """Each cell's place in an array."""
+    array = open_array(source)
+    if array.ids is None:
+        if array.length != len(cells):
+            raise IngestError(
+                f"{source} holds {array.length} crops and the table {len(cells)} rows, so their order cannot be "
+                "trusted; make them equal, or name the crops in an array 'cell_id' inside the npz file"
+            )
+        cells[SOURCE] = np.arange(len(cells)).astype(str)
+        return cells, array.digest
+    place = {c: i for i, c in reversed(list(enumerate(array.ids)))}
+    cells[SOURCE] = [str(place.get(c, "")) for c in cells[schema.CELL_ID]]
+    tables.note(
+        cells,
+        cells[SOURCE] == "",
+        tables.REFUSED,
+        "row-without-image",
+        f"{source} names no cell " + cells[schema.CELL_ID],
+    )
+    named = set(cells[SOURCE])
+    orphans = [str(i) for i in range(array.length) if str(i) not in named]
+    reasons = [f"no row of the table names crop {i} ({array.ids[int(i)]}) of {source}" for i in orphans]
+    return _with_orphans(cells, orphans, reasons), array.digest
+
+
+def _with_orphans(cells: pd.DataFrame, sources: Sequence[str], reasons: Sequence[str]) -> pd.DataFrame:
+    """The table with a refused row for every image that no row names."""
+    if not sources:
+        return cells
+    extra = pd.DataFrame({SOURCE: sources, schema.FIELD: sources, schema.REASON: reasons})
+    extra[schema.STATUS], extra[schema.CODE] = tables.REFUSED, "image-without-row"
+    return tables.appended(cells, extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class CropArray:
+    """An array of crops in a file: how many, what they are called if that is said, and a digest of the file."""
+
+    length: int
+    ids: list[str] | None
+    digest: str
+
+
+def open_array(path: Path) -> CropArray:
+    """The head of an array of crops in an npz or npy file; no pixels are read.
+
+    Raises
+    ------
+    IngestError
+        The file is neither, is damaged, or holds no array of four axes.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            _check_axes(path, shape)
+            return CropArray(shape[0], None, digest_file(path))
+        with zipfile.ZipFile(path) as archive:
+            member = array_member(archive)
+            with archive.open(member) as handle:
+                shape = read_head(handle)[0]
+            _check_axes(path, shape)
+            ids = None
+            if "cell_id.npy" in archive.namelist():
+                with archive.open("cell_id.npy") as handle:
+                    ids = [str(i) for i in np.lib.format.read_array(handle, allow_pickle=False)]
+            sums = "".join(f"{i.filename}\t{i.file_size}\t{i.CRC}\n" for i in archive.infolist())
+            return CropArray(shape[0], ids, hashlib.sha256(sums.encode()).hexdigest())
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as broken:
+        raise IngestError(f"{path} cannot be read as an array of crops: {broken}") from None
+
+
+def _check_axes(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 4:
+        raise IngestError(f"{path} holds an array of shape {shape}, not (n, H, W, C)")
