@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from cytovae import schema
-from cytovae.explore import evidence, morphology, study
+from cytovae.explore import morphology, study
+from cytovae.explore.paths import Spacing
 from cytovae.learn import bundle
 from cytovae.nets.autoencoders import Networks
 
@@ -77,21 +78,22 @@ def main() -> None:
         bundle.save(path, bundle.network_arrays(Networks(3, similarity=False)), config, {})
         model = bundle.load(path)
 
-    grounds: list[evidence.Ground] = []
-    timed("once per screen and model: the ground", lambda: grounds.append(evidence.Ground(cells, z, rng)), runs=1)
-    ground = grounds[0]
-    nulls = study.null_lengths(cells, z, "DMSO", rng)
+    material = study.Material(cells, z, model, "DMSO")
+    timed("once per screen and model: the ground", lambda: material.ground, runs=1)
+    ground = material.ground
+    nulls: list[study.Null] = []
+    wanted = study.Request(treatment="drug7@1")
+    timed("once per treatment: null paths", lambda: nulls.append(study.null_paths(material, wanted)), runs=1)
 
-    def draw(steps: int, spacing: str = "count") -> study.Study:
-        request = study.Request(treatment="drug7@1", steps=steps, spacing=spacing)
-        return study.draw(cells, z, model, "DMSO", request, np.random.default_rng(0), ground, nulls)
+    def draw(steps: int, spacing: Spacing = Spacing.COUNT) -> study.Drawn:
+        return study.draw(material, study.Request(treatment="drug7@1", steps=steps, spacing=spacing), nulls[0])
 
     for steps in (10, 64):
         drawn = draw(steps)
         timed(f"{steps} steps: cells chosen, path, evidence", lambda n=steps: draw(n), 0.15 if steps == 10 else 0.5)
         timed(f"  of it decoding and encoding {steps} patches", lambda d=drawn: model.encode(model.decode(d.path.z)))
         timed("  of it nearest cells, blocked exact search", lambda d=drawn: ground.nearest(d.path.z, 1))
-    drawn = draw(10, "gain")
+    drawn = draw(10, Spacing.GAIN)
 
     channels = model.channels
     images = painted(10, rng)

@@ -8,7 +8,9 @@ from app.common import context, selection
 from app.common.components.link import copy_link
 from app.explore import sections, view
 from app.explore.player import player
+from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.study import Request
+from cytovae.explore.targets import Start
 
 screen, model = context.header("What does the drug do to the cell?")
 one, two, three, four = st.columns([2.1, 1.4, 1.4, 0.55], vertical_alignment="bottom")
@@ -19,21 +21,21 @@ with two:
 with three:
     control = context.choose_control()
 with four, st.popover("Path", icon=":material/tune:", width="stretch"):
-    steps = context.choose("Steps", "steps", ["11", "5", "7", "9", "13", "17", "21", "31"])
-    mode = context.choose("Way", "mode", list(view.WAYS), words=view.WAYS)
-    spacing = context.choose("Each step", "spacing", list(view.SPACINGS), words=view.SPACINGS)
+    steps = context.choose("Steps", "steps", view.STEPS)
+    mode = context.choose("Way", "mode", list(Mode), words={way: way.words for way in Mode})
+    spacing = context.choose("Steps of", "spacing", list(Spacing), words={each: each.words for each in Spacing})
     start, words = context.choose_start(screen, treatment)
     reverse = context.choose("Direction", "direction", ["forward", "reverse"])
 
 request = Request(
     treatment=treatment,
     target=target,
-    control="auto" if start else control,
+    control=Start.AUTO if start else control,
     start_treatment=start,
     reverse=reverse == "reverse",
     steps=int(steps),
-    mode=mode,
-    spacing=spacing,
+    mode=Mode(mode),
+    spacing=Spacing(spacing),
 )
 shown = view.view(screen, model, request)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)

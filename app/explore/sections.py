@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,74 +14,54 @@ from app.common import galleries
 from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
 from app.explore import figures, view
 from app.explore.player import player
-from cytovae.explore import morphology, render, targets
-from cytovae.explore.study import Request
-from cytovae.screen import Screen, provenance
+from cytovae.explore import morphology, render, study, targets
+from cytovae.explore.study import Form, Request
+from cytovae.screen import Screen
 
 N_PAIRS = (8, 16, 32)
 PAIR_STEPS = 5
 """Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
 
 
-def record_of(screen: Screen, model: str, shown: view.View) -> dict[str, Any]:
-    """The provenance that every download of the page carries."""
-    config = {
-        **dataclasses.asdict(shown.request),
-        "screen": screen.name,
-        "model": model,
-        "start": shown.study.start.cell_id,
-        "end": shown.study.end.cell_id,
-    }
-    return provenance("interpolate", config=config, inputs={"cells": screen.cells_digest()}, seed=view.SEED)
+def content(screen: Screen, model: str, shown: view.View, form: Form, look: str) -> bytes:
+    """The path as a file; cells of unfinished quizzes are black in it."""
+    limits = tuple((0.0, 1.0) for _ in screen.record.channels)
+    drawn = dataclasses.replace(shown.study, near=view.near(screen, shown), real=view.ends(screen, shown))
+    return study.content(drawn, form, study.Figure(render.Look(look), limits=limits))
 
 
-def strip(screen: Screen, model: str, shown: view.View, form: str, look: str) -> bytes:
-    """The path as the paper's figure, as a file."""
-    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
-    rows = render.path_rows(shown.study.path, shown.study.evidence, view.near(screen, shown))
-    title, px = f"{shown.study.title}, {model}", screen.record.pixel_size_um
-    return render.strip(
-        rows, screen.record.channels, limits, look, 1.0, px, title, 2, form, record_of(screen, model, shown)
-    )
-
-
-def gif(screen: Screen, model: str, shown: view.View, look: str) -> bytes:
-    """The path as an animation, as a file."""
-    limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
-    return render.gif(
-        shown.study.path,
-        screen.record.channels,
-        limits,
-        look,
-        1.0,
-        screen.record.pixel_size_um,
-        record=record_of(screen, model, shown),
-    )
+MIME = {
+    Form.GIF: "image/gif",
+    Form.PNG: "image/png",
+    Form.SVG: "image/svg+xml",
+    Form.CSV: "text/csv",
+    Form.JSON: "application/json",
+}
 
 
 def downloads(screen: Screen, model: str, shown: view.View) -> None:
     """Buttons that make a file when they are pressed."""
     stem = f"{shown.study.title}.{model}".replace(" ", "_").replace("/", "_")
-    look = st.session_state.get("file-look") or "rgb"
-    makers = {
-        ("GIF", "gif", "image/gif"): lambda: gif(screen, model, shown, look),
-        ("PNG", "png", "image/png"): lambda: strip(screen, model, shown, "png", look),
-        ("SVG", "svg", "image/svg+xml"): lambda: strip(screen, model, shown, "svg", look),
-        ("CSV", "csv", "text/csv"): lambda: render.csv(
-            render.table(shown.study.path, shown.study.evidence), record_of(screen, model, shown)
-        ),
-    }
-    for (label, suffix, mime), make in makers.items():
+    look = st.session_state.get("file-look") or render.Look.RGB
+    for form, mime in MIME.items():
         st.download_button(
-            label, make, f"{stem}.{suffix}", mime, key=f"file-{suffix}", icon=":material/download:", on_click="ignore"
+            form.upper(),
+            functools.partial(content, screen, model, shown, form, look),
+            f"{stem}.{form}",
+            mime,
+            key=f"file-{form}",
+            icon=":material/download:",
+            on_click="ignore",
         )
 
 
 def cells(screen: Screen, model: str, shown: view.View) -> None:
     """The treatment's cells beside controls of the same plate: a click takes one as an end of the path."""
-    table, study = shown.cells, shown.study
-    near, where = targets.controls_near(table, screen.record.control, study.end.row)
-    chosen = (study.start.cell_id, study.end.cell_id)
+    table, drawn = shown.cells, shown.study
+    # beside the treated cell, whichever end of the path it is
+    treated = drawn.start if shown.request.reverse else drawn.end
+    near, where = targets.controls_near(table, screen.record.control, treated.row)
+    chosen = (drawn.start.cell_id, drawn.end.cell_id)
     treatment = shown.request.treatment or ""
     left, right = st.columns(2, gap="large")
     with left:
@@ -103,7 +84,7 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
     along = view.along(screen, model, shown.request)
     st.plotly_chart(figures.curves(along.steps, along.spread, along.ranked), key="curves")
     st.caption(
-        f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {view.N_SPREAD} decoded "
+        f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {study.N_MEASURED} decoded "
         f"control "
         "cells and as many treated ones. Where no nucleus is found at a step, the curve has a gap."
     )
@@ -116,7 +97,7 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
     """Subpopulations, and the same path for many pairs of cells."""
     if shown.request.treatment is None:
         return
-    groups = view.subpopulations(screen, model, shown.request.treatment)
+    groups = view.subpopulations(screen, model, shown.request)
     if len(groups.groups) == 1:
         st.markdown("The treatment's cells form **one group**: no grouping separates them better than chance would.")
     else:
@@ -183,7 +164,10 @@ def doses(screen: Screen, model: str, shown: view.View) -> None:
 
 def null_path(screen: Screen, model: str, shown: view.View) -> None:
     """A path that means nothing, for comparison."""
-    null = view.null(screen, model, shown.request)
+    null, path = shown.study.null, view.null_path(screen, model, shown.request)
+    if null is None or path is None:
+        st.markdown("No null path can be drawn: " + shown.study.notes[2])
+        return
     mine = shown.study.path
     left, right = st.columns([1, 1.4], gap="large")
     with left:
@@ -192,14 +176,13 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
         limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
         rows = [
             render.StripRow("this path", mine.frames[:: max(1, mine.steps // 6)]),
-            render.StripRow("control to control", null.path.frames[:: max(1, mine.steps // 6)]),
+            render.StripRow("control to control", path.frames[:: max(1, mine.steps // 6)]),
         ]
         st.image(render.strip(rows, screen.record.channels, limits, pixel_size_um=screen.record.pixel_size_um, zoom=1))
         table = pd.DataFrame({"this path": [mine.length], "null, median": [np.median(null.lengths)]}).round(2)
         st.dataframe(table, hide_index=True)
     st.caption(
-        f"{len(null.lengths)} paths between {screen.record.control} cells of different wells: what a path changes "
-        f"where no "
+        f"{len(null.draws)} paths, {null.n_distinct} of them distinct, each {null.how}: what a path changes where no "
         "treatment is at work. A path no longer than these shows two individuals, not a drug."
     )
 
@@ -207,13 +190,17 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
 def figure(screen: Screen, model: str, shown: view.View) -> None:
     """The paper's strip, as it will be exported."""
     look = st.segmented_control(
-        "Look of the files", list(render.LOOKS), default="rgb", key="file-look", required=True, persist_state="session"
+        "Look of the files",
+        list(render.Look),
+        default=render.Look.RGB,
+        key="file-look",
+        required=True,
+        persist_state="session",
     )
-    st.image(strip(screen, model, shown, "png", look or "rgb"))
+    st.image(content(screen, model, shown, Form.PNG, look or render.Look.RGB))
     st.caption(
         "Under each image: cosine of its embedding and the target's (of the decoded image embedded again), then how "
-        "many "
-        "features stand at the target's values. Every image of the figure has the same contrast limits."
+        "far the step has come. Every image of the figure has the same contrast limits."
     )
 
 

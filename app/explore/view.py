@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +15,11 @@ from app.common import loaders
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore import evidence, morphology, paths, study, targets
-from cytovae.explore.generator import require_fit
-from cytovae.explore.study import Request, Study
-from cytovae.learn.bundle import Bundle
-from cytovae.patches import normalise
+from cytovae.explore.study import Drawn, Material, Request
 from cytovae.screen import Screen
 
-SEED = 2025
-"""Of everything the app draws at random, so that a link shows the same to everyone."""
-N_SPREAD = 24
-"""Control cells, and treated cells, that are measured beside a path."""
-
-
-WAYS = {
-    "top-features": "features in order of difference",
-    "linear": "straight, all features together",
-    "spherical": "along an arc",
-}
-SPACINGS = {"count": "changes equally much", "gain": "gains equally in cosine"}
+STEPS = [str(n) for n in (study.STEPS, 5, 7, 15, 20, 30)]
+"""What the page offers; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class View:
 
     Parameters
     ----------
-    study : Study
+    study : Drawn
     request : Request
     real : (2, H, W, C) float32
         The two cells at the ends as the model saw them, range [0, 1].
@@ -51,60 +38,32 @@ class View:
         The embedded cells, in the order of the embeddings.
     """
 
-    study: Study
+    study: Drawn
     request: Request
     real: npt.NDArray[np.float32]
     near: npt.NDArray[np.float32]
     cells: pd.DataFrame
 
 
-def rng() -> np.random.Generator:
-    """A fresh generator: what is drawn does not depend on what was drawn before."""
-    return np.random.default_rng(SEED)
-
-
-def _open(path: str, model: str) -> tuple[Screen, pd.DataFrame, npt.NDArray[np.float32], Bundle]:
-    screen = Screen.open(path)
-    cells, z, _ = loaders.embeddings(screen, model)
-    generator = loaders.bundle(model)
-    require_fit(generator, screen.record.channels, screen.record.patch_size_px, z.shape[1])
-    return screen, cells, z, generator
-
-
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _ground(path: str, model: str, stamp: Any) -> evidence.Ground:
-    cells, z, _ = loaders.embeddings(Screen.open(path), model)
-    return evidence.Ground(cells, z, rng())
-
-
-def ground(screen: Screen, model: str) -> evidence.Ground:
-    """The real cells as the model sees them, searchable."""
-    return _ground(str(screen.path), model, loaders.embeddings_stamp(screen, model))
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _null_lengths(path: str, model: str, stamp: Any) -> npt.NDArray[np.float64] | None:
+def _material(path: str, model: str, stamp: Any) -> Material:
     screen = Screen.open(path)
-    cells, z, _ = loaders.embeddings(screen, model)
-    try:
-        return study.null_lengths(cells, z, screen.record.control, rng())
-    except SelectionError:  # the study says why
-        return None
+    return Material.of(
+        screen, loaders.bundle(model), functools.partial(loaders.patches, screen), loaders.embeddings(screen, model)
+    )
+
+
+def material(screen: Screen, model: str) -> Material:
+    """The screen as the model sees it."""
+    return _material(str(screen.path), model, _stamp(screen, model))
 
 
 @st.cache_resource(max_entries=48, show_spinner=False)
 def _view(path: str, model: str, request: Request, stamp: Any) -> View:
-    screen, cells, z, generator = _open(path, model)
-    if request.treatment is not None and request.target == "mean":
-        rows = targets.rows_of(cells, request.treatment)
-        if len(rows) == 1:  # a single cell stands for itself
-            request = dataclasses.replace(request, target=str(cells[schema.CELL_ID].iloc[rows[0]]))
-    known, nulls = ground(screen, model), _null_lengths(path, model, loaders.embeddings_stamp(screen, model))
-    drawn = study.draw(cells, z, generator, screen.record.control, request, rng(), known, nulls)
-    patch_rows = loaders.embeddings(screen, model)[2]
-    shown = patch_rows[np.concatenate([[drawn.start.row, drawn.end.row], drawn.evidence.nearest_rows[:, 0]])]
-    images = normalise(loaders.patches(screen, shown))
-    return View(drawn, request, images[:2], images[2:], cells)
+    made = material(Screen.open(path), model)
+    drawn = study.draw(made, request)
+    assert drawn.real is not None and drawn.near is not None
+    return View(drawn, request, drawn.real, drawn.near, made.cells)
 
 
 def view(screen: Screen, model: str, request: Request) -> View:
@@ -115,93 +74,54 @@ def view(screen: Screen, model: str, request: Request) -> View:
     SelectionError, ConfigError, BundleError, ScreenError
         A choice that is not there, or a model that does not fit.
     """
-    return _view(str(screen.path), model, request, loaders.embeddings_stamp(screen, model))
+    return _view(str(screen.path), model, request, _stamp(screen, model))
+
+
+def _stamp(screen: Screen, model: str) -> Any:
+    return loaders.embeddings_stamp(screen, model), loaders.bundle_stamp(model)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Looking for groups among the treatment's cells")
-def _subpopulations(path: str, model: str, treatment: str, stamp: Any) -> targets.Subpopulations:
-    cells, z, _ = loaders.embeddings(Screen.open(path), model)
-    return targets.subpopulations(cells, z, treatment, rng())
+def _subpopulations(path: str, model: str, request: Request, stamp: Any) -> targets.Subpopulations:
+    return study.subpopulations(material(Screen.open(path), model), request)
 
 
-def subpopulations(screen: Screen, model: str, treatment: str) -> targets.Subpopulations:
-    """The groups that a treatment's cells fall into."""
-    return _subpopulations(str(screen.path), model, treatment, loaders.embeddings_stamp(screen, model))
-
-
-@st.cache_data(max_entries=64, show_spinner="Measuring decoded cells")
-def _measured(path: str, model: str, rows: tuple[int, ...], stamp: Any) -> pd.DataFrame:
-    screen, _, z, generator = _open(path, model)
-    images = generator.decode(np.asarray(z[list(rows)]))
-    return morphology.measure(images, screen.record.channels, screen.record.pixel_size_um)
-
-
-def some(rows: npt.NDArray[np.int64]) -> tuple[int, ...]:
-    """At most `N_SPREAD` of the rows, drawn at random, sorted."""
-    few = rows if len(rows) <= N_SPREAD else rng().choice(rows, N_SPREAD, replace=False)
-    return tuple(sorted(int(row) for row in few))
+def subpopulations(screen: Screen, model: str, request: Request) -> targets.Subpopulations:
+    """The groups that the cells of a request's treatment fall into."""
+    return _subpopulations(str(screen.path), model, request, _stamp(screen, model))
 
 
 @st.cache_resource(max_entries=32, show_spinner="Measuring the path")
 def _along(path: str, model: str, request: Request, stamp: Any) -> morphology.Along:
     screen = Screen.open(path)
-    shown = view(screen, model, request)
-    start, end = (_measured(path, model, some(r), stamp) for r in (shown.study.start_rows, shown.study.end_rows))
-    record = screen.record
-    return morphology.along(shown.study.path.frames, record.channels, start, end, record.pixel_size_um)
+    return study.along(material(screen, model), view(screen, model, request).study)
 
 
 def along(screen: Screen, model: str, request: Request) -> morphology.Along:
     """The path's measurements beside decoded cells of the populations at its ends."""
-    return _along(str(screen.path), model, request, loaders.embeddings_stamp(screen, model))
+    return _along(str(screen.path), model, request, _stamp(screen, model))
 
 
 @st.cache_resource(max_entries=16, show_spinner="Drawing the paths of many cells")
 def _population(path: str, model: str, request: Request, n: int, stamp: Any) -> study.Population:
-    screen, cells, z, generator = _open(path, model)
-    px = screen.record.pixel_size_um
-    return study.population(cells, z, generator, screen.record.control, request, n, px, rng())
+    return study.population(material(Screen.open(path), model), request, n)
 
 
 def population(screen: Screen, model: str, request: Request, n: int) -> study.Population:
     """The same path for n pairs of cells."""
-    return _population(str(screen.path), model, request, n, loaders.embeddings_stamp(screen, model))
-
-
-@dataclass(frozen=True)
-class Null:
-    """Paths from one control cell to another: what a path changes where there is nothing to change.
-
-    Parameters
-    ----------
-    lengths : (q,) float64
-        Of q such paths.
-    path : paths.Path
-        One of middle length, decoded.
-    """
-
-    lengths: npt.NDArray[np.float64]
-    path: paths.Path
+    return _population(str(screen.path), model, request, n, _stamp(screen, model))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _null(path: str, model: str, steps: int, mode: str, spacing: str, stamp: Any) -> Null:
-    screen, cells, z, generator = _open(path, model)
-    starts, ends = targets.null_pairs(cells, screen.record.control, study.N_NULL, rng(), embeddings=z)
-    lengths = evidence.null_lengths(z, starts, ends)
-    middle = int(np.argsort(lengths)[len(lengths) // 2])
-    a, b = int(starts[middle]), int(ends[middle])
-    ids = cells[schema.CELL_ID]
-    drawn = paths.interpolate(
-        z[a], z[b], generator.decode, generator.encode, steps, mode, spacing, str(ids.iloc[a]), str(ids.iloc[b])
-    )
-    return Null(lengths, drawn)
+def _null_path(path: str, model: str, request: Request, stamp: Any) -> paths.Path | None:
+    screen = Screen.open(path)
+    null = view(screen, model, request).study.null
+    return None if null is None else study.null_path(material(screen, model), request, null)
 
 
-def null(screen: Screen, model: str, request: Request) -> Null:
-    """Control-to-control paths, drawn as the request's own path is."""
-    stamp = loaders.embeddings_stamp(screen, model)
-    return _null(str(screen.path), model, request.steps, request.mode, request.spacing, stamp)
+def null_path(screen: Screen, model: str, request: Request) -> paths.Path | None:
+    """A control-to-control path of middle length, drawn as the request's own path is; None where there is none."""
+    return _null_path(str(screen.path), model, request, _stamp(screen, model))
 
 
 def doses(shown: View) -> str:
@@ -233,6 +153,11 @@ def near(screen: Screen, shown: View) -> npt.NDArray[np.float32]:
     return _veiled(screen, shown.study.evidence.nearest_ids[:, 0], shown.near)
 
 
+def ends(screen: Screen, shown: View) -> npt.NDArray[np.float32]:
+    """The real cells at the path's two ends, black where they lie in an unfinished quiz."""
+    return _veiled(screen, [shown.study.start.cell_id, shown.study.end.cell_id], shown.real)
+
+
 def _veiled(screen: Screen, ids: npt.ArrayLike, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Images of cells, those of unfinished quizzes black."""
     hidden = np.isin(ids, list(loaders.in_play(screen)))
@@ -245,7 +170,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
     moas, k = shown.cells[schema.MOA].to_numpy(), shown.study.path.steps
     frames = [
         {
-            "label": path.labels[i] if path.labels else "",
+            "label": "" if path.by_features else path.captions[i],
             "n_features": int(path.n_features[i]),
             "cosine": float(path.cosine[i]),
             "cosine_reencoded": float(path.cosine_reencoded[i]),
@@ -262,13 +187,15 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
         }
         for i in range(k)
     ]
-    ends = [(shown.study.start, "Real cell at the start"), (shown.study.end, "Real cell at the end")]
+    both = [(shown.study.start, ""), (shown.study.end, "")]
     control = screen.record.control
-    for j, (choice, _) in enumerate(ends):
-        kind = "control" if shown.cells[schema.COMPOUND].iloc[choice.row] == control else "target"
+    source = "target" if shown.request.reverse else "start"
+    for j, (choice, _) in enumerate(both):
+        untreated = shown.cells[schema.COMPOUND].iloc[choice.row] == control
+        kind = "control" if untreated else ("start" if (j == 0) == (source == "start") else "target")
         hidden = " (black: in an unfinished quiz)" if choice.cell_id in loaders.in_play(screen) else ""
-        ends[j] = (choice, f"Real {kind} cell{hidden}")
-    words = [{"title": title, "text": describe(shown.cells, choice.row)} for choice, title in ends]
+        both[j] = (choice, f"Real {kind} cell{hidden}")
+    words = [{"title": title, "text": describe(shown.cells, choice.row)} for choice, title in both]
     header = {
         "channels": list(screen.record.channels),
         "pixel_size_um": screen.record.pixel_size_um,
@@ -277,7 +204,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
         "target": words[1],
         "frames": frames,
     }
-    real = _veiled(screen, [choice.cell_id for choice, _ in ends], shown.real)
+    real = ends(screen, shown)
     return header, np.concatenate([real[:1], path.frames, real[1:], near(screen, shown)])
 
 

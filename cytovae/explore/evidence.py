@@ -300,7 +300,11 @@ def typicality(path: Path, start: npt.NDArray, target: npt.NDArray) -> float:
     float
         1: the same direction; 0: what this pair shows is about these two cells, not about the treatment.
     """
-    way = path.z[-1].astype(np.float64) - path.z[0].astype(np.float64)
+    return direction_cosine(path.z[-1].astype(np.float64) - path.z[0].astype(np.float64), start, target)
+
+
+def direction_cosine(way: npt.NDArray, start: npt.NDArray, target: npt.NDArray) -> float:
+    """Cosine of a direction (d,) and that from the mean of one population to the mean of another, -1 to 1."""
     means = np.asarray(target, np.float64).mean(axis=0) - np.asarray(start, np.float64).mean(axis=0)
     return float(cosine_similarity(way, means))
 

@@ -6,8 +6,10 @@ their target values and the rest at the start's. Straight and spherical paths st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,60 @@ from cytovae.errors import ConfigError, SelectionError
 from cytovae.explore.generator import Decode, Encode
 from cytovae.patches import Doubles, Floats
 
-MODES = ("top-features", "linear", "spherical")
-SPACINGS = ("count", "gain")
+Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+class Mode(enum.StrEnum):
+    """How to go from one cell to the other; to add one, name it here and give `_POINTS` its points."""
+
+    TOP_FEATURES = "top-features"
+    LINEAR = "linear"
+    SPHERICAL = "spherical"
+
+    @property
+    def words(self) -> str:
+        """For menus and help texts."""
+        return {
+            "top-features": "features in order of difference (the paper's)",
+            "linear": "straight, all features together",
+            "spherical": "along an arc",
+        }[self.value]
+
+
+class Spacing(enum.StrEnum):
+    """What the steps of a path have in equal parts."""
+
+    GAIN = "gain"
+    COUNT = "count"
+
+    @property
+    def words(self) -> str:
+        """For menus and help texts."""
+        return {
+            "gain": "equal gains in cosine similarity",
+            "count": "equal numbers of features (the paper's)",
+        }[self.value]
+
+
+MODES = tuple(Mode)
+SPACINGS = tuple(Spacing)
 MIN_STEPS, MAX_STEPS = 2, 64
+DOSE_SERIES = "dose-series"
+"""What `Path.mode` says of a path that is one cell per dose."""
+
+
+def choice(kind: type[Choice], value: str, what: str) -> Choice:
+    """The member that a word names.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigError(f"unknown {what} {str(value)!r}; choose {', '.join(kind)}") from None
 
 
 @dataclass(frozen=True)
@@ -30,15 +83,15 @@ class Path:
     control_id, target_id : str
         The cells at its ends: where it starts and where it leads (a start need not be a control).
     mode, spacing : str
-        One of `MODES` (or ``dose-series``) and of `SPACINGS`.
+        A `Mode` (or `DOSE_SERIES`) and a `Spacing`.
     z : (k, d) float32
         The steps; the first and the last are the two cells' embeddings, exactly.
     order : (d,) int64
         Feature numbers by absolute difference between the ends, largest first.
     n_features : (k,) int64
-        How many features stand at their target values, to the bit.
+        How many features stand at their target values, to the bit; it tells something along `TOP_FEATURES` only.
     distance_share : (k,) float64
-        1 - (squared distance left to the target / of the start), 0 to 1 along a path of `MODES`.
+        1 - (squared distance left to the target / of the start), 0 to 1 along a path of any `Mode`.
     cosine : (k,) float64
         Of each step's embedding and the target's.
     frames : (k, H, W, C) float32
@@ -65,6 +118,26 @@ class Path:
     @property
     def steps(self) -> int:
         return len(self.z)
+
+    @property
+    def by_features(self) -> bool:
+        """Whether the steps move some features at a time; along other paths all of them move together."""
+        return self.mode == Mode.TOP_FEATURES
+
+    @property
+    def way(self) -> Doubles:
+        """(k,): the share of the distance between the ends that lies behind each step, 0 to 1."""
+        left = np.linalg.norm(self.z.astype(np.float64) - self.z[-1].astype(np.float64), axis=1)
+        return np.asarray(1.0 - left / left[0] if left[0] > 0 else np.ones(len(left)))
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What each step is, in a few words: a dose, a number of features, or a share of the way."""
+        if self.labels:
+            return self.labels
+        if self.by_features:
+            return tuple(f"{n} feature{'' if n == 1 else 's'}" for n in self.n_features)
+        return tuple(f"{100 * share:.0f} % of the way" for share in self.way)
 
     @property
     def length(self) -> float:
@@ -134,7 +207,11 @@ def feature_order(z0: npt.NDArray, z1: npt.NDArray) -> npt.NDArray[np.int64]:
 
 
 def latent(
-    z0: npt.ArrayLike, z1: npt.ArrayLike, steps: int = 10, mode: str = "top-features", spacing: str = "count"
+    z0: npt.ArrayLike,
+    z1: npt.ArrayLike,
+    steps: int = 10,
+    mode: str = Mode.TOP_FEATURES,
+    spacing: str = Spacing.COUNT,
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
     """The points of a path.
 
@@ -164,7 +241,9 @@ def latent(
     SelectionError
         The two ends are the same point or do not have the same features.
     """
-    _check(steps, mode, spacing)
+    mode, spacing = choice(Mode, mode, "mode"), choice(Spacing, spacing, "spacing")
+    if not MIN_STEPS <= steps <= MAX_STEPS:
+        raise ConfigError(f"a path has {MIN_STEPS} to {MAX_STEPS} steps, both ends among them, not {steps}")
     z0, z1 = np.asarray(z0, dtype=np.float32), np.asarray(z1, dtype=np.float32)
     if z0.shape != z1.shape or z0.ndim != 1:
         raise SelectionError(f"a path joins two embeddings of the same length, not {z0.shape} and {z1.shape}")
@@ -172,16 +251,11 @@ def latent(
         raise SelectionError("an end of the path has an embedding that is not finite; run 'cytovae embed --overwrite'")
     if np.array_equal(z0, z1):
         raise SelectionError("the path starts and ends at the same embedding; choose two different cells")
-    if mode == "top-features":
-        order = feature_order(z0, z1)
-        counts = _counts_by_gain(z0, z1, order, steps) if spacing == "gain" else _counts(len(z0), steps)
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order))
-        z = np.where(rank[None, :] < counts[:, None], z1, z0)  # (k, d)
-    else:
-        z = _between(z0, z1, _fractions(z0, z1, steps, mode, spacing), mode)
+    z = _POINTS[mode](z0, z1, steps, spacing)
     z[0], z[-1] = z0, z1
-    return z, (z == z1).sum(axis=1).astype(np.int64) if mode != "top-features" else counts
+    if mode == Mode.TOP_FEATURES:  # equal features are never "moved", so they are counted by rank
+        return z, _feature_counts(z0, z1, steps, spacing)
+    return z, (z == z1).sum(axis=1).astype(np.int64)
 
 
 def interpolate(
@@ -190,8 +264,8 @@ def interpolate(
     decode: Decode,
     encode: Encode,
     steps: int = 10,
-    mode: str = "top-features",
-    spacing: str = "count",
+    mode: str = Mode.TOP_FEATURES,
+    spacing: str = Spacing.COUNT,
     control_id: str = "",
     target_id: str = "",
 ) -> Path:
@@ -246,7 +320,7 @@ def series(
     if not MIN_STEPS <= len(z) <= MAX_STEPS or len(labels) != len(z):
         raise SelectionError(f"a dose series has 1 to {MAX_STEPS - 1} doses with a label each, not {len(z) - 1}")
     n_features = (z == z[-1]).sum(axis=1).astype(np.int64)
-    path = _decoded(z, n_features, decode, encode, "dose-series", "count", control_id, target_id)
+    path = _decoded(z, n_features, decode, encode, DOSE_SERIES, Spacing.COUNT, control_id, target_id)
     return replace(path, labels=tuple(labels))
 
 
@@ -255,8 +329,8 @@ def population(
     z1: npt.NDArray,
     decode: Decode,
     steps: int = 10,
-    mode: str = "top-features",
-    spacing: str = "count",
+    mode: str = Mode.TOP_FEATURES,
+    spacing: str = Spacing.COUNT,
 ) -> PopulationPath:
     """The path of every pair, with the mean difference image.
 
@@ -329,15 +403,6 @@ def mean_interval(
     return mean, mean - half, mean + half
 
 
-def _check(steps: int, mode: str, spacing: str) -> None:
-    if not MIN_STEPS <= steps <= MAX_STEPS:
-        raise ConfigError(f"a path has {MIN_STEPS} to {MAX_STEPS} steps, both ends among them, not {steps}")
-    if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}; choose {', '.join(MODES)}")
-    if spacing not in SPACINGS:
-        raise ConfigError(f"unknown spacing {spacing!r}; choose {' or '.join(SPACINGS)}")
-
-
 def _counts(d: int, steps: int) -> npt.NDArray[np.int64]:
     return np.rint(np.linspace(0, d, steps)).astype(np.int64)
 
@@ -360,26 +425,56 @@ def _counts_by_gain(z0: Floats, z1: Floats, order: npt.NDArray[np.int64], steps:
     return counts.astype(np.int64)
 
 
-def _fractions(z0: Floats, z1: Floats, steps: int, mode: str, spacing: str) -> Doubles:
-    if spacing == "count":
-        return np.linspace(0.0, 1.0, steps)
+def _feature_counts(z0: Floats, z1: Floats, steps: int, spacing: Spacing) -> npt.NDArray[np.int64]:
+    if spacing == Spacing.GAIN:
+        return _counts_by_gain(z0, z1, feature_order(z0, z1), steps)
+    return _counts(len(z0), steps)
+
+
+def _top_features(z0: Floats, z1: Floats, steps: int, spacing: Spacing) -> Floats:
+    rank = np.argsort(feature_order(z0, z1))
+    return np.where(rank[None, :] < _feature_counts(z0, z1, steps, spacing)[:, None], z1, z0)  # (k, d)
+
+
+def _linear(z0: Floats, z1: Floats, steps: int, spacing: Spacing) -> Floats:
+    return _spaced(_straight, z0, z1, steps, spacing)
+
+
+def _spherical(z0: Floats, z1: Floats, steps: int, spacing: Spacing) -> Floats:
+    return _spaced(_arc, z0, z1, steps, spacing)
+
+
+_POINTS: dict[Mode, Callable[[Floats, Floats, int, Spacing], Floats]] = {
+    Mode.TOP_FEATURES: _top_features,
+    Mode.LINEAR: _linear,
+    Mode.SPHERICAL: _spherical,
+}
+"""(ends (d,) and (d,), steps, spacing) -> (steps, d)."""
+
+
+def _spaced(
+    between: Callable[[Floats, Floats, Doubles], Floats], z0: Floats, z1: Floats, steps: int, spacing: Spacing
+) -> Floats:
+    """Points of a curve at fractions of it: even ones, or those at which the cosine has gained equally."""
+    if spacing == Spacing.COUNT:
+        return between(z0, z1, np.linspace(0.0, 1.0, steps))
     fine = np.linspace(0.0, 1.0, 2049)
-    reached = np.maximum.accumulate(cosine_similarity(_between(z0, z1, fine, mode), z1))
+    reached = np.maximum.accumulate(cosine_similarity(between(z0, z1, fine), z1))
     levels = np.linspace(reached[0], reached[-1], steps)
-    fractions = fine[np.minimum(np.searchsorted(reached, levels), len(fine) - 1)]
-    fractions[0], fractions[-1] = 0.0, 1.0
-    return fractions
+    return between(z0, z1, fine[np.minimum(np.searchsorted(reached, levels), len(fine) - 1)])
 
 
-def _between(z0: Floats, z1: Floats, fractions: Doubles, mode: str) -> Floats:
+def _straight(z0: Floats, z1: Floats, fractions: Doubles) -> Floats:
+    t = fractions[:, None]
+    return np.asarray((1 - t) * z0.astype(np.float64) + t * z1.astype(np.float64), dtype=np.float32)
+
+
+def _arc(z0: Floats, z1: Floats, fractions: Doubles) -> Floats:
     a, b, t = z0.astype(np.float64), z1.astype(np.float64), fractions[:, None]
-    straight = (1 - t) * a + t * b
-    if mode == "linear":
-        return straight.astype(np.float32)
     size_a, size_b = np.linalg.norm(a), np.linalg.norm(b)
     angle = np.arccos(cosine_similarity(a, b)) if size_a > 0 and size_b > 0 else np.float64(0.0)
     if np.sin(angle) < 1e-6:  # same or opposite direction, or no direction: there is no arc to follow
-        return straight.astype(np.float32)
+        return _straight(z0, z1, fractions)
     direction = (np.sin((1 - t) * angle) * (a / size_a) + np.sin(t * angle) * (b / size_b)) / np.sin(angle)
     return np.asarray(direction * ((1 - t) * size_a + t * size_b), dtype=np.float32)
 

@@ -1,23 +1,69 @@
-"""From what was asked for to a path with all that stands beside it: the cells at its ends, populations, evidence."""
+"""The one answer behind command line, app and notebook: a request in, a path with all that stands beside it.
+
+Every face makes a `Request`, asks `draw` on a `Material`, and shows the answer or has it written by `write`. Defaults,
+randomness and provenance are here and nowhere else, so that two faces that ask the same get the same.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import functools
+import json
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
-from cytovae.errors import ConfigError, SelectionError
-from cytovae.explore import evidence, morphology, paths, targets
-from cytovae.explore.generator import Generator
-from cytovae.explore.targets import Choice, Embeddings, Rows
+from cytovae.errors import ConfigError, ScreenError, SelectionError
+from cytovae.explore import evidence, morphology, paths, render, targets
+from cytovae.explore.generator import Generator, require_fit
+from cytovae.explore.paths import Mode, Spacing
+from cytovae.explore.targets import Choice, Embeddings, Relation, Rows, Start, Target
+from cytovae.patches import Floats, normalise
+from cytovae.screen import Screen, provenance, whole_file
 
+STEPS = 10
+SEED = 0
 N_NULL = 200
-"""Paths between the typical cells of two control wells, whose lengths a path's is compared with."""
-N_SPREAD = 64
-"""Control cells, and treated cells, that are measured behind the morphology of a path."""
+"""Null paths that a path is compared with."""
+N_MEASURED = 64
+"""Control cells, and treated cells, that are decoded and measured behind the morphology of a path."""
+MIN_DISTINCT = 20
+"""Fewer distinct null paths than this give no percentile."""
+
+Read = Callable[[npt.NDArray[np.int64]], npt.NDArray]
+"""Rows of a screen's cells -> their patches (n, H, W, C) uint16 as acquired."""
+
+
+class Form(enum.StrEnum):
+    """What a path can be written as; the ending of the file."""
+
+    PNG = "png"
+    SVG = "svg"
+    GIF = "gif"
+    CSV = "csv"
+    JSON = "json"
+
+    @classmethod
+    def of(cls, path: FilePath) -> Form:
+        """The form that a file's name asks for.
+
+        Raises
+        ------
+        ConfigError
+            It ends otherwise.
+        """
+        try:
+            return cls(path.suffix.lower().removeprefix("."))
+        except ValueError:
+            raise ConfigError(f"{path.name!r} ends in none of {', '.join(f'.{form}' for form in cls)}") from None
 
 
 @dataclass(frozen=True)
@@ -29,9 +75,9 @@ class Request:
     treatment : str or None
         Where the path leads.
     target : str
-        Which of its cells, see `cytovae.explore.targets.chosen`.
+        Which of its cells: a `Target`, ``subpopulation:K``, or a cell id; see `cytovae.explore.targets.chosen`.
     control : str
-        Where it starts: ``auto`` (the typical control of the target's plate, else batch), ``random``, or a cell id.
+        Where it starts: a `Start` (of the target's plate, else batch, else the screen), or a cell id.
     start_treatment : str or None
         Start from this treatment's cell closest to its mean, instead of a control.
     dose_series : str or None
@@ -40,53 +86,269 @@ class Request:
         From the target back to the start.
     steps, mode, spacing
         See `cytovae.explore.paths.latent`.
+    seed : int
+        Of all that is drawn at random.
+
+    Raises
+    ------
+    ConfigError
+        Options that exclude each other, or an unknown mode or spacing.
     """
 
     treatment: str | None = None
-    target: str = "mean"
-    control: str = "auto"
+    target: str = Target.MEAN
+    control: str = Start.AUTO
     start_treatment: str | None = None
     dose_series: str | None = None
     reverse: bool = False
-    steps: int = 10
-    mode: str = "top-features"
-    spacing: str = "count"
+    steps: int = STEPS
+    mode: Mode = Mode.TOP_FEATURES
+    spacing: Spacing = Spacing.GAIN
+    seed: int = SEED
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", paths.choice(Mode, self.mode, "mode"))
+        object.__setattr__(self, "spacing", paths.choice(Spacing, self.spacing, "spacing"))
         if (self.treatment is None) == (self.dose_series is None):
             raise ConfigError("a path leads to a treatment or shows the doses of a compound; name one of the two")
         if self.dose_series is not None and (self.start_treatment is not None or self.reverse):
             raise ConfigError(
                 "a dose series starts at a control and leads upwards; leave out another start, or the reverse"
             )
-        if self.start_treatment is not None and self.control != "auto":
+        if self.start_treatment is not None and self.control != Start.AUTO:
             raise ConfigError("a path starts from a treatment or from a control cell; name one of the two")
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Randomness for one purpose: what is drawn for it depends on nothing else that is drawn."""
+        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
+
+
+class Material:
+    """A screen as one model sees it: what all paths of the two share, made once.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        The embedded cells.
+    embeddings : (n, d) float32
+        In the same order.
+    generator : Generator
+    control : str
+        Compound name of the untreated cells.
+    screen : str
+        What the screen is called.
+    pixel_size_um : float or None
+    read : callable, optional
+        Gives patches by row of the screen's cells; without it no real cell is shown.
+    patch_rows : (n,) int64, optional
+        The row of each embedded cell among the screen's cells; the same order where not given.
+    digests : dict of str to str
+        What ``cells`` and ``weights`` were, for the provenance.
+    """
+
+    def __init__(
+        self,
+        cells: pd.DataFrame,
+        embeddings: Embeddings,
+        generator: Generator,
+        control: str,
+        screen: str = "",
+        pixel_size_um: float | None = None,
+        read: Read | None = None,
+        patch_rows: npt.NDArray[np.int64] | None = None,
+        digests: dict[str, str] | None = None,
+    ) -> None:
+        self.cells, self.embeddings, self.generator, self.control = cells, embeddings, generator, control
+        self.screen, self.pixel_size_um, self.read = screen, pixel_size_um, read
+        self.patch_rows = np.arange(len(cells)) if patch_rows is None else patch_rows
+        self.digests = digests or {}
+
+    @classmethod
+    def of(
+        cls,
+        screen: Screen,
+        generator: Generator,
+        read: Read | None = None,
+        embedded: tuple[pd.DataFrame, Embeddings, npt.NDArray[np.int64]] | None = None,
+    ) -> Material:
+        """A screen on disk and a model that it is embedded with.
+
+        Parameters
+        ----------
+        screen : Screen
+        generator : Generator
+            A bundle has the digest of its weights, which goes into the provenance.
+        read : callable, optional
+        embedded : tuple, optional
+            The embedded cells, the embeddings and the cells' patch rows, where they have been read already.
+
+        Raises
+        ------
+        ScreenError, BundleError
+            The screen is not embedded with the model, or the two do not fit.
+        """
+        if embedded is None:
+            cells, embeddings = screen.embeddings(generator.name)
+            where = pd.Series(np.arange(len(screen.cells())), index=pd.Index(screen.cells()[schema.CELL_ID]))
+            embedded = cells, embeddings, where.loc[cells[schema.CELL_ID]].to_numpy(np.int64)
+        cells, embeddings, patch_rows = embedded
+        record = screen.record
+        require_fit(generator, record.channels, record.patch_size_px, embeddings.shape[1])
+        digests = {"cells": screen.cells_digest()}
+        if weights := str(getattr(generator, "digest", "")):
+            digests["weights"] = weights
+        return cls(
+            cells, embeddings, generator, record.control, screen.name, record.pixel_size_um, read, patch_rows, digests
+        )
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(self.generator.channels)
+
+    @functools.cached_property
+    def ground(self) -> evidence.Ground:
+        """The real cells, searchable."""
+        return evidence.Ground(self.cells, self.embeddings, np.random.default_rng(SEED))
+
+    def images(self, rows: npt.ArrayLike) -> npt.NDArray | None:
+        """Patches of embedded cells as acquired, (n, H, W, C) uint16; None where there are none to read."""
+        return None if self.read is None else self.read(self.patch_rows[np.asarray(rows, dtype=np.int64)])
 
 
 @dataclass(frozen=True)
-class Study:
+class Null:
+    """Paths from control cells to control cells, chosen in the way that a request chose its own ends.
+
+    Parameters
+    ----------
+    draws : tuple of targets.NullDraw
+    lengths, typicality : (q,) float64
+        Of each.
+    how : str
+        How they were chosen, in words.
+    """
+
+    draws: tuple[targets.NullDraw, ...]
+    lengths: npt.NDArray[np.float64]
+    typicality: npt.NDArray[np.float64]
+    how: str
+
+    @property
+    def n_distinct(self) -> int:
+        """How many of the paths differ."""
+        return len({(draw.start, draw.end) for draw in self.draws})
+
+    @property
+    def middle(self) -> targets.NullDraw:
+        """The one of middle length."""
+        return self.draws[int(np.argsort(self.lengths, kind="stable")[len(self.lengths) // 2])]
+
+    def percentile(self, length: float) -> float | None:
+        """How many percent of null paths are no longer; None where too few of them are distinct to say."""
+        if self.n_distinct < MIN_DISTINCT:
+            return None
+        return float(100.0 * np.mean(self.lengths <= length))
+
+
+class Level(enum.StrEnum):
+    """How much a path shows."""
+
+    SHOWN = "shown"
+    DOUBTFUL = "doubtful"
+    NOTHING = "nothing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a path shows, in one sentence.
+
+    Parameters
+    ----------
+    level : Level
+    sentence : str
+    """
+
+    level: Level
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Drawn:
     """A path with what stands beside it.
 
     Parameters
     ----------
+    request : Request
     path : paths.Path
     evidence : evidence.Evidence
     start, end : targets.Choice
     start_rows, end_rows : (n,) int64
         The populations at its ends.
+    relation : targets.Relation
+        Whether the two cells at its ends share a plate or a batch.
+    null : Null or None
+        None where no null paths can be drawn; `notes` says why.
     title : str
     notes : tuple of str
         What a reader should know: how the ends were chosen, what could not be compared.
+    record : dict
+        The provenance.
+    channels : tuple of str
+    pixel_size_um : float or None
+    real : (2, H, W, C) float32 or None
+        The two cells at the ends as the model sees them, range [0, 1].
+    near : (k, H, W, C) float32 or None
+        The nearest real cell of each step.
     """
 
+    request: Request
     path: paths.Path
     evidence: evidence.Evidence
     start: Choice
     end: Choice
     start_rows: Rows
     end_rows: Rows
+    relation: Relation
+    null: Null | None
     title: str
     notes: tuple[str, ...]
+    record: dict[str, Any]
+    channels: tuple[str, ...]
+    pixel_size_um: float | None
+    real: Floats | None = None
+    near: Floats | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the path shows more than two control cells would."""
+        percentile = self.evidence.length_percentile
+        if self.null is None or percentile is None:
+            n = 0 if self.null is None else self.null.n_distinct
+            return Verdict(
+                Level.UNKNOWN,
+                "There are too few control wells to say how far two control cells differ "
+                f"({n} distinct null path{'' if n == 1 else 's'}, {MIN_DISTINCT} are needed).",
+            )
+        if percentile < 95.0:
+            return Verdict(
+                Level.NOTHING,
+                f"This pair differs no more than two control cells do (longer than {percentile:.0f} % of "
+                f"{self.null.n_distinct} control-to-control paths).",
+            )
+        along = self.evidence.typicality
+        usual = float(np.quantile(self.null.typicality, 0.95))
+        if along is not None and along < usual:
+            return Verdict(
+                Level.DOUBTFUL,
+                "This pair differs more than two control cells do, but not more in the treatment's own direction than "
+                f"pairs of control cells in theirs (cosine {along:.2f}, control pairs up to {usual:.2f}).",
+            )
+        return Verdict(
+            Level.SHOWN,
+            f"This pair differs more than two control cells do (longer than {percentile:.0f} % of "
+            f"{self.null.n_distinct} control-to-control paths).",
+        )
 
 
 @dataclass(frozen=True)
@@ -108,109 +370,194 @@ class Population:
     curves: pd.DataFrame
 
 
-def draw(
-    cells: pd.DataFrame,
-    embeddings: Embeddings,
-    generator: Generator,
-    control: str,
-    request: Request,
-    rng: np.random.Generator,
-    ground: evidence.Ground | None = None,
-    nulls: npt.NDArray[np.float64] | None = None,
-) -> Study:
+@dataclass(frozen=True)
+class Figure:
+    """How a path is shown in a file.
+
+    Parameters
+    ----------
+    look : render.Look
+    gamma : float
+        Below 1 brightens the dark parts.
+    channels : tuple of int or None
+        Which to show; None: the first three, or with the look grey all of them.
+    limits : tuple of (float, float) or None
+        Per channel the values shown as black and as full colour; None: shared percentiles of the images shown.
+    """
+
+    look: render.Look = render.Look.RGB
+    gamma: float = 1.0
+    channels: tuple[int, ...] | None = None
+    limits: tuple[tuple[float, float], ...] | None = None
+
+
+def draw(material: Material, request: Request, null: Null | None = None) -> Drawn:
     """The path that was asked for.
 
     Parameters
     ----------
-    cells : DataFrame
-        The embedded cells.
-    embeddings : (n, d) float32
-    generator : Generator
-    control : str
-        Compound name of the untreated cells.
+    material : Material
     request : Request
-    rng : numpy Generator
-    ground : evidence.Ground, optional
-    nulls : (q,) float64, optional
-        Lengths of null paths, see `null_lengths`. Both are the same for all paths of a screen and model, and made here
-        where they are not given.
+    null : Null, optional
+        Of the same request, where it has been drawn before.
 
     Raises
     ------
     SelectionError, ConfigError
         A choice that is not there, or options that are out of range.
     """
-    start, end, start_rows, end_rows, title = _ends(cells, embeddings, control, request, rng)
-    if request.dose_series is not None:
-        path, own = _series(cells, embeddings, generator, control, request.dose_series, start)
-    else:
-        own = np.array([start.row, end.row])
-        path = paths.interpolate(
-            embeddings[start.row],
-            embeddings[end.row],
-            generator.decode,
-            generator.encode,
-            request.steps,
-            request.mode,
-            request.spacing,
-            start.cell_id,
-            end.cell_id,
-        )
+    cells, embeddings = material.cells, material.embeddings
+    start, end, start_rows, end_rows, title = _ends(material, request)
+    path, own = _path(material, request, start, end)
     notes = [f"start: {start.cell_id}, {start.how}", f"end: {end.cell_id}, {end.how}"]
-    if nulls is None:
+    if null is None:
         try:
-            nulls = null_lengths(cells, embeddings, control, rng)
+            null = null_paths(material, request)
         except SelectionError as few:
             notes.append(f"no null paths: {few}")
-    ground = ground or evidence.Ground(cells, embeddings, rng)
-    found = evidence.assess(path, ground, embeddings[start_rows], embeddings[end_rows], nulls, exclude=own)
-    return Study(path, found, start, end, start_rows, end_rows, title, (*notes, found.summary))
+    found = evidence.assess(path, material.ground, embeddings[start_rows], embeddings[end_rows], exclude=own)
+    found = dataclasses.replace(found, length_percentile=None if null is None else null.percentile(path.length))
+    if null is not None and found.length_percentile is None:
+        notes.append(f"only {null.n_distinct} of {len(null.draws)} null paths are distinct, too few for a percentile")
+    images = material.images(np.concatenate([[start.row, end.row], found.nearest_rows[:, 0]]))
+    real = None if images is None else normalise(images)
+    return Drawn(
+        request=request,
+        path=path,
+        evidence=found,
+        start=start,
+        end=end,
+        start_rows=start_rows,
+        end_rows=end_rows,
+        relation=targets.relation(cells, start.row, end.row),
+        null=null,
+        title=title,
+        notes=(*notes, found.summary),
+        record=record(material, request),
+        channels=material.channels,
+        pixel_size_um=material.pixel_size_um,
+        real=None if real is None else real[:2],
+        near=None if real is None else real[2:],
+    )
 
 
-def null_lengths(
-    cells: pd.DataFrame, embeddings: Embeddings, control: str, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Lengths of paths that mean nothing: between the typical control cells of two wells, `N_NULL` times, (q,).
+def record(material: Material, request: Request, **more: Any) -> dict[str, Any]:
+    """The provenance of whatever is made of a request; `more` are options of what stands beside the path."""
+    config = {
+        "screen": material.screen,
+        "bundle": material.generator.name,
+        **{k: v for k, v in dataclasses.asdict(request).items() if k != "seed"},
+        **more,
+    }
+    return provenance("interpolate", config=json.loads(json.dumps(config)), inputs=material.digests, seed=request.seed)
+
+
+def null_paths(material: Material, request: Request) -> Null:
+    """Paths that mean nothing, their ends chosen as the request's are, `N_NULL` times.
+
+    Where the request's end is the most central of so many cells, theirs are the most central of as many control cells;
+    where it is drawn at random, or named by hand, theirs are drawn at random. The same holds for the start.
 
     Raises
     ------
     SelectionError
         There are no two control wells.
     """
-    return evidence.null_lengths(embeddings, *targets.null_pairs(cells, control, N_NULL, rng, embeddings=embeddings))
+    cells, embeddings = material.cells, material.embeddings
+    if request.dose_series is not None:
+        like: npt.NDArray = targets.dose_series(cells, request.dose_series)[-1].rows
+    else:
+        like = targets.rows_of(cells, request.treatment or "")
+    central = request.target == Target.MEAN or request.dose_series is not None
+    if request.target.startswith(targets.SUBPOPULATION):
+        central, like = True, _group(material, request).rows
+    central_start = request.control == Start.AUTO
+    draws = targets.null_draws(
+        cells,
+        embeddings,
+        material.control,
+        like,
+        N_NULL,
+        request.rng("null"),
+        typical_end=central,
+        typical_start=central_start,
+    )
+    lengths = evidence.null_lengths(embeddings, [d.start for d in draws], [d.end for d in draws])
+    typicality = np.array(
+        [
+            evidence.direction_cosine(
+                embeddings[d.end].astype(np.float64) - embeddings[d.start],
+                embeddings[d.start_rows],
+                embeddings[d.end_rows],
+            )
+            for d in draws
+        ]
+    )
+    words = "most central cell of" if central else "cell drawn at random from"
+    from_words = "most central" if central_start else "random"
+    control = material.control
+    how = (
+        f"from a {from_words} {control} cell to the {words} {len(like)} {control} cells of other wells"
+        if len(like) > 1
+        else f"from a {from_words} {control} cell to one of another well"
+    )
+    return Null(tuple(draws), lengths, typicality, how)
 
 
-def morphology_along(
-    study: Study,
-    embeddings: Embeddings,
-    generator: Generator,
-    pixel_size_um: float | None,
-    rng: np.random.Generator,
-) -> morphology.Along:
-    """The path's measurements, against decoded cells of the populations at its ends (at most `N_SPREAD` of each).
+def null_path(material: Material, request: Request, null: Null) -> paths.Path:
+    """The null path of middle length, drawn as the request's own path is."""
+    middle, ids = null.middle, material.cells[schema.CELL_ID]
+    return paths.interpolate(
+        material.embeddings[middle.start],
+        material.embeddings[middle.end],
+        material.generator.decode,
+        material.generator.encode,
+        request.steps,
+        request.mode,
+        request.spacing,
+        str(ids.iloc[middle.start]),
+        str(ids.iloc[middle.end]),
+    )
+
+
+def along(material: Material, drawn: Drawn) -> morphology.Along:
+    """The path's measurements, against decoded cells of the populations at its ends (at most `N_MEASURED` of each).
 
     Raises
     ------
     SelectionError
         Fewer than two cells with a nucleus where the path starts.
     """
-    tables = []
-    for rows in (study.start_rows, study.end_rows):
-        few = rows if len(rows) <= N_SPREAD else np.sort(rng.choice(rows, N_SPREAD, replace=False))
-        tables.append(morphology.measure(generator.decode(embeddings[few]), generator.channels, pixel_size_um))
-    return morphology.along(study.path.frames, generator.channels, tables[0], tables[1], pixel_size_um)
+    tables = [
+        measured(material, some(rows, drawn.request.rng("measured"))) for rows in (drawn.start_rows, drawn.end_rows)
+    ]
+    return morphology.along(drawn.path.frames, material.channels, tables[0], tables[1], material.pixel_size_um)
 
 
-def population(
-    cells: pd.DataFrame,
-    embeddings: Embeddings,
-    generator: Generator,
-    control: str,
-    request: Request,
-    n: int,
-    pixel_size_um: float | None,
-    rng: np.random.Generator,
-) -> Population:
+def some(rows: Rows, rng: np.random.Generator) -> Rows:
+    """At most `N_MEASURED` of the rows, drawn at random, sorted."""
+    return rows if len(rows) <= N_MEASURED else np.sort(rng.choice(rows, N_MEASURED, replace=False))
+
+
+def measured(material: Material, rows: Rows) -> pd.DataFrame:
+    """Measurements of decoded cells, by their rows."""
+    return morphology.measure(
+        material.generator.decode(np.asarray(material.embeddings[rows])), material.channels, material.pixel_size_um
+    )
+
+
+def subpopulations(material: Material, request: Request) -> targets.Subpopulations:
+    """The groups that the cells of a request's treatment fall into."""
+    return targets.subpopulations(
+        material.cells, material.embeddings, request.treatment or "", request.rng("subpopulations")
+    )
+
+
+def _group(material: Material, request: Request) -> targets.Subpopulation:
+    return subpopulations(material, request).group(request.target.removeprefix(targets.SUBPOPULATION))
+
+
+def population(material: Material, request: Request, n: int) -> Population:
     """The paths of `n` pairs of cells, each a control and a treated cell of the same plate, else batch.
 
     Raises
@@ -218,10 +565,12 @@ def population(
     SelectionError
         Unknown treatment, one of a single cell, fewer than two pairs, or a dose series.
     """
+    cells, embeddings, generator = material.cells, material.embeddings, material.generator
+    rng = request.rng("population")
     if request.treatment is None:
         raise SelectionError("a dose series has no population path; name a treatment")
     if request.start_treatment is None:
-        starts, ends = targets.pairs(cells, request.treatment, control, n, rng)
+        starts, ends = targets.pairs(cells, request.treatment, material.control, n, rng)
     else:
         starts, ends = (
             rng.choice(targets.rows_of(cells, t, at_least=2), n) for t in (request.start_treatment, request.treatment)
@@ -233,7 +582,7 @@ def population(
     elif request.start_treatment is not None:
         goal = targets.rows_of(cells, request.start_treatment)
     else:
-        goal = targets.controls(cells, control)
+        goal = targets.controls(cells, material.control)
     drawn = paths.population(
         embeddings[starts], embeddings[ends], generator.decode, request.steps, request.mode, request.spacing
     )
@@ -250,12 +599,143 @@ def population(
             "gap_closed_reencoded": evidence.population_gap_closed(again, embeddings[goal]),
         }
     )
-    return Population(drawn, cosine, morphology.population(drawn.frames, generator.channels, pixel_size_um))
+    return Population(drawn, cosine, morphology.population(drawn.frames, material.channels, material.pixel_size_um))
 
 
-def _ends(
-    cells: pd.DataFrame, embeddings: Embeddings, control: str, request: Request, rng: np.random.Generator
-) -> tuple[Choice, Choice, Rows, Rows, str]:
+def document(
+    drawn: Drawn,
+    measured: morphology.Along | None = None,
+    many: Population | None = None,
+    made: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A path as one JSON document: what a program reads, with what stands beside it and the provenance."""
+    out = render.document(
+        drawn.path, made or drawn.record, drawn.evidence, None if measured is None else measured.steps
+    )
+    verdict = drawn.verdict
+    out |= {
+        "start": {"cell": drawn.start.cell_id, "how": drawn.start.how, "of": drawn.start.n_cells},
+        "end": {"cell": drawn.end.cell_id, "how": drawn.end.how, "of": drawn.end.n_cells},
+        "relation": drawn.relation.value,
+        "verdict": {"level": verdict.level.value, "sentence": verdict.sentence},
+        "null": None
+        if drawn.null is None
+        else {"how": drawn.null.how, "n": len(drawn.null.draws), "n_distinct": drawn.null.n_distinct},
+    }
+    if measured is not None:
+        out["changed_most"] = _records(measured.ranked)
+    if many is not None:
+        out["population"] = {
+            "n": len(many.path.z),
+            "steps": _records(many.cosine),
+            "morphology": _records(many.curves),
+            "difference_mean": many.path.difference.mean(axis=(0, 1)).tolist(),
+        }
+    return out
+
+
+def content(
+    drawn: Drawn,
+    form: Form,
+    figure: Figure | None = None,
+    measured: morphology.Along | None = None,
+    many: Population | None = None,
+    made: dict[str, Any] | None = None,
+) -> bytes:
+    """A path as a file's content.
+
+    Parameters
+    ----------
+    drawn : Drawn
+    form : Form
+    figure : Figure, optional
+        Of pictures.
+    measured, many : optional
+        What is to stand beside the path, see `along` and `population`.
+    made : dict, optional
+        The provenance where it says more than the request, see `record`.
+
+    Raises
+    ------
+    ConfigError
+        A figure that cannot be.
+    """
+    figure, made = figure or Figure(), made or drawn.record
+    channels, bundle = drawn.channels, made["config"].get("bundle", "")
+    title = f"{drawn.title} ({bundle})" if bundle else drawn.title
+    if form == Form.CSV:
+        steps = None if measured is None else measured.steps
+        return render.csv(render.table(drawn.path, drawn.evidence, steps), made)
+    if form == Form.JSON:
+        return render.json_bytes(document(drawn, measured, many, made))
+    shown: Sequence[npt.NDArray] = [x for x in (drawn.path.frames, drawn.real, drawn.near) if x is not None]
+    limits: npt.NDArray = np.array(figure.limits) if figure.limits else render.shared_limits(np.concatenate(shown))
+    if form == Form.GIF:
+        return render.gif(
+            drawn.path,
+            channels,
+            limits,
+            figure.look,
+            figure.gamma,
+            drawn.pixel_size_um,
+            title,
+            ends=drawn.real,
+            shown=figure.channels,
+            record=made,
+        )
+    rows = render.path_rows(drawn.path, drawn.evidence, drawn.near, drawn.real)
+    if many is not None:
+        rows += render.population_rows(many.path, channels)
+    return render.strip(
+        rows,
+        channels,
+        limits,
+        figure.look,
+        figure.gamma,
+        drawn.pixel_size_um,
+        title,
+        form=form.value,
+        shown=figure.channels,
+        record=made,
+    )
+
+
+def write(
+    drawn: Drawn,
+    path: FilePath,
+    figure: Figure | None = None,
+    measured: morphology.Along | None = None,
+    many: Population | None = None,
+    made: dict[str, Any] | None = None,
+) -> None:
+    """Write a path to a file, whole; its ending says the form. The parameters are those of `content`."""
+    made_of = content(drawn, Form.of(path), figure, measured, many, made)
+    with whole_file(path) as beside:
+        beside.write_bytes(made_of)
+
+
+def there_already(path: FilePath, made: dict[str, Any]) -> bool:
+    """Whether the file is there and was made just so.
+
+    Raises
+    ------
+    ScreenError
+        It is there and was made otherwise.
+    """
+    if not path.exists():
+        return False
+    if render.provenance_in(path.read_bytes(), path.suffix.lower()) != made:
+        raise ScreenError(f"{path} is there already and was made otherwise; use --overwrite to replace it")
+    return True
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as JSON types, not-a-number as null."""
+    return list(json.loads(table.to_json(orient="records", double_precision=10)))
+
+
+def _ends(material: Material, request: Request) -> tuple[Choice, Choice, Rows, Rows, str]:
+    cells, embeddings, control = material.cells, material.embeddings, material.control
     if request.dose_series is not None:
         if request.dose_series == control:
             raise SelectionError(f"{control!r} is the control itself; name a compound with doses")
@@ -264,17 +744,20 @@ def _ends(
         end_rows, to = highest.rows, f"{request.dose_series}, every dose"
     else:
         assert request.treatment is not None
-        end = targets.chosen(cells, embeddings, request.treatment, request.target, rng)
+        if request.target.startswith(targets.SUBPOPULATION):
+            end = _group(material, request).exemplar
+        else:
+            end = targets.chosen(cells, embeddings, request.treatment, request.target, request.rng("target"))
         end_rows, to = targets.rows_of(cells, request.treatment), request.treatment
     if request.start_treatment is not None:
-        start_rows, source = targets.rows_of(cells, request.start_treatment, at_least=2), request.start_treatment
-        start = targets.typical(cells, embeddings, start_rows, source)
+        start_rows, source = targets.rows_of(cells, request.start_treatment), request.start_treatment
+        start = targets.treated(cells, embeddings, source)
     else:
         (start_rows, where), source = targets.controls_near(cells, control, end.row), control
-        if request.control == "auto":
+        if request.control == Start.AUTO:
             start = targets.typical(cells, embeddings, start_rows, f"the {control} cells {where}")
-        elif request.control == "random":
-            start = targets.random_control(cells, control, rng, like=end.row)
+        elif request.control == Start.RANDOM:
+            start = targets.random_control(cells, control, request.rng("control"), like=end.row)
         else:
             start = targets.by_hand(cells, request.control)
     if request.reverse:
@@ -282,18 +765,31 @@ def _ends(
     return start, end, start_rows, end_rows, f"{source} to {to}"
 
 
-def _series(
-    cells: pd.DataFrame, embeddings: Embeddings, generator: Generator, control: str, compound: str, start: Choice
-) -> tuple[paths.Path, Rows]:
-    doses = targets.dose_series(cells, compound)
+def _path(material: Material, request: Request, start: Choice, end: Choice) -> tuple[paths.Path, Rows]:
+    """The decoded path, and the rows of the cells that it passes through."""
+    cells, embeddings, generator = material.cells, material.embeddings, material.generator
+    if request.dose_series is None:
+        drawn = paths.interpolate(
+            embeddings[start.row],
+            embeddings[end.row],
+            generator.decode,
+            generator.encode,
+            request.steps,
+            request.mode,
+            request.spacing,
+            start.cell_id,
+            end.cell_id,
+        )
+        return drawn, np.array([start.row, end.row])
+    doses = targets.dose_series(cells, request.dose_series)
     rows = [targets.closest_to_mean(embeddings, dose.rows) for dose in doses]
-    path = paths.series(
+    series = paths.series(
         embeddings[start.row],
         embeddings[rows],
         generator.decode,
         generator.encode,
-        [control, *(f"{dose.concentration:g} µM" for dose in doses)],
+        [material.control, *(f"{dose.concentration:g} µM" for dose in doses)],
         start.cell_id,
         str(cells[schema.CELL_ID].iloc[rows[-1]]),
     )
-    return path, np.array([start.row, *rows])
+    return series, np.array([start.row, *rows])

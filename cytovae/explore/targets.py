@@ -7,6 +7,7 @@ are never chosen, nor counted, unless one is named by its id.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,41 @@ from cytovae.errors import SelectionError, did_you_mean
 Rows = npt.NDArray[np.int64]
 Embeddings = npt.NDArray[np.float32]
 
+
+class Target(enum.StrEnum):
+    """Which cell stands for a treatment, where it is not a subpopulation's or named by its id."""
+
+    MEAN = "mean"
+    RANDOM = "random"
+
+    @property
+    def words(self) -> str:
+        """For menus and help texts."""
+        return {"mean": "most central cell of the treatment", "random": "drawn at random"}[self.value]
+
+
+class Start(enum.StrEnum):
+    """Which control cell a path starts from, where it is not named by its id."""
+
+    AUTO = "auto"
+    RANDOM = "random"
+
+    @property
+    def words(self) -> str:
+        """For menus and help texts."""
+        return {"auto": "most central control cell", "random": "control cell drawn at random"}[self.value]
+
+
+class Relation(enum.StrEnum):
+    """Where two cells are from, seen from each other."""
+
+    PLATE = "same plate"
+    BATCH = "same batch, another plate"
+    NONE = "another batch"
+
+
+SUBPOPULATION = "subpopulation:"
+"""What the word for a subpopulation's exemplar begins with; its number follows."""
 MAX_GROUPS = 4
 """No more subpopulations than this are looked for."""
 MIN_GROUP_CELLS = 3
@@ -26,6 +62,10 @@ MIN_GROUP_CELLS = 3
 CLUSTERED_CELLS = 2000
 """More cells than this and the groups are found on a random sample of so many, then every cell is assigned."""
 MEDOID_CANDIDATES = 2000
+MIN_NEAR = 5
+"""A plate or batch with fewer controls is passed over."""
+MAX_NULL_POOL = 400
+"""Control cells that the start of a null path is chosen of, at most."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +131,20 @@ class Subpopulations:
     separation: float
     separation_by_chance: float
     n_clustered: int
+
+    def group(self, number: str) -> Subpopulation:
+        """The one of a number.
+
+        Raises
+        ------
+        SelectionError
+            There is none; the numbers there are stand in the message.
+        """
+        for group in self.groups:
+            if str(group.number) == number:
+                return group
+        shares = ", ".join(f"{g.number} ({g.share:.0%})" for g in self.groups)
+        raise SelectionError(f"there is no subpopulation {number!r}; there is {shares}")
 
 
 @dataclass(frozen=True)
@@ -187,7 +241,7 @@ def controls(cells: pd.DataFrame, control: str, plate: str | None = None, batch:
     return rows
 
 
-def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = 5) -> tuple[Rows, str]:
+def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = MIN_NEAR) -> tuple[Rows, str]:
     """The control cells to compare a cell with: of its plate, else of its batch, else of the screen.
 
     Parameters
@@ -210,6 +264,14 @@ def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = 5
         if len(rows) >= at_least:
             return rows, f"of {word} {value}"
     return everyone, "of the screen"
+
+
+def relation(cells: pd.DataFrame, a: int, b: int) -> Relation:
+    """Whether two cells, given by their rows, share a plate or at least a batch."""
+    for column, found in ((schema.PLATE, Relation.PLATE), (schema.BATCH, Relation.BATCH)):
+        if cells[column].iloc[a] == cells[column].iloc[b]:
+            return found
+    return Relation.NONE
 
 
 def closest_to_mean(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
@@ -270,9 +332,12 @@ def treated(cells: pd.DataFrame, embeddings: Embeddings, treatment: str) -> Choi
     Raises
     ------
     SelectionError
-        Unknown treatment, or one of a single cell, which has no mean to be close to.
+        Unknown treatment.
     """
-    return typical(cells, embeddings, rows_of(cells, treatment, at_least=2), treatment)
+    rows = rows_of(cells, treatment)
+    if len(rows) == 1:
+        return _choice(cells, int(rows[0]), f"the only cell of {treatment}", 1)
+    return typical(cells, embeddings, rows, treatment)
 
 
 def typical_control(cells: pd.DataFrame, embeddings: Embeddings, control: str, like: int | None = None) -> Choice:
@@ -311,19 +376,13 @@ def chosen(cells: pd.DataFrame, embeddings: Embeddings, treatment: str, how: str
     SelectionError
         No such cell, treatment or subpopulation; or the cell had another treatment.
     """
-    if how == "mean":
+    if how == Target.MEAN:
         return treated(cells, embeddings, treatment)
-    if how == "random":
+    if how == Target.RANDOM:
         rows = rows_of(cells, treatment)
         return _choice(cells, int(rng.choice(rows)), f"drawn at random from {treatment}", len(rows))
-    if how.startswith("subpopulation:"):
-        groups = subpopulations(cells, embeddings, treatment, rng).groups
-        wanted = how.partition(":")[2]
-        for group in groups:
-            if str(group.number) == wanted:
-                return group.exemplar
-        shares = ", ".join(f"{g.number} ({g.share:.0%})" for g in groups)
-        raise SelectionError(f"{treatment} has no subpopulation {wanted!r}; there is {shares}")
+    if how.startswith(SUBPOPULATION):
+        return subpopulations(cells, embeddings, treatment, rng).group(how.removeprefix(SUBPOPULATION)).exemplar
     choice = by_hand(cells, how)
     rows = rows_of(cells, treatment)
     if choice.row not in rows:
@@ -363,9 +422,9 @@ def subpopulations(
     Raises
     ------
     SelectionError
-        Unknown treatment, or one of a single cell.
+        Unknown treatment.
     """
-    rows = rows_of(cells, treatment, at_least=2)
+    rows = rows_of(cells, treatment)
     z = np.asarray(embeddings[rows], dtype=np.float64)
     labels, separation, chance, n_clustered = _group(z, rng)
     order = sorted(np.unique(labels), key=lambda g: -int((labels == g).sum()))
@@ -479,6 +538,112 @@ def null_pairs(
         return rows[starts], rows[ends]
     typical = np.array([closest_to_mean(embeddings, rows[well == number]) for number in range(well.max() + 1)])
     return typical[well[starts]], typical[well[ends]]
+
+
+@dataclass(frozen=True)
+class NullDraw:
+    """A null path's ends, and the populations that they were chosen of.
+
+    Parameters
+    ----------
+    start, end : int
+        Rows.
+    start_rows, end_rows : (n,) int64
+        Control cells, of different wells.
+    """
+
+    start: int
+    end: int
+    start_rows: Rows
+    end_rows: Rows
+
+
+def null_draws(
+    cells: pd.DataFrame,
+    embeddings: Embeddings,
+    control: str,
+    like: npt.ArrayLike,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    typical_end: bool = True,
+    typical_start: bool = True,
+) -> list[NullDraw]:
+    """Control cells taken for a treatment: ends of null paths chosen in the way that a request chose its own.
+
+    For each, as many control cells as `like` has, of as many wells and, where it can be, plates, stand for the
+    treatment. The end is the one closest to their mean, or one at random; the start is chosen in the same two ways from
+    the other control wells of the end's plate (else batch, else screen; see `controls_near`).
+
+    Parameters
+    ----------
+    like : (t,) int
+        Rows of the treatment's cells.
+    n : int
+        How many.
+    typical_end, typical_start : bool
+        The cell closest to the mean; else any.
+
+    Raises
+    ------
+    SelectionError
+        All control cells come from one well.
+    """
+    rows = controls(cells, control)
+    mine = cells.iloc[rows]
+    well = mine.groupby([schema.PLATE, schema.WELL], sort=False, dropna=False).ngroup().to_numpy()
+    n_wells = int(well.max()) + 1
+    if n_wells < 2:
+        raise SelectionError(
+            f"all {len(rows)} cells of the control {control!r} come from one well; null paths need two control wells"
+        )
+    plates, batches = (pd.factorize(mine[c])[0] for c in (schema.PLATE, schema.BATCH))
+    first = np.unique(well, return_index=True)[1]
+    plate_of, batch_of = plates[first], batches[first]  # by well
+    of_well = [np.flatnonzero(well == w) for w in range(n_wells)]
+    treated = cells.iloc[np.asarray(like, dtype=np.int64)]
+    n_cells = len(treated)
+    of = treated.groupby([schema.PLATE, schema.WELL], dropna=False).ngroups
+    together = len(treated[schema.PLATE].drop_duplicates()) == 1
+    each = -(-n_cells // of)
+    draws = []
+    for _ in range(n):
+        home = int(rng.integers(n_wells))
+        others = rng.permutation(n_wells)
+        others = others[others != home]
+        near = np.where(batch_of[others] == batch_of[home], 1, 2)  # a treatment's plates are of one batch, mostly
+        if together:
+            near[plate_of[others] == plate_of[home]] = 0
+        order = np.concatenate([[home], others[np.argsort(near, kind="stable")]])
+        if not together:  # one well of each plate before a second one of any
+            _, first_of_plate = np.unique(plate_of[order], return_index=True)
+            later = np.ones(len(order), dtype=bool)
+            later[first_of_plate] = False
+            order = order[np.argsort(later + 2 * (batch_of[order] != batch_of[home]), kind="stable")]
+        taken: list[npt.NDArray[np.int64]] = []
+        left = n_cells
+        used: list[int] = []
+        for w in order[: n_wells - 1]:  # a well is left for the start
+            some = rng.permutation(of_well[w])[: min(each, left)]
+            taken.append(some)
+            used.append(int(w))
+            left -= len(some)
+            if left <= 0:
+                break
+        group = np.concatenate(taken)
+        end = closest_to_mean(embeddings, rows[group]) if typical_end else int(rows[rng.choice(group)])
+        at = int(np.searchsorted(rows, end))
+        free = ~np.isin(well, used)
+        pool = np.flatnonzero(free)
+        for same in (plates == plates[at], batches == batches[at]):
+            if (free & same).sum() >= MIN_NEAR:
+                pool = np.flatnonzero(free & same)
+                break
+        if len(pool) > MAX_NULL_POOL:
+            pool = np.sort(rng.choice(pool, MAX_NULL_POOL, replace=False))
+        start = closest_to_mean(embeddings, rows[pool]) if typical_start else int(rows[rng.choice(pool)])
+        draws.append(NullDraw(start, end, rows[pool], rows[group]))
+    return draws
 
 
 def _choice(cells: pd.DataFrame, row: int, how: str, n_cells: int) -> Choice:

@@ -15,6 +15,7 @@ from app import registry
 from app.reconstructions import compare
 from cytovae import schema
 from cytovae.errors import ScreenError
+from cytovae.explore import study
 from cytovae.screen import Screen
 
 PAGES = tuple(entry.name for entry in registry.PAGES if entry.name != "quiz")
@@ -116,7 +117,7 @@ def test_link_restores_the_view(app: App, tiny: Any) -> None:
 def test_link_to_what_is_not_there_falls_back(app: App, tiny: Any) -> None:
     test = app([tiny.screen], tiny.models, treatment="taxol@99", model="nobody", steps="7000")
     sound(test)
-    assert test.selectbox(key="steps").value == "11"
+    assert test.selectbox(key="steps").value == str(study.STEPS)
 
 
 def test_unknown_cell_is_refused_in_one_sentence(app: App, tiny: Any) -> None:

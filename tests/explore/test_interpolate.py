@@ -16,7 +16,7 @@ from cytovae import schema
 from cytovae.cli import console, paths  # noqa: F401  (registers the verb)
 from cytovae.config import ScreenRecord
 from cytovae.errors import BundleError, CytovaeError, ScreenError, SelectionError
-from cytovae.explore import targets
+from cytovae.explore import study, targets
 from cytovae.learn import bundle
 from cytovae.patches import write_part
 from cytovae.screen import Screen, provenance, write_table
@@ -196,3 +196,53 @@ def test_a_screen_not_embedded_says_what_to_run(made, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     result = run((made[0], str(folder)), "--json", "--treatment", "grow@3")
     assert isinstance(result.exception, ScreenError) and "run 'cytovae embed' first" in str(result.exception)
+
+
+REQUESTS = [
+    {"treatment": "grow@3"},
+    {"treatment": "grow@3", "steps": 5, "mode": "linear", "spacing": "count"},
+    {"treatment": "grow@3", "target": "random", "control": "random", "seed": 7, "mode": "spherical"},
+    {"treatment": "dim@1", "target": "subpopulation:1", "reverse": True},
+    {"treatment": "dim@1", "start_treatment": "grow@3"},
+    {"treatment": "dim@1", "target": "cell-0029", "control": "cell-0002"},
+    {"dose_series": "grow"},
+]
+
+
+@pytest.mark.parametrize("options", REQUESTS, ids=lambda options: "-".join(map(str, options.values())))
+def test_the_page_and_the_command_line_give_the_same_numbers_and_provenance(made, monkeypatch, options):
+    from app.common import loaders
+    from app.explore import view
+
+    monkeypatch.setenv(loaders.MODELS, str(Path(made[1]).parent))
+    arguments: list[str] = []
+    for name, value in options.items():
+        flag = {"start_treatment": "--from", "reverse": "--reverse"}.get(name, f"--{name.replace('_', '-')}")
+        arguments += [flag] if value is True else [flag, str(value)]
+    typed = document(made, *arguments)
+    screen = Screen.open(made[0])
+    request = study.Request(**options)
+    shown = view.view(screen, "linear", request).study
+    record = study.record(
+        view.material(screen, "linear"), request, morphology=False, population=0, look="rgb", gamma=1.0
+    )
+    assert typed == json.loads(json.dumps(study.document(shown, made=record)))
+    assert set(typed["provenance"]["inputs"]) == {"cells", "weights"}
+    assert shown.record["config"].items() <= typed["provenance"]["config"].items()
+    assert (
+        shown.record["inputs"] == typed["provenance"]["inputs"] and shown.record["seed"] == typed["provenance"]["seed"]
+    )
+
+
+def test_what_stands_beside_a_path_is_the_same_on_the_page_and_on_the_command_line(made, monkeypatch):
+    from app.common import loaders
+    from app.explore import view
+
+    monkeypatch.setenv(loaders.MODELS, str(Path(made[1]).parent))
+    typed = document(made, "--treatment", "grow@3", "--steps", 3, "--morphology", "--population", 4)
+    screen, request = Screen.open(made[0]), study.Request(treatment="grow@3", steps=3)
+    shown = view.view(screen, "linear", request).study
+    along, many = (view.along(screen, "linear", request), view.population(screen, "linear", request, 4))
+    ours = json.loads(json.dumps(study.document(shown, along, many)))
+    assert ours["changed_most"] == typed["changed_most"]
+    assert ours["population"] == typed["population"]

@@ -121,7 +121,7 @@ def test_null_paths_change_neither_actin_nor_nucleus(phantom):
 def test_the_one_path_a_reader_sees_shows_the_same(phantom):
     for treatment, name, sign in ((DISRUPTOR, ACTIN, -1), (AURORA, NUCLEUS, 1)):
         request = study.Request(treatment=treatment, steps=5)
-        drawn = study.draw(phantom.cells, phantom.z, phantom.model, "DMSO", request, np.random.default_rng(0))
+        drawn = study.draw(study.Material(phantom.cells, phantom.z, phantom.model, "DMSO"), request)
         seen = morphology.measure(drawn.path.frames[[0, -1]], phantom.model.channels)
         assert sign * (seen[name][1] - seen[name][0]) / phantom.sd[name] > 0.5
         assert drawn.evidence.typicality is not None and drawn.evidence.typicality > 0.3

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cytovae import schema
 from cytovae.errors import ConfigError, SelectionError
 from cytovae.explore import study, targets
+from cytovae.patches import normalise
 
 
-def draw(small, rng_seed=0, **options):
-    request = study.Request(**options)
-    rng = np.random.default_rng(rng_seed)
-    return study.draw(small.cells, small.z, small.generator, "DMSO", request, rng)
+def material(small, cells=None):
+    read = small.images.__getitem__
+    return study.Material(small.cells if cells is None else cells, small.z, small.generator, "DMSO", "small", read=read)
+
+
+def draw(small, seed=0, **options):
+    return study.draw(material(small), study.Request(**options, seed=seed))
 
 
 def test_the_papers_path_leads_from_the_plates_typical_control_to_the_treatments_typical_cell(small):
@@ -21,7 +27,9 @@ def test_the_papers_path_leads_from_the_plates_typical_control_to_the_treatments
     assert (got.path.control_id, got.path.target_id) == (start.cell_id, end.cell_id)
     np.testing.assert_array_equal(got.path.z[[0, -1]], small.z[[start.row, end.row]])
     assert not np.isin(got.evidence.nearest_rows, [start.row, end.row]).any()
-    assert got.evidence.gap_closed is not None and got.evidence.length_percentile is not None
+    assert got.evidence.gap_closed is not None and got.null is not None
+    np.testing.assert_allclose(got.real, normalise(small.images[[start.row, end.row]]))
+    np.testing.assert_allclose(got.near, normalise(small.images[got.evidence.nearest_rows[:, 0]]))
     assert got.title == "DMSO to grow@3"
 
 
@@ -54,7 +62,7 @@ def test_random_choices_follow_the_seed(small):
 
 def test_a_growing_nucleus_leads_the_ranking(small):
     got = draw(small, treatment="grow@3")
-    along = study.morphology_along(got, small.z, small.generator, None, np.random.default_rng(0))
+    along = study.along(material(small), got)
     by_name = along.ranked.set_index("measure")
     assert by_name["change_sd"]["nucleus_area_px2"] > 3
     assert by_name["expected_sd"]["nucleus_area_px2"] > 3
@@ -64,7 +72,7 @@ def test_a_growing_nucleus_leads_the_ranking(small):
 @pytest.mark.parametrize("options", [{}, {"reverse": True}, {"start_treatment": "dim@1"}])
 def test_a_population_path_closes_the_gap(small, options):
     request = study.Request(treatment="grow@3", steps=3, **options)
-    got = study.population(small.cells, small.z, small.generator, "DMSO", request, 8, None, np.random.default_rng(0))
+    got = study.population(material(small), request, 8)
     assert got.path.z.shape == (8, 3, 24)
     assert got.cosine["gap_closed"][0] == 0
     assert got.cosine["gap_closed"][2] > 0.5
@@ -78,9 +86,8 @@ def test_a_population_path_closes_the_gap(small, options):
 def test_one_control_well_leaves_the_path_and_says_what_is_missing(small):
     cells = small.cells.copy()
     cells.loc[cells[schema.COMPOUND] == "DMSO", [schema.PLATE, schema.WELL]] = ["Week1_A", "B02"]
-    got = study.draw(
-        cells, small.z, small.generator, "DMSO", study.Request(treatment="grow@3"), np.random.default_rng(0)
-    )
+    got = study.draw(material(small, cells), study.Request(treatment="grow@3"))
+    assert got.verdict.level == study.Level.UNKNOWN and "too few control wells" in got.verdict.sentence
     assert got.evidence.length_percentile is None
     assert any("no null paths" in note for note in got.notes)
 
@@ -99,8 +106,81 @@ def test_one_control_well_leaves_the_path_and_says_what_is_missing(small):
         ({"dose_series": "DMSO"}, SelectionError, "is the control itself"),
         ({"treatment": "grow@3", "control": "cell-9999"}, SelectionError, "there is no cell 'cell-9999'"),
         ({"treatment": "grow@3", "steps": 1}, ConfigError, "2 to 64 steps"),
+        ({"treatment": "grow@3", "mode": "curly"}, ConfigError, "unknown mode 'curly'; choose top-features, linear"),
     ],
 )
 def test_requests_that_cannot_be_are_one_clear_sentence(small, options, error, words):
     with pytest.raises(error, match=words):
         draw(small, **options)
+
+
+def test_a_treatment_of_one_cell_is_its_own_target(small):
+    cells = small.cells.copy()
+    rows = targets.rows_of(cells, "grow@3")
+    cells.loc[rows[1:], schema.BLANK] = True
+    got = study.draw(material(small, cells), study.Request(treatment="grow@3"))
+    assert got.end.row == rows[0] and got.end.how == "the only cell of grow@3"
+    assert study.subpopulations(material(small, cells), study.Request(treatment="grow@3")).groups[0].share == 1.0
+
+
+def test_null_paths_are_chosen_as_the_requests_own_ends_are(make_table):
+    rng = np.random.default_rng(1)
+    rows = [(f"Week1_{p}", f"B{w:02d}", "DMSO", 0.0) for p in range(3) for w in range(4) for _ in range(8)]
+    rows += [(f"Week1_{p}", "C02", "x", 1.0) for p in range(3) for _ in range(3)]
+    cells, z = make_table(rows), rng.normal(size=(len(rows), 16)).astype(np.float32)
+    like = targets.rows_of(cells, "x@1")
+    for central in (True, False):
+        draws = targets.null_draws(cells, z, "DMSO", like, 50, rng, typical_end=central, typical_start=central)
+        for draw in draws:
+            group, pool = cells.iloc[draw.end_rows], cells.iloc[draw.start_rows]
+            assert len(group) == 9 and group[schema.PLATE].nunique() == 3  # as many cells, of as many plates
+            wells = [set(zip(part[schema.PLATE], part[schema.WELL], strict=True)) for part in (group, pool)]
+            assert not wells[0] & wells[1]
+            assert (pool[schema.PLATE] == cells[schema.PLATE][draw.end]).all()
+            assert draw.end in draw.end_rows and draw.start in draw.start_rows
+            if central:
+                assert draw.end == targets.closest_to_mean(z, draw.end_rows)
+                assert draw.start == targets.closest_to_mean(z, draw.start_rows)
+        assert len({(d.start, d.end) for d in draws}) > 20
+
+
+def test_few_distinct_null_paths_give_no_percentile():
+    draws = tuple(targets.NullDraw(i % 19, 50, np.arange(2), np.arange(2)) for i in range(200))
+    lengths = np.arange(200.0)
+    few = study.Null(draws, lengths, lengths, "")
+    assert few.n_distinct == 19 and few.percentile(100.0) is None
+    enough = study.Null((*draws[:-1], targets.NullDraw(19, 50, np.arange(2), np.arange(2))), lengths, lengths, "")
+    assert enough.percentile(99.0) == 50.0
+
+
+def test_the_verdict_follows_the_null(small):
+    got = draw(small, treatment="grow@3")
+    null = study.Null(
+        tuple(targets.NullDraw(i, 50, np.arange(2), np.arange(2)) for i in range(40)), np.ones(40), np.zeros(40), ""
+    )
+    for percentile, typicality, level in ((50.0, 0.9, "nothing"), (99.0, 0.9, "shown"), (99.0, -0.1, "doubtful")):
+        found = dataclasses.replace(got.evidence, length_percentile=percentile, typicality=typicality)
+        verdict = dataclasses.replace(got, null=null, evidence=found).verdict
+        assert verdict.level == level
+        assert verdict.sentence.startswith("This pair differs")
+
+
+@pytest.mark.parametrize("mode", ["linear", "spherical"])
+def test_straight_and_arc_paths_speak_of_the_way_not_of_features(small, mode):
+    got = draw(small, treatment="grow@3", mode=mode, spacing="count", steps=5)
+    assert got.path.captions[0] == "0 % of the way" and got.path.captions[-1] == "100 % of the way"
+    steps = study.document(got)["steps"]
+    assert [step["n_features"] for step in steps] == [None] * 5
+    assert [step["way"] for step in steps][::4] == [0.0, 1.0]
+    assert b"features" not in study.content(got, study.Form.SVG)
+
+
+def test_exports_hold_the_real_ends_and_follow_the_view(small, tmp_path):
+    got = draw(small, treatment="grow@3", steps=4)
+    figure = study.Figure(look="grey", channels=(1,))
+    study.write(got, tmp_path / "a.svg", figure)
+    text = (tmp_path / "a.svg").read_text()
+    assert text.count("<image") == 4 + 4 + 2 and "not shown: DNA, Actin" in text
+    assert got.start.cell_id in text and got.end.cell_id[:8] in text
+    with pytest.raises(ConfigError, match=r"'a\.bmp' ends in none of"):
+        study.write(got, tmp_path / "a.bmp")

@@ -169,8 +169,15 @@ def test_a_choice_that_is_not_there_is_one_clear_sentence(small, call, words):
         call(small)
 
 
-def test_a_treatment_of_one_cell_names_it(make_table):
-    cells = make_table([("P1", "B02", "DMSO", 0.0), ("P1", "C02", "rare", 1.0)])
+def test_a_treatment_of_one_cell_stands_for_itself(make_table):
+    cells, z = make_table([("P1", "B02", "DMSO", 0.0), ("P1", "C02", "rare", 1.0)]), np.zeros((2, 3), np.float32)
+    choice = targets.treated(cells, z, "rare@1")
+    assert (choice.row, choice.how, choice.n_cells) == (1, "the only cell of rare@1", 1)
+    assert targets.chosen(cells, z, "rare@1", "cell-0001", np.random.default_rng(0)).row == 1
     with pytest.raises(SelectionError, match=r"'rare@1' has 1 cell \(cell-0001\), this needs at least 2"):
-        targets.treated(cells, np.zeros((2, 3), np.float32), "rare@1")
-    assert targets.chosen(cells, np.zeros((2, 3), np.float32), "rare@1", "cell-0001", np.random.default_rng(0)).row == 1
+        targets.pairs(cells, "rare@1", "DMSO", 4, np.random.default_rng(0))
+
+
+def test_cells_of_one_plate_or_batch_are_known_as_such(make_table):
+    cells = make_table([(plate, "B02", "DMSO", 0.0) for plate in ("Week1_1", "Week1_1", "Week1_2", "Week2_1")])
+    assert [targets.relation(cells, 0, row).name for row in (1, 2, 3)] == ["PLATE", "BATCH", "NONE"]
