@@ -8,7 +8,7 @@ from app.common import context, loaders, selection
 from app.common.components.cells import Row, cells
 from app.mechanisms import figures, scores
 from cytovae import schema
-from cytovae.profiling.benchmark import column_title
+from cytovae.profiling.report import column_title
 
 selection.leave()
 screen, model = context.header("Does the embedding know the mechanism?")

@@ -11,10 +11,9 @@ from app.common import loaders, maps
 from app.common.components.cells import Item
 from cytovae import schema
 from cytovae.profiling import benchmark
-from cytovae.profiling.benchmark import RULES, column_title
+from cytovae.profiling.ranking import RULES
+from cytovae.profiling.report import Table1, column_title, scores_of
 from cytovae.screen import Screen, read_table
-
-COLUMNS = [(s, w) for s in ("mean", "mean+sd") for w in ("none", "plate", "batch")]
 
 
 def results(screen: Screen) -> dict[str, dict[str, Any]]:
@@ -28,40 +27,9 @@ def results(screen: Screen) -> dict[str, dict[str, Any]]:
     return found
 
 
-def said(line: dict[str, Any] | None) -> str:
-    """A score with its interval, in per cent."""
-    if line is None or line.get("accuracy") is None:
-        return "–"
-    value = f"{100 * line['accuracy']:.1f}"
-    if not line.get("ci95"):
-        return value
-    low, high = line["ci95"]
-    return f"{value} ({100 * low:.0f}–{100 * high:.0f})"
-
-
 def table1(documents: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Table 1's layout: one row per rule and model, then baselines; accuracy in %, 95 % interval, number scored."""
-    lines = [(name, line) for name, document in documents.items() for line in document["scores"]]
-    seen: dict[tuple[str, str], dict[str, Any]] = {}
-    for document in documents.values():
-        for line in document.get("baselines", []):
-            seen.setdefault((line["baseline"], line["rule"] + line["summary"] + line["whiten"]), line)
-    base = [(f"{name} (baseline)", line) for (name, _), line in seen.items()]
-    columns = [c for c in COLUMNS if any((x["summary"], x["whiten"]) == c for _, x in lines)]
-    rows = []
-    for rule in (r.name for r in RULES):
-        for name in dict.fromkeys(name for name, _ in [*lines, *base]):
-            mine = [x for n, x in [*lines, *base] if n == name and x["rule"] == rule]
-            if not mine:
-                continue
-            row = {"rule": rule, "model": name}
-            for column in columns:
-                match = next((x for x in mine if (x["summary"], x["whiten"]) == column), None)
-                row[column_title(*column)] = said(match)
-            scored = sorted({(x["n_scored"], x["n_treatments"]) for x in mine})
-            row["scored"] = ", ".join(f"{n} of {total}" for n, total in scored)
-            rows.append(row)
-    return pd.DataFrame(rows)
+    return Table1.of(score for document in documents.values() for score in scores_of(document)).frame()
 
 
 def pick(lines: Sequence[dict[str, Any]], column: tuple[str, str], rule: str) -> dict[str, Any] | None:

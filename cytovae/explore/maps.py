@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from cytovae import schema
 from cytovae.errors import ConfigError, SelectionError
+from cytovae.screen import Screen, digest_file, provenance, read_provenance, read_table, write_table
 
 METHODS = ("pca", "umap")
+
+_LEVELS = {"treatments": [schema.TREATMENT], "wells": [schema.PLATE, schema.WELL], "cells": [schema.CELL_ID]}
+"""What is mapped, and the columns that name a row."""
 
 
 def compute(features: npt.NDArray, method: str = "umap", seed: int = 0) -> npt.NDArray[np.float64]:
@@ -152,3 +160,73 @@ def _umap(x: npt.NDArray[np.float64], plane: npt.NDArray[np.float64], seed: int)
             n_jobs=1,
         )
         return np.asarray(fit.fit_transform(x.astype(np.float32)), dtype=np.float64)
+
+
+def store(
+    screen: Screen,
+    model: str,
+    methods: Sequence[str],
+    most_cells: int,
+    seed: int = 0,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Maps of a model's cells, wells and treatments, kept in the screen; what is up to date is left alone.
+
+    Parameters
+    ----------
+    screen : Screen
+    model : str
+        A model that it holds embeddings and plain mean profiles of.
+    methods : sequence of str
+        Of `METHODS`.
+    most_cells : int
+        Cells on a map at most; more are drawn from at random. Blank cells are never shown.
+    seed : int
+        Of the draw and of UMAP.
+    overwrite : bool
+        Make again what is up to date.
+    say : callable
+        Told one line at a time what a person should know.
+
+    Returns
+    -------
+    list of dict
+        ``bundle``, ``level``, ``method``, ``n``, ``path``, ``made`` of each map; none of a level with a single row.
+    """
+    lines = []
+    for level, keys in _LEVELS.items():
+        if level == "cells":
+            made_of = screen.embeddings_path(model) / "embeddings.npy"
+            cells, embeddings = screen.embeddings(model)
+            rows = np.flatnonzero(schema.not_blank(cells))
+            if len(rows) > most_cells:
+                say(f"{model}: the map of cells shows {most_cells:,} of {len(rows):,}, drawn at random")
+                rows = np.sort(np.random.default_rng(seed).choice(rows, most_cells, replace=False))
+            table, values = cells.iloc[rows], np.asarray(embeddings[rows])
+        else:
+            made_of = screen.profiles_path(model, level)
+            table = read_table(made_of)
+            values = table[schema.feature_columns(table)].to_numpy()
+        if len(table) < 2:
+            continue
+        for method in methods:
+            path = screen.map_path(model, level, method)
+            record = provenance(
+                "profile",
+                config={"map": method, "level": level, "most": most_cells},
+                inputs={level: digest_file(made_of)},
+                seed=seed,
+            )
+            made = overwrite or not path.exists() or read_provenance(path) != record
+            if made:
+                if method == "umap":
+                    if level == "treatments":
+                        say("the first UMAP of a fresh install compiles for a minute")
+                    say(f"mapping {len(table):,} {level} of {model} with UMAP")
+                xy = compute(values, method, seed)
+                write_table(path, table[keys].assign(x=xy[:, 0], y=xy[:, 1]), record)
+            head = {"bundle": model, "level": level, "method": method, "n": len(table)}
+            lines.append({**head, "path": str(path), "made": made})
+    return lines

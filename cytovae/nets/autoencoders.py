@@ -260,9 +260,7 @@ class Folded:
         for index, (weight, offset) in enumerate(self.phases):
             if index:
                 x = blocks.interleave(x, blocks.WIDTH)
-            x = F.leaky_relu_(
-                F.conv2d(x, weight, offset, padding=self.padding), blocks.SLOPE
-            )  # (n, 4*32, h, h)
+            x = F.leaky_relu_(F.conv2d(x, weight, offset, padding=self.padding), blocks.SLOPE)  # (n, 4*32, h, h)
         x = blocks.cropped(x, self.edge)
         height, width = x.shape[2:]
         rows = x.permute(0, 2, 3, 1).reshape(-1, blocks.WIDTH)  # the phases are positions

@@ -19,6 +19,7 @@ from cytovae.errors import ProfileError
 from cytovae.profiling import benchmark, whiten
 from cytovae.profiling.profiles import WELL_METADATA, treatments
 from cytovae.profiling.profiles import wells as wells_of
+from cytovae.profiling.ranking import RULES
 
 PIXELS = "pixel PCA"
 MEASUREMENTS = "simple measurements"
@@ -261,7 +262,7 @@ def score(
     lines = []
     for name, dimension, summary, by, table in tables:
         head = {"baseline": name, "description": DESCRIPTIONS[name], "dimension": dimension}
-        for rule in benchmark.RULES:
+        for rule in RULES:
             line, _ = benchmark.score(treatments(table), rule, rng, control)
             lines.append({**head, "summary": summary, "whiten": by, **line})
     return lines, skipped

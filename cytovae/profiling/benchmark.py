@@ -52,9 +52,6 @@ measurements have the plain ones only; the pixel PCA has every column that the m
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,39 +60,12 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ProfileError, did_you_mean
-from cytovae.profiling.profiles import BATCH_SEPARATOR
-
-TIE = 1e-12
-"""Cosine similarities closer than this are equal."""
+from cytovae.profiling.precision import mean_average_precision
+from cytovae.profiling.ranking import NSC, RULES, TIE, Ranked, Rule
 
 N_BOOTSTRAP = 2_000
 N_PERMUTATIONS = 200
-N_NULL = 2_000
 
-_ROWS = 1_024
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """Which neighbours are held out.
-
-    Parameters
-    ----------
-    name : str
-        As in Table 1.
-    differ_by : tuple of str
-        Columns in none of which a treatment and its neighbour may agree.
-    """
-
-    name: str
-    differ_by: tuple[str, ...]
-
-
-NSC = Rule("NSC", (schema.COMPOUND,))
-"""Not the same compound."""
-NSCB = Rule("NSCB", (schema.COMPOUND, schema.BATCH))
-"""Not the same compound, nor any batch in common."""
-RULES = (NSC, NSCB)
 
 CALL_COLUMNS = (
     schema.TREATMENT,
@@ -115,67 +85,6 @@ CALL_COLUMNS = (
     "correct",
     "reason",
 )
-
-
-class _Ranked:
-    """Treatments in the order of their names, with unit profiles and the masks of a rule."""
-
-    def __init__(self, treatments: pd.DataFrame, rule: Rule, control: str) -> None:
-        schema.require_columns(
-            treatments, [schema.TREATMENT, schema.COMPOUND, schema.MOA, *rule.differ_by], "the table of treatments"
-        )
-        schema.require_unique(treatments, schema.TREATMENT, "the table of treatments")
-        table = treatments[treatments[schema.COMPOUND] != control]
-        # By name: whatever the order of the rows, every sum below runs over the same numbers in the same order.
-        self.table = table.sort_values(schema.TREATMENT, ignore_index=True)
-        if len(self.table) < 2:
-            raise ProfileError(f"a benchmark needs at least two treatments beside {control!r}, not {len(self.table)}")
-        features = schema.feature_columns(treatments)
-        values = self.table[features].to_numpy(dtype=np.float64)  # (n, d)
-        if not np.isfinite(values).all():
-            bad = self.table.loc[~np.isfinite(values).all(axis=1), schema.TREATMENT].iloc[0]
-            raise ProfileError(f"the profile of {bad} holds values that are not finite; drop or impute them first")
-        norms = np.linalg.norm(values, axis=1)
-        self.zero = norms <= np.finfo(np.float64).tiny * 1e16
-        self.unit = np.where(self.zero[:, None], 0.0, values / np.where(self.zero, 1.0, norms)[:, None])
-        moa = self.table[schema.MOA].fillna(schema.UNKNOWN_MOA).astype(str)
-        self.moa = moa.to_numpy()
-        self.known = (moa != schema.UNKNOWN_MOA).to_numpy()
-        self.moa_codes = pd.factorize(moa, sort=True)[0]
-        self.members = [_membership(self.table[column]) for column in rule.differ_by]
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def admissible(self, rows: slice) -> npt.NDArray[np.bool_]:
-        """(rows, n) bool: which treatments may be a neighbour of which, by metadata alone."""
-        ok = np.repeat(self.known[None, :], len(self.moa[rows]), axis=0)
-        for member in self.members:
-            ok &= (member[rows] @ member.T) == 0
-        ok[np.arange(len(ok)), np.arange(len(self))[rows]] = False
-        return ok
-
-    def cosines(self, rows: slice) -> npt.NDArray[np.float64]:
-        """(rows, n) cosine similarity; -inf to and from a profile of zeros."""
-        found = self.unit[rows] @ self.unit.T
-        found[:, self.zero] = -np.inf
-        found[self.zero[rows]] = -np.inf
-        return found
-
-    def blocks(self) -> list[slice]:
-        return [slice(start, min(start + _ROWS, len(self))) for start in range(0, len(self), _ROWS)]
-
-
-def _membership(column: pd.Series) -> npt.NDArray[np.float32]:
-    """(n, k) 0/1: which of the k distinct values each row has; a row may have several, joined by ``|``."""
-    split = [set(str(value).split(BATCH_SEPARATOR)) for value in column]
-    if column.name != schema.BATCH:
-        split = [{str(value)} for value in column]
-    codes = {value: k for k, value in enumerate(sorted(set().union(*split)))}
-    member = np.zeros((len(column), len(codes)), dtype=np.float32)
-    for row, values in enumerate(split):
-        member[row, [codes[v] for v in values]] = 1
-    return member
 
 
 def nearest(
@@ -205,7 +114,7 @@ def nearest(
     ProfileError
         The treatment is not among the profiles, or they cannot be ranked (see `neighbours`).
     """
-    ranked = _Ranked(treatments, rule, control)
+    ranked = Ranked(treatments, rule, control)
     rows = np.flatnonzero(ranked.table[schema.TREATMENT] == treatment)
     if not len(rows):
         names = ranked.table[schema.TREATMENT].astype(str)
@@ -241,7 +150,7 @@ def neighbours(treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO"
     TableError
         A treatment stands twice, or a column is missing.
     """
-    ranked = _Ranked(treatments, rule, control)
+    ranked = Ranked(treatments, rule, control)
     n = len(ranked)
     names = ranked.table[schema.TREATMENT].to_numpy(dtype=object)
     nearest, own = np.full(n, -1), np.full(n, -1)
@@ -357,7 +266,7 @@ def permutation(
     (n_permutations,) float64
         nan where a shuffle leaves nothing to score.
     """
-    ranked = _Ranked(treatments, rule, control)
+    ranked = Ranked(treatments, rule, control)
     n = len(ranked)
     ok = np.concatenate([ranked.admissible(rows) for rows in ranked.blocks()])
     nearest = np.concatenate([_first_of_the_nearest(ranked.cosines(rows), ok[rows])[1] for rows in ranked.blocks()])
@@ -435,95 +344,6 @@ def confusion(calls: pd.DataFrame) -> pd.DataFrame:
     columns = [*moas, "none"] if (called == "none").any() else moas
     table = pd.crosstab(scored[schema.MOA], called).reindex(index=moas, columns=columns, fill_value=0)
     return table.rename_axis(index="true", columns="predicted").astype(int)
-
-
-def average_precision(treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO") -> pd.DataFrame:
-    """The average precision of every treatment: are those of its mechanism at the head of the admissible ones?
-
-    The same figure as ``copairs.map.average_precision`` where every treatment lies in one batch; copairs compares
-    batches by equality, and a treatment measured in several shares one where the sets meet.
-
-    Returns
-    -------
-    DataFrame
-        Treatment, mechanism, ``average_precision`` (nan where there is nothing to find), ``n_pos_pairs``,
-        ``n_total_pairs``.
-    """
-    ranked = _Ranked(treatments, rule, control)
-    n = len(ranked)
-    precision = np.full(n, np.nan)
-    positives, totals = np.zeros(n, dtype=int), np.zeros(n, dtype=int)
-    for rows in ranked.blocks():
-        ok = ranked.admissible(rows)
-        similar = np.where(ok, ranked.cosines(rows), -np.inf)
-        similar[ok & ~np.isfinite(similar)] = -2.0  # zero profiles come last among the admissible
-        order = np.argsort(-similar, axis=1, kind="stable")
-        hit = ranked.moa_codes[order] == ranked.moa_codes[rows, None]
-        hit &= np.take_along_axis(ok, order, axis=1) & ranked.known[rows, None]
-        rank = np.arange(1, n + 1)
-        found = hit.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            precision[rows] = np.where(hit, np.cumsum(hit, axis=1) / rank, 0).sum(axis=1) / found
-        positives[rows], totals[rows] = found, ok.sum(axis=1)
-    return pd.DataFrame(
-        {
-            schema.TREATMENT: ranked.table[schema.TREATMENT],
-            schema.MOA: ranked.moa,
-            "average_precision": precision,
-            "n_pos_pairs": positives,
-            "n_total_pairs": totals,
-        }
-    )
-
-
-def mean_average_precision(
-    treatments: pd.DataFrame, rule: Rule = NSC, control: str = "DMSO", seed: int = 0, null_size: int = N_NULL
-) -> pd.DataFrame:
-    """The mean average precision of every mechanism, with copairs' p-values against random rankings.
-
-    Equal to ``copairs.map.mean_average_precision`` with an empty cache. That draws are shared within a mechanism makes
-    the p-values cautious.
-
-    Parameters
-    ----------
-    seed : int
-        Of the random rankings.
-    null_size : int
-        How many of them per (positives, candidates); the smallest p-value is 1 / (null_size + 1).
-
-    Returns
-    -------
-    DataFrame
-        ``moa``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg over mechanisms), ``n_treatments``; sorted by
-        ``moa``.
-    """
-    from scipy.stats import false_discovery_control
-
-    each = average_precision(treatments, rule, control)
-    each = each[each["n_pos_pairs"] > 0]
-    # As in copairs: treatments with the same (positives, candidates) share their draws, others have their own seed.
-    kinds, kind_of = np.unique(each[["n_pos_pairs", "n_total_pairs"]].to_numpy(), axis=0, return_inverse=True)
-    seeds = np.random.default_rng(seed).integers(8096, size=len(kinds))
-    lines = []
-    for moa, rows in each.groupby(schema.MOA, sort=True).indices.items():
-        group = each.iloc[rows]
-        null = np.mean(
-            [_random_average_precision(*map(int, kinds[k]), null_size, int(seeds[k])) for k in kind_of[rows]], axis=0
-        )
-        found = float(group["average_precision"].mean())
-        lines.append((moa, found, float((1 + (null > found).sum()) / (1 + null_size)), len(group)))
-    table = pd.DataFrame(lines, columns=["moa", "map", "p", "n_treatments"])
-    table["p_corrected"] = false_discovery_control(table["p"]) if len(table) else []
-    return table[["moa", "map", "p", "p_corrected", "n_treatments"]]
-
-
-@functools.lru_cache(maxsize=1_024)
-def _random_average_precision(positives: int, total: int, null_size: int, seed: int) -> npt.NDArray[np.float64]:
-    """The null of copairs, called directly: its front door keeps a cache in the home folder that outlives the seed."""
-    from copairs.compute import random_ap
-
-    out: npt.NDArray[np.float64] = np.asarray(random_ap(null_size, positives, total, seed), dtype=np.float64)
-    return out
 
 
 def batch_score(wells: pd.DataFrame, control: str = "DMSO") -> list[dict[str, Any]]:
@@ -610,137 +430,3 @@ def evaluate(
     out["batch"] = [{**column, **line} for line in batch_score(wells, control)]
     out["calls"] = pd.concat(calls, ignore_index=True)
     return out
-
-
-def compare(
-    scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Scores beside the baselines: which of them a model is not above.
-
-    A baseline that was made in the same column (summary and whitening) is compared in that column, else its plain one.
-
-    Returns
-    -------
-    tuple of (list of dict, list of str)
-        The scores with ``not_above``; one sentence per bundle and rule, which names what was compared.
-    """
-    names = list(dict.fromkeys(line["baseline"] for line in baselines))
-    out = []
-    for line in scores:
-        not_above = []
-        for name in names:
-            of_name = [b for b in baselines if b["baseline"] == name and b["rule"] == line["rule"]]
-            same = [b for b in of_name if _is(b, line["summary"], line["whiten"])] or of_name[:1]
-            if same and _value(line) <= _value(same[0]):
-                not_above.append(name)
-        out.append({**line, "not_above": not_above})
-    sentences = []
-    for bundle, rule in dict.fromkeys((line["bundle"], line["rule"]) for line in out):
-        here = [line for line in out if line["bundle"] == bundle and line["rule"] == rule]
-        compared = list(dict.fromkeys(b["baseline"] for b in baselines if b["rule"] == rule))
-        counts = {name: sum(name in line["not_above"] for line in here) for name in compared}
-        if not here[0]["n_scored"]:
-            sentences.append(f"{bundle} under {rule}: no treatment can be scored")
-        elif any(counts.values()):
-            said = ", ".join(f"{name} in {k} of {len(here)}" for name, k in counts.items() if k)
-            sentences.append(f"{bundle} under {rule} does not beat {said} columns")
-        elif compared:
-            alone = "; it was compared with nothing else" if len(compared) == 1 else ""
-            sentences.append(f"{bundle} under {rule} beats {', '.join(compared)} in every column{alone}")
-        else:
-            sentences.append(f"{bundle} under {rule} was compared with no baseline")
-    return out, sentences
-
-
-def over_seeds(scores: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Several trainings as one: mean and standard deviation (divisor n - 1) of their accuracies, as in Table 1.
-
-    Parameters
-    ----------
-    scores : sequence of dict
-        Lines of ``scores`` of bundles that differ in their seed only.
-    name : str
-        What to call them together.
-
-    Returns
-    -------
-    list of dict
-        ``bundle``, ``summary``, ``whiten``, ``rule``, ``accuracy_mean``, ``accuracy_sd`` (None for a single one),
-        ``n_seeds``, ``n_scored``; only columns that every bundle has.
-    """
-    bundles = {line["bundle"] for line in scores}
-    lines = []
-    for summary, whiten, rule in dict.fromkeys((x["summary"], x["whiten"], x["rule"]) for x in scores):
-        here = [x for x in scores if _is(x, summary, whiten) and x["rule"] == rule and x["accuracy"] is not None]
-        if {x["bundle"] for x in here} != bundles:
-            continue
-        values = np.array([x["accuracy"] for x in here])
-        lines.append(
-            {
-                "bundle": name,
-                "summary": summary,
-                "whiten": whiten,
-                "rule": rule,
-                "accuracy_mean": float(values.mean()),
-                "accuracy_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-                "n_seeds": len(values),
-                "n_scored": here[0]["n_scored"],
-            }
-        )
-    return lines
-
-
-def _value(line: dict[str, Any]) -> float:
-    return -1.0 if line["accuracy"] is None else float(line["accuracy"])
-
-
-def table1(scores: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Scores in the layout of the paper's Table 1.
-
-    Parameters
-    ----------
-    scores : sequence of dict
-        Lines with ``bundle``, ``summary``, ``whiten``, ``rule`` and ``accuracy`` (0 to 1).
-
-    Returns
-    -------
-    DataFrame
-        One row per rule and bundle, one column per summary and whitening that occurs: accuracy in per cent, nan where
-        it was not computed.
-    """
-    columns = [
-        (s, w) for w in ("none", "plate", "batch") for s in ("mean", "mean+sd") if any(_is(x, s, w) for x in scores)
-    ]
-    columns.sort(key=lambda c: c[0] != "mean")
-    rules = [r.name for r in RULES if any(x["rule"] == r.name for x in scores)]
-    bundles = list(dict.fromkeys(x["bundle"] for x in scores))
-    rows = {}
-    for rule in rules:
-        for bundle in bundles:
-            values = []
-            for summary, whiten in columns:
-                found = [
-                    x["accuracy"]
-                    for x in scores
-                    if x["rule"] == rule and x["bundle"] == bundle and _is(x, summary, whiten)
-                ]
-                values.append(100 * found[0] if found and found[0] is not None else np.nan)
-            rows[rule, bundle] = values
-    index = pd.MultiIndex.from_tuples(list(rows), names=["rule", "bundle"])
-    return pd.DataFrame(list(rows.values()), index=index, columns=[column_title(s, w) for s, w in columns])
-
-
-def column_title(summary: str, whiten: str) -> str:
-    """The head of a column of Table 1.
-
-    Examples
-    --------
-    >>> column_title("mean", "none"), column_title("mean+sd", "plate")
-    ('Mean', 'Mean+S.D.+Whitened (plate)')
-    """
-    head = {"mean": "Mean", "mean+sd": "Mean+S.D."}[summary]
-    return head if whiten == "none" else f"{head}+Whitened ({whiten})"
-
-
-def _is(line: dict[str, Any], summary: str, whiten: str) -> bool:
-    return bool(line["summary"] == summary and line["whiten"] == whiten)

@@ -5,35 +5,40 @@ Figures are handed out, not written; matplotlib's pyplot and its process-wide st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cytovae.errors import ProfileError
-from cytovae.profiling.benchmark import RULES, column_title
+from cytovae.profiling.profiles import Summary
+from cytovae.profiling.ranking import RULES
+from cytovae.profiling.report import Column, Score, Table1, column_title
+from cytovae.profiling.whiten import Whitening
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLES = {
-    ("mean", "none"): ("#0072B2", "o"),
-    ("mean", "plate"): ("#E69F00", "s"),
-    ("mean", "batch"): ("#009E73", "D"),
-    ("mean+sd", "none"): ("#56B4E9", "^"),
-    ("mean+sd", "plate"): ("#D55E00", "v"),
-    ("mean+sd", "batch"): ("#CC79A7", "P"),
+    (Summary.mean, Whitening.none): ("#0072B2", "o"),
+    (Summary.mean, Whitening.plate): ("#E69F00", "s"),
+    (Summary.mean, Whitening.batch): ("#009E73", "D"),
+    (Summary.mean, Whitening.tvn): ("#000000", "p"),
+    (Summary.mean_sd, Whitening.none): ("#56B4E9", "^"),
+    (Summary.mean_sd, Whitening.plate): ("#D55E00", "v"),
+    (Summary.mean_sd, Whitening.batch): ("#CC79A7", "P"),
+    (Summary.mean_sd, Whitening.tvn): ("#777777", "X"),
 }
-"""Okabe and Ito's colours, each with a marker of its own."""
+"""Okabe and Ito's colours and a grey, each with a marker of its own."""
 
 
-def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] = (), note: str = "") -> Figure:
+def dots(scores: Iterable[Score], note: str = "") -> Figure:
     """Table 1 as a dot plot: accuracy in per cent with its 95 % interval, one panel per rule.
 
     Parameters
     ----------
-    scores, baselines : sequence of dict
-        Lines as in ``scores.json``.
+    scores : iterable of Score
+        Of models and baselines.
     note : str
         Below the plot: what the numbers are about.
 
@@ -44,17 +49,18 @@ def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] =
     """
     from matplotlib.figure import Figure
 
-    lines = [(x["bundle"], x) for x in scores] + [(x["baseline"], x) for x in baselines]
-    lines = [(name, x) for name, x in lines if x["accuracy"] is not None]
-    if not lines:
+    scores = list(scores)
+    table = Table1.of(score for score in scores if score.accuracy is not None)
+    if not table.rows:
         raise ProfileError("there is no score to draw; no treatment could be scored")
-    names = list(dict.fromkeys(name for name, _ in lines))
-    columns = [c for c in _STYLES if any((x["summary"], x["whiten"]) == c for _, x in lines)]
     # One line per name and column that it has, a gap between names.
-    at: dict[tuple[str, tuple[str, str]], float] = {}
+    at: dict[tuple[str, Column], float] = {}
     ticks, edges, y = [], [], 0.0
+    names = list(dict.fromkeys(row.name for row in table.rows))
     for name in names:
-        own = [c for c in columns if any(n == name and (x["summary"], x["whiten"]) == c for n, x in lines)]
+        own = [
+            c for c in table.columns if any(x and x.column == c for r in table.rows if r.name == name for x in r.cells)
+        ]
         at |= {(name, column): y + k for k, column in enumerate(own)}
         ticks.append(y + (len(own) - 1) / 2)
         y += len(own) + 0.5
@@ -62,19 +68,18 @@ def dots(scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] =
     figure = Figure(figsize=(10, 1.8 + 0.24 * y), layout="constrained")
     panels = figure.subplots(1, len(RULES), sharey=True, squeeze=False)[0]
     for panel, rule in zip(panels, RULES, strict=True):
-        here = [(name, x) for name, x in lines if x["rule"] == rule.name]
-        for column in columns:
+        here = [x for row in table.rows if row.rule == rule.name for x in row.cells if x is not None]
+        for column in table.columns:
             colour, marker = _STYLES[column]
-            own_lines = [(at[name, column], x) for name, x in here if (x["summary"], x["whiten"]) == column]
-            dots_at = [100 * x["accuracy"] for _, x in own_lines]
-            panel.plot(
-                dots_at, [row for row, _ in own_lines], marker, color=colour, markersize=5, label=column_title(*column)
-            )
-            for row, x in own_lines:
-                if x["ci95"]:
-                    panel.plot([100 * v for v in x["ci95"]], [row, row], color=colour, linewidth=1)
-        scored = sorted({(x["n_scored"], x["n_treatments"]) for x in scores if x["rule"] == rule.name})
-        said = ", ".join(f"{n} of {total}" for n, total in scored)
+            drawn = [(at[x.name, column], x) for x in here if x.column == column]
+            places = [100 * x.accuracy for _, x in drawn if x.accuracy is not None]
+            title = column_title(*column)
+            panel.plot(places, [row for row, _ in drawn], marker, color=colour, markersize=5, label=title)
+            for row, x in drawn:
+                if x.ci95:
+                    panel.plot([100 * v for v in x.ci95], [row, row], color=colour, linewidth=1)
+        counts = sorted({(x.n_scored, x.n_treatments) for x in scores if x.rule == rule.name and not x.is_baseline})
+        said = ", ".join(f"{n} of {total}" for n, total in counts)
         panel.set_title(f"{rule.name} ({said} treatments scored)", fontsize=10)
         panel.set_xlabel("accuracy (%), 95 % interval over compounds")
         panel.set_xlim(-2, 102)

@@ -7,6 +7,7 @@ every other column a feature; ``z000`` is the mean of the first embedding dimens
 
 from __future__ import annotations
 
+import enum
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +19,18 @@ import pandas as pd
 from cytovae import schema
 from cytovae.errors import ProfileError
 
-SUMMARIES = ("mean", "mean+sd")
-"""How the cells of a well become one profile."""
+
+class Summary(enum.StrEnum):
+    """How the cells of a well become one profile."""
+
+    mean = "mean"
+    mean_sd = "mean+sd"
+
+    @property
+    def words(self) -> str:
+        """As Table 1 heads it."""
+        return {Summary.mean: "Mean", Summary.mean_sd: "Mean+S.D."}[self]
+
 
 BLOCK_CELLS = 16_384
 """Cells read from the embeddings at once: 16 MB at 256 dimensions."""
@@ -58,7 +69,7 @@ def feature_names(dimension: int, summary: str = "mean") -> list[str]:
     >>> feature_names(2, "mean+sd")
     ['z000', 'z001', 'z000_sd', 'z001_sd']
     """
-    _check_summary(summary)
+    summary = summary_of(summary)
     means = schema.feature_names(dimension)
     return means if summary == "mean" else means + [f"{name}_sd" for name in means]
 
@@ -96,7 +107,7 @@ def wells(
         Rows and cells do not match; no cell is usable; an embedding is not finite; the cells of one well disagree
         about its compound, concentration, mechanism or batch.
     """
-    _check_summary(summary)
+    summary = summary_of(summary)
     if embeddings.ndim != 2 or len(cells) != len(embeddings):
         raise ProfileError(
             f"{len(cells)} cells do not describe embeddings of shape {embeddings.shape}; they must match"
@@ -295,126 +306,18 @@ def distance_to_controls(values: npt.NDArray[np.floating], control: npt.NDArray[
     return distance
 
 
-def join_published(
-    wells: pd.DataFrame, images: pd.DataFrame, mechanisms: pd.DataFrame, tolerance: float = 1e-3
-) -> pd.DataFrame:
-    """A published per-well table joined to the collection's image and mechanism tables.
-
-    Parameters
-    ----------
-    wells : DataFrame
-        A plate and a well column (names that end in ``Plate`` and ``Well``, with or without ``Metadata_`` before
-        or a channel behind) and the features.
-    images : DataFrame
-        One row per field, with plate, well, ``...Compound`` and ``...Concentration`` (uM).
-    mechanisms : DataFrame
-        ``compound``, ``concentration`` (uM) and ``moa``.
-    tolerance : float
-        Largest relative difference at which two concentrations are one.
-
-    Returns
-    -------
-    DataFrame
-        `WELL_METADATA` without the cell count, then the features.
+def summary_of(text: str) -> Summary:
+    """The summary of that name.
 
     Raises
     ------
     ProfileError
-        A column is missing or ambiguous, a well is not in the image table, or one of its wells holds two treatments.
+        There is none.
     """
-    plate, well = _find(wells, "plate", "the profiles"), _find(wells, "well", "the profiles")
-    image = images[
-        [_find(images, word, "the image table") for word in ("plate", "well", "compound", "concentration")]
-    ].drop_duplicates()
-    image.columns = pd.Index([schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION])
-    image[[schema.PLATE, schema.WELL]] = image[[schema.PLATE, schema.WELL]].astype(str)
-    repeated = image.duplicated([schema.PLATE, schema.WELL])
-    if repeated.any():
-        first = image[repeated].iloc[0]
-        raise ProfileError(
-            f"the image table gives well {first[schema.WELL]} of plate {first[schema.PLATE]} more than one treatment"
-        )
-    keys = pd.DataFrame({schema.PLATE: wells[plate].astype(str), schema.WELL: wells[well].astype(str)})
-    if keys.duplicated().any():
-        first = keys[keys.duplicated()].iloc[0]
-        raise ProfileError(f"the profiles hold well {first[schema.WELL]} of plate {first[schema.PLATE]} twice")
-    table = keys.merge(image, on=[schema.PLATE, schema.WELL], how="left")
-    lost = table[schema.COMPOUND].isna()
-    if lost.any():
-        first = table[lost].iloc[0]
-        raise ProfileError(
-            f"{int(lost.sum())} of {len(table)} wells are not in the image table, the first "
-            f"{first[schema.PLATE]} {first[schema.WELL]}"
-        )
-    moa = mechanisms[[_find(mechanisms, word, "the mechanism table") for word in ("compound", "concentration", "moa")]]
-    table[schema.MOA] = [
-        _mechanism(moa.to_numpy(), compound, float(concentration), tolerance)
-        for compound, concentration in zip(table[schema.COMPOUND], table[schema.CONCENTRATION], strict=True)
-    ]
-    table[schema.BATCH] = table[schema.PLATE].map(schema.batch_of)
-    table[schema.TREATMENT] = [
-        schema.treatment_name(compound, concentration)
-        for compound, concentration in zip(table[schema.COMPOUND], table[schema.CONCENTRATION], strict=True)
-    ]
-    features = [
-        c
-        for c in wells.columns
-        if c not in (plate, well) and "Metadata_" not in str(c) and pd.api.types.is_numeric_dtype(wells[c])
-    ]
-    order = [c for c in WELL_METADATA if c in table]
-    return pd.concat([table[order], wells[features].reset_index(drop=True)], axis=1)
-
-
-def complete(wells: pd.DataFrame) -> pd.DataFrame:
-    """Well profiles that carry their own metadata, with batch, treatment and mechanism filled in where they are absent.
-
-    Parameters
-    ----------
-    wells : DataFrame
-        ``Metadata_Plate``, ``Metadata_Well``, ``Metadata_Compound``, ``Metadata_Concentration`` (uM) and features;
-        other columns that are not numbers are dropped.
-    """
-    schema.require_columns(
-        wells, [schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION], "the table of profiles"
-    )
-    table = wells[
-        [c for c in wells if str(c).startswith("Metadata_") or pd.api.types.is_numeric_dtype(wells[c])]
-    ].copy()
-    if schema.BATCH not in table:
-        table[schema.BATCH] = table[schema.PLATE].map(schema.batch_of)
-    table[schema.TREATMENT] = [
-        schema.treatment_name(compound, concentration)
-        for compound, concentration in zip(table[schema.COMPOUND], table[schema.CONCENTRATION], strict=True)
-    ]
-    table[schema.MOA] = table[schema.MOA].fillna(schema.UNKNOWN_MOA) if schema.MOA in table else schema.UNKNOWN_MOA
-    return table
-
-
-def _mechanism(known: npt.NDArray[Any], compound: str, concentration: float, tolerance: float) -> str:
-    near = known[(known[:, 0] == compound) & np.isclose(known[:, 1].astype(float), concentration, rtol=tolerance)]
-    return str(near[0, 2]) if len(near) else schema.UNKNOWN_MOA
-
-
-def says(column: str, word: str) -> bool:
-    """Whether a column's name says what it holds, as ``Image_Metadata_Plate_DAPI`` says plate."""
-    return column.lower() == word or f"metadata_{word}" in column.lower()
-
-
-def _find(table: pd.DataFrame, word: str, what: str) -> str:
-    """The one column whose name says `word`, as ``Image_Metadata_Plate_DAPI`` says plate."""
-    exact = [c for c in table.columns if str(c).lower() in (word, f"metadata_{word}", f"image_metadata_{word}")]
-    found = exact or [c for c in table.columns if says(str(c), word)]
-    if len(found) != 1:
-        some = ", ".join(map(str, list(found or table.columns)[:8]))
-        raise ProfileError(
-            f"{what} should have one column for the {word}, such as Metadata_{word.title()}; it has {some}"
-        )
-    return str(found[0])
-
-
-def _check_summary(summary: str) -> None:
-    if summary not in SUMMARIES:
-        raise ProfileError(f"a summary is one of {', '.join(SUMMARIES)}, not {summary!r}")
+    try:
+        return Summary(text)
+    except ValueError:
+        raise ProfileError(f"a summary is one of {', '.join(Summary)}, not {text!r}") from None
 
 
 def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -21,7 +21,10 @@ import pandas as pd
 from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import ProfileError
-from cytovae.profiling import baselines, benchmark, figures, profiles, whiten
+from cytovae.profiling import baselines, benchmark, figures, profiles, published, report, whiten
+from cytovae.profiling.profiles import Summary
+from cytovae.profiling.ranking import RULES
+from cytovae.profiling.whiten import FewControls, Whitening
 from cytovae.screen import (
     Screen,
     digest_file,
@@ -252,7 +255,7 @@ class Benchmark:
         Parameters
         ----------
         wells : DataFrame
-            See `read_wells`.
+            See `cytovae.profiling.published.read_wells`.
         name : str
             What to call them.
         control : str
@@ -279,6 +282,50 @@ class Benchmark:
         n = len(schema.feature_columns(wells))
         document |= {"seed": self.seed, "n_features": n, "n_features_used": n - len(dropped)}
         return document | {"features_dropped": dropped}, calls
+
+    def of_tables(
+        self, path: Path, image_table: Path | None, moa_table: Path | None, control: str, out: Path | None = None
+    ) -> dict[str, Any]:
+        """Published well profiles scored, and kept in the folder `out` where one is given.
+
+        See `cytovae.profiling.published.read_wells` for the tables and `of_wells` for the rest.
+        """
+        wells = published.read_wells(path, image_table, moa_table)
+        document, calls = self.of_wells(wells, path.name.split(".")[0], control)
+        tables = {"profiles": path, "image_table": image_table, "moa_table": moa_table}
+        made_of = {key: digest_file(table) for key, table in tables.items() if table is not None}
+        self.keep(out, document, calls, {"control": control}, made_of)
+        return document
+
+    def of_models(
+        self,
+        screens: Sequence[Screen],
+        models: Sequence[str],
+        patches: Callable[[Path], Patches] | None = None,
+        as_seeds: bool = False,
+        out: Path | None = None,
+    ) -> dict[str, Any]:
+        """Models on one screen (`of_screen`) or on several together (`of_screens`).
+
+        Parameters
+        ----------
+        screens, models, patches
+            As there.
+        as_seeds : bool
+            The models are trainings of one: ``seeds`` holds their mean and standard deviation.
+        out : Path, optional
+            Folder to keep everything in, beside what the screen keeps.
+        """
+        if len(screens) > 1:
+            document, calls = self.of_screens(screens, models)
+        else:
+            document, calls = self.of_screen(screens[0], models, patches)
+        if as_seeds:
+            document["seeds"] = report.over_seeds(document["scores"], "seeds")
+        if len(screens) > 1 or out is not None:
+            made_of = {str(screen.path): screen.cells_digest() for screen in screens}
+            self.keep(out, document, calls, {"models": list(models)}, made_of)
+        return document
 
     def keep(
         self,
@@ -310,7 +357,7 @@ class Benchmark:
                 "columns": self._columns_record(),
                 "strict": self.strict,
                 "baselines": with_baselines,
-                "rules": {rule.name: list(rule.differ_by) for rule in benchmark.RULES},
+                "rules": {rule.name: list(rule.differ_by) for rule in RULES},
             },
             inputs={
                 "cells": screen.cells_digest(),
@@ -363,7 +410,7 @@ class Benchmark:
             try:
                 parts = made(summary, options)
             except ProfileError as too_few:
-                if self.strict or options.by == "none":
+                if self.strict or options.by == Whitening.none:
                     raise
                 document["skipped"].append({**head, "reason": str(too_few)})
                 continue
@@ -428,7 +475,7 @@ class Benchmark:
         if not any(line["n_scored"] for line in document["scores"]):
             self.say("no figure was drawn: no treatment could be scored")
             return
-        drawn = {"table1": figures.dots(document["scores"], document["baselines"], _about(document["screen"]))}
+        drawn = {"table1": figures.dots(report.scores_of(document), _about(document["screen"]))}
         bundles = list(dict.fromkeys(line["bundle"] for line in document["scores"]))
         for bundle in bundles:
             first = next(line for line in document["confusion"] if line["bundle"] == bundle)
@@ -445,10 +492,21 @@ class Benchmark:
                     figure.savefig(beside, format=kind, dpi=150)
 
 
+def columns(
+    summaries: Sequence[Summary], whitenings: Sequence[Whitening], regularisation: float | None, few: FewControls
+) -> list[tuple[Summary, whiten.Options]]:
+    """Columns of Table 1 for `Benchmark`, each once; what is not whitened has no use for the options of whitening."""
+    return [
+        (summary, whiten.Options(by) if by == Whitening.none else whiten.Options(by, regularisation, few))
+        for summary in dict.fromkeys(summaries)
+        for by in dict.fromkeys(whitenings)
+    ]
+
+
 def _beside(document: dict[str, Any], lines: list[dict[str, Any]]) -> None:
     """Put baselines into a document of scores, and say how the scores compare."""
     document["baselines"] = lines
-    document["scores"], document["verdicts"] = benchmark.compare(document["scores"], lines)
+    document["scores"], document["verdicts"] = report.compare(document["scores"], lines)
 
 
 def _described(
@@ -474,46 +532,3 @@ def _about(screen: dict[str, Any]) -> str:
     cells = screen["median_cells_per_treatment"]
     said = f"{screen['name']}: {screen['n_treatments']} treatments"
     return said if cells is None else f"{said}, median {cells:g} cells a treatment"
-
-
-def read_wells(path: Path, image_table: Path | None = None, moa_table: Path | None = None) -> pd.DataFrame:
-    """Published per-well profiles, with plate, well, batch, treatment and mechanism.
-
-    Parameters
-    ----------
-    path : Path
-        CSV (may be .gz) or parquet.
-    image_table, moa_table : Path, optional
-        What stands in which well, and the mechanisms; both or neither: the profiles then carry them.
-
-    Raises
-    ------
-    ProfileError
-        A table is missing, cannot be read, or does not fit the others.
-    TableError
-        A table lacks columns.
-    """
-    wells = _read(path)
-    if image_table is None or moa_table is None:
-        return profiles.complete(wells)
-    return profiles.join_published(wells, _read(image_table), _read(moa_table))
-
-
-_NAMES = ("plate", "well", "compound", "batch", "treatment")
-"""What columns of names say: a compound may be called ``None``, and plate ``001`` is not plate ``1``."""
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise ProfileError(f"there is no table at {path}")
-    if path.suffix == ".parquet":
-        return read_table(path)
-    try:
-        columns = pd.read_csv(path, nrows=0).columns
-        names = [column for column in columns if any(profiles.says(column, word) for word in _NAMES)]
-        mechanisms = [column for column in columns if profiles.says(column, "moa")]  # these may be missing
-        table = pd.read_csv(path, dtype=dict.fromkeys(mechanisms, str), converters=dict.fromkeys(names, str.strip))
-        table[names] = table[names].mask(table[names] == "")
-        return table
-    except (ValueError, UnicodeDecodeError, OSError) as broken:
-        raise ProfileError(f"{path} cannot be read as CSV: {str(broken).splitlines()[0]}") from None

@@ -1,22 +1,23 @@
 """Typical-variation normalisation: profiles in units of how untreated cells vary.
 
-A transform is learned per plate, or per batch, from the control *cells* (Ando et al. 2017 learn from control wells;
-six wells a plate are fewer than 256 dimensions) and applied to the wells of that plate or batch. Where only wells
-are at hand, as in published tables, it is learned from control wells.
+A transform (`cytovae.profiling.sphering`) is learned per plate, or per batch, from the control *cells* (Ando et al.
+2017 learn from control wells; six wells a plate are fewer than 256 dimensions) and applied to the wells of that plate
+or batch. Where only wells are at hand, as in published tables, it is learned from control wells.
 
 For a profile of means, the samples are the cells' embeddings. For means and standard deviations they are each cell's
 first-order contribution to both, ``[x, s + ((x - m)^2 - s^2) / (2 s)]`` (the influence functions of mean and s.d.),
 so that the covariance learned is that of the well profile itself, up to the number of cells.
 
-The covariance is shrunk towards a multiple of the identity, ``(1 - r) S + r (trace S / d) I``; r is Ledoit and Wolf's
-(2004) estimate unless given. The square root is the symmetric one (ZCA): it turns every plate as little as can be, so
-that profiles of different plates can still be compared, which a rotation to each plate's own axes would prevent.
+``tvn`` is Ando et al.'s own order of steps. Every batch is centred on its controls; the controls of all batches
+together give the principal axes, each scaled to their spread; then the covariance of every batch's controls is aligned
+to that of all of them (CORAL, Sun et al. 2016). It keeps as many axes as leave `CONTROLS_A_DIMENSION` controls for each
+of them in the batch that has fewest, and the output says how many those are.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import enum
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,47 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, ProfileError
+from cytovae.profiling import sphering
+from cytovae.profiling.sphering import Matrix, Transform
 
-Matrix = npt.NDArray[np.float64]
-
-BY = ("none", "plate", "batch")
-FEW = ("error", "pool", "shrink")
 MAX_CONTROLS = 20_000
 """Control samples a transform is learned from at most, evenly spaced over those there are: memory stays flat."""
 
-_WIDER = {"plate": ("plate", "batch", "screen"), "batch": ("batch", "screen")}
-_PLURAL = {"plate": "plates", "batch": "batches"}
-_COLUMN = {"plate": schema.PLATE, "batch": schema.BATCH}
+CONTROLS_A_DIMENSION = 2
+"""Controls that ``tvn`` wants in every batch for each axis it keeps."""
+
+
+class Whitening(enum.StrEnum):
+    """Whose controls whiten."""
+
+    none = "none"
+    plate = "plate"
+    batch = "batch"
+    tvn = "tvn"
+
+    @property
+    def words(self) -> str:
+        """As Table 1 heads it, behind the summary."""
+        return {
+            Whitening.none: "",
+            Whitening.plate: "Whitened (plate)",
+            Whitening.batch: "Whitened (batch)",
+            Whitening.tvn: "TVN",
+        }[self]
+
+
+class FewControls(enum.StrEnum):
+    """What to do where there are no more controls than dimensions."""
+
+    error = "error"
+    pool = "pool"
+    shrink = "shrink"
+
+
+_WIDER = {Whitening.plate: ("plate", "batch", "screen"), Whitening.batch: ("batch", "screen")}
+_PLURAL = {Whitening.plate: "plates", Whitening.batch: "batches", Whitening.tvn: "batches"}
+_COLUMN = {"plate": schema.PLATE, "batch": schema.BATCH, "tvn": schema.BATCH}
+_REPORT = ("group", "scope", "learned_from", "n_controls", "dimension", "regularisation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,132 +75,29 @@ class Options:
 
     Parameters
     ----------
-    by : str
-        ``none``, ``plate`` or ``batch``: whose controls a transform is learned from.
+    by : Whitening
+        Whose controls a transform is learned from.
     regularisation : float or None
         Shrinkage r, 0 to 1; None for Ledoit and Wolf's estimate.
-    few : str
+    few : FewControls
         What to do where there are no more controls than dimensions: ``error``; ``pool``: take the batch's, then the
-        whole screen's; ``shrink``: learn from what there is and let the shrinkage carry it.
+        whole screen's; ``shrink``: learn from what there is and let the shrinkage carry it. ``tvn`` keeps fewer
+        dimensions instead and has no use for it.
     """
 
-    by: str = "plate"
+    by: Whitening = Whitening.plate
     regularisation: float | None = None
-    few: str = "error"
+    few: FewControls = FewControls.error
 
     def __post_init__(self) -> None:
-        if self.by not in BY:
-            raise ConfigError(f"whitening is by one of {', '.join(BY)}, not {self.by!r}")
-        if self.few not in FEW:
-            raise ConfigError(f"too few controls are met with one of {', '.join(FEW)}, not {self.few!r}")
+        if self.by not in list(Whitening):
+            raise ConfigError(f"whitening is by one of {', '.join(Whitening)}, not {self.by!r}")
+        if self.few not in list(FewControls):
+            raise ConfigError(f"too few controls are met with one of {', '.join(FewControls)}, not {self.few!r}")
         if self.regularisation is not None and not 0 <= self.regularisation <= 1:
             raise ConfigError(f"the regularisation lies between 0 and 1, not at {self.regularisation}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """A whitening transform: ``(x - center) @ matrix``.
-
-    Parameters
-    ----------
-    center : (d,) float64
-    matrix : (d, d) float64
-        Symmetric.
-    n_controls : int
-        Samples it was learned from.
-    regularisation : float
-        Shrinkage used, 0 to 1.
-    """
-
-    center: Matrix
-    matrix: Matrix
-    n_controls: int
-    regularisation: float
-
-    def apply(self, values: npt.NDArray[np.floating[Any]]) -> Matrix:
-        """Whitened rows: (n, d) -> (n, d) float64."""
-        return (np.asarray(values, dtype=np.float64) - self.center) @ self.matrix
-
-
-def fit(
-    controls: npt.NDArray[np.floating[Any]], regularisation: float | None = None, center: Matrix | None = None
-) -> Transform:
-    """Learn a transform from control samples.
-
-    Parameters
-    ----------
-    controls : (n, d) float
-    regularisation : float or None
-        Shrinkage r, 0 to 1; None for Ledoit and Wolf's estimate.
-    center : (d,) float64, optional
-        What to subtract; the mean of the controls unless given.
-
-    Returns
-    -------
-    Transform
-        With r = 0 the covariance (divisor n) of the transformed controls is the identity.
-
-    Raises
-    ------
-    ProfileError
-        Fewer than two controls, values that are not finite, or a covariance that cannot be inverted as it is.
-    """
-    samples = np.asarray(controls, dtype=np.float64)
-    n, d = samples.shape
-    if n < 2:
-        raise ProfileError(f"whitening is learned from at least two controls, not {n}")
-    if not np.isfinite(samples).all():
-        raise ProfileError("the controls hold values that are not finite; whitening cannot be learned from them")
-    centered = samples - samples.mean(axis=0)
-    covariance = centered.T @ centered / n
-    if regularisation is None:
-        regularisation = _shrinkage(centered, covariance)
-    level = regularisation * np.trace(covariance) / d
-    covariance *= 1 - regularisation
-    covariance[np.diag_indices(d)] += level
-    values, vectors = np.linalg.eigh(covariance)
-    if values[0] <= values[-1] * d * np.finfo(np.float64).eps:
-        raise ProfileError(
-            f"{n} controls do not vary in all {d} dimensions, so their covariance cannot be inverted; "
-            "give a regularisation above 0, or leave it to be estimated"
-        )
-    matrix = (vectors / np.sqrt(values)) @ vectors.T
-    return Transform(samples.mean(axis=0) if center is None else center, matrix, n, regularisation)
-
-
-def _shrinkage(centered: Matrix, covariance: Matrix) -> float:
-    """Ledoit and Wolf's (2004) shrinkage, as ``sklearn.covariance.ledoit_wolf_shrinkage`` gives it.
-
-    That function multiplies the samples out twice more; the sum of ``(x^2)^T (x^2)`` is that of the squared row norms.
-    """
-    n, d = centered.shape
-    squares = float(np.einsum("ij,ij->", covariance, covariance))
-    distance = squares - float(np.trace(covariance)) ** 2 / d
-    error = (float((np.einsum("ij,ij->i", centered, centered) ** 2).sum()) / n - squares) / n
-    return min(max(error, 0.0), distance) / distance if distance > 0 else 0.0
-
-
-def contributions(embeddings: npt.NDArray[np.floating[Any]], summary: str) -> Matrix:
-    """What each control cell contributes to its well's profile, to first order.
-
-    Parameters
-    ----------
-    embeddings : (n, d) float
-    summary : str
-        ``mean`` or ``mean+sd``.
-
-    Returns
-    -------
-    (n, d) or (n, 2 d) float64
-        Its mean over the cells is the profile of all of them; a dimension without spread contributes 0 to the s.d.
-    """
-    values = np.asarray(embeddings, dtype=np.float64)
-    if summary == "mean":
-        return values
-    mean, sd = values.mean(axis=0), values.std(axis=0)
-    safe = np.where(sd > 0, sd, 1.0)
-    spread = np.where(sd > 0, sd + ((values - mean) ** 2 - sd**2) / (2 * safe), 0.0)
-    return np.concatenate([values, spread], axis=1)
+        object.__setattr__(self, "by", Whitening(self.by))
+        object.__setattr__(self, "few", FewControls(self.few))
 
 
 def profiles(
@@ -182,7 +110,7 @@ def profiles(
     summary: str = "mean",
     progress: schema.Progress | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Well profiles whitened by their plate's, or batch's, controls.
+    """Well profiles whitened by controls.
 
     Parameters
     ----------
@@ -201,96 +129,155 @@ def profiles(
     Returns
     -------
     tuple of (DataFrame, DataFrame)
-        The wells, float32; and what was used, one row per plate or batch: ``group``, ``scope`` (whose controls: plate,
-        batch or screen), ``learned_from`` (cells, wells), ``n_controls``, ``dimension``, ``regularisation``.
+        The wells, float32, with features ``tvn000`` and so on after ``tvn``; and what was used, one row per plate or
+        batch: ``group``, ``scope`` (whose controls: plate, batch or screen), ``learned_from`` (cells, wells),
+        ``n_controls``, ``dimension``, ``regularisation``.
 
     Raises
     ------
     ProfileError
         Too few controls, and `Options.few` does not say what to do about it or that does not help.
     """
-    if options.by == "none":
+    if options.by == Whitening.none:
         return wells, pd.DataFrame(columns=list(_REPORT))
-    features = schema.feature_columns(wells)
-    values = wells[features].to_numpy(dtype=np.float64)
-    is_control = (wells[schema.COMPOUND] == control).to_numpy()
-    from_cells = cells is not None and embeddings is not None
-    what = "cells" if from_cells else "wells"
-    source = cells.reset_index(drop=True) if cells is not None and from_cells else wells.reset_index(drop=True)
-    source_control = (source[schema.COMPOUND] == control).to_numpy()
-    if from_cells:
-        source_control = source_control & schema.not_blank(source)
-    weights = wells[schema.N_CELLS].to_numpy(dtype=float) if from_cells else np.ones(len(wells))
-    in_scope = _scopes(source)
-    wells_in_scope = _scopes(wells)
+    controls = _Controls(wells, control, cells, embeddings, summary)
+    make = _aligned if options.by == Whitening.tvn else _sphered
+    features, values, report = make(controls, options, progress)
+    metadata = wells[[c for c in wells.columns if c not in set(controls.features)]].reset_index(drop=True)
+    whitened = pd.concat([metadata, pd.DataFrame(values, columns=features)], axis=1)
+    return whitened, pd.DataFrame(report, columns=list(_REPORT))
 
-    def learn(scope: str, key: str) -> Transform:
-        rows = np.flatnonzero(source_control & in_scope[scope](key))
+
+class _Controls:
+    """The wells to whiten, and the control samples of any plate, batch or the screen."""
+
+    def __init__(
+        self,
+        wells: pd.DataFrame,
+        control: str,
+        cells: pd.DataFrame | None,
+        embeddings: npt.NDArray[np.floating[Any]] | None,
+        summary: str,
+    ) -> None:
+        self.wells, self.embeddings, self.summary = wells, embeddings, summary
+        self.features = schema.feature_columns(wells)
+        self.values = wells[self.features].to_numpy(dtype=np.float64)
+        self.is_control = (wells[schema.COMPOUND] == control).to_numpy()
+        if cells is None or embeddings is None:
+            self.what, self.embeddings, source = "wells", None, wells.reset_index(drop=True)
+            self.sampled = self.is_control
+            self.weights = np.ones(len(wells))
+        else:
+            self.what, source = "cells", cells.reset_index(drop=True)
+            self.sampled = (source[schema.COMPOUND] == control).to_numpy() & schema.not_blank(source)
+            self.weights = wells[schema.N_CELLS].to_numpy(dtype=float)
+        columns = [c for c in (schema.PLATE, schema.BATCH) if c in source]
+        self.source = {c: source[c].astype(str).to_numpy() for c in columns}
+        self.of_wells = {c: wells[c].astype(str).to_numpy() for c in columns}
+
+    def _rows(self, scope: str, key: str) -> npt.NDArray[np.bool_]:
+        return self.sampled if scope == "screen" else self.sampled & (self.source[_COLUMN[scope]] == key)
+
+    def count(self, scope: str, key: str) -> int:
+        return int(self._rows(scope, key).sum())
+
+    def samples(self, scope: str, key: str) -> Matrix:
+        """(n, d) float64."""
+        rows = np.flatnonzero(self._rows(scope, key))
         if len(rows) > MAX_CONTROLS:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_CONTROLS).astype(int)]
-        if embeddings is not None and from_cells:
-            samples = contributions(embeddings[rows], summary)
-        else:
-            samples = values[rows]
-        here = is_control & wells_in_scope[scope](key)
-        # The wells' own centre: the s.d. of few cells is smaller than that of all control cells taken together.
-        center = np.average(values[here], axis=0, weights=weights[here])
-        return fit(samples, options.regularisation, center)
+        if self.embeddings is None:
+            return np.asarray(self.values[rows])
+        return sphering.contributions(self.embeddings[rows], self.summary)
 
-    dimension = len(features)
-    column = _COLUMN[options.by]
-    groups = wells[column].astype(str).to_numpy()
-    batch_of = dict(zip(groups, wells[schema.BATCH].astype(str), strict=True))
-    least = 2 if options.few == "shrink" else dimension + 1
-    scopes = _WIDER[options.by] if options.few == "pool" else (options.by,)
+    def center(self, scope: str, key: str) -> Matrix:
+        """(d,) float64: of the control wells; the s.d. of few cells is smaller than that of all of them together."""
+        here = self.is_control if scope == "screen" else self.is_control & (self.of_wells[_COLUMN[scope]] == key)
+        return np.asarray(np.average(self.values[here], axis=0, weights=self.weights[here]))
+
+
+_Made = tuple[list[str], npt.NDArray[np.float32], list[tuple[Any, ...]]]
+
+
+def _sphered(controls: _Controls, options: Options, progress: schema.Progress | None) -> _Made:
+    """Every plate or batch by a transform of its own controls, or of wider ones where that was asked for."""
+    groups = controls.of_wells[_COLUMN[options.by]]
+    dimension = len(controls.features)
+    chosen = _scopes(controls, options, dimension)
+    out = np.empty((len(groups), dimension), dtype=np.float32)
+    learned: dict[tuple[str, str], Transform] = {}
+    report = []
+    for done, (group, choice) in enumerate(chosen.items(), start=1):
+        if choice not in learned:
+            learned[choice] = sphering.fit(controls.samples(*choice), options.regularisation, controls.center(*choice))
+        transform = learned[choice]
+        here = groups == group
+        out[here] = transform.apply(controls.values[here])
+        report.append((group, choice[0], controls.what, transform.n_controls, dimension, transform.regularisation))
+        if progress is not None:
+            progress(done, len(chosen))
+    return controls.features, out, report
+
+
+def _scopes(controls: _Controls, options: Options, dimension: int) -> dict[str, tuple[str, str]]:
+    """Per plate or batch, whose controls it is whitened by: (scope, key)."""
+    groups = controls.of_wells[_COLUMN[options.by]]
+    batch_of = dict(zip(groups, controls.wells[schema.BATCH].astype(str), strict=True))
+    least = 2 if options.few == FewControls.shrink else dimension + 1
+    scopes = _WIDER[options.by] if options.few == FewControls.pool else (str(options.by),)
     chosen: dict[str, tuple[str, str]] = {}
     short: dict[str, int] = {}
     for group in np.unique(groups):
         keys = {"plate": group, "batch": batch_of[group], "screen": ""}
         for scope in scopes:
-            n = int((source_control & in_scope[scope](keys[scope])).sum())
+            n = controls.count(scope, keys[scope])
             if n >= least:
                 chosen[group] = (scope, keys[scope])
                 break
         else:
             short[group] = n
     if short:
-        worst = min(short, key=lambda g: (short[g], g))
         help_ = {
-            "error": "use --few-controls pool or shrink" + (", or whiten by batch" if options.by == "plate" else ""),
-            "pool": "use --few-controls shrink",
-            "shrink": "leave the plate out, or do not whiten",
+            FewControls.error: "use --few-controls pool or shrink"
+            + (", or whiten by batch" if options.by == Whitening.plate else ""),
+            FewControls.pool: "use --few-controls shrink",
+            FewControls.shrink: "leave the plate out, or do not whiten",
         }[options.few]
-        raise ProfileError(
-            f"{len(short)} of {len(np.unique(groups))} {_PLURAL[options.by]} have too few control {what} to whiten "
-            f"{dimension} dimensions: {worst} has {short[worst]}, at least {least} are needed; {help_}"
-        )
-    out = np.empty((len(wells), dimension), dtype=np.float32)
-    learned: dict[tuple[str, str], Transform] = {}
+        raise _too_few(controls, options, short, len(np.unique(groups)), dimension, least, help_)
+    return chosen
+
+
+def _aligned(controls: _Controls, options: Options, progress: schema.Progress | None) -> _Made:
+    """All batches on the principal axes of all controls, each batch's controls aligned to all of them."""
+    groups = controls.of_wells[schema.BATCH]
+    batches = [str(batch) for batch in np.unique(groups)]
+    counts = {batch: controls.count("batch", batch) for batch in batches}
+    least = 2 * CONTROLS_A_DIMENSION
+    short = {batch: n for batch, n in counts.items() if n < least}
+    if short:
+        raise _too_few(controls, options, short, len(batches), 2, least, "leave the batch out, or do not whiten")
+    centred = {batch: controls.samples("batch", batch) for batch in batches}
+    centred = {batch: values - values.mean(axis=0) for batch, values in centred.items()}
+    most = min(len(controls.features), min(counts.values()) // CONTROLS_A_DIMENSION)
+    reduction = sphering.reduce(np.concatenate(list(centred.values())), most)
+    dimension = reduction.axes.shape[1]
+    out = np.empty((len(groups), dimension), dtype=np.float32)
     report = []
-    for done, (group, choice) in enumerate(chosen.items(), start=1):
-        if choice not in learned:
-            learned[choice] = learn(*choice)
-        transform = learned[choice]
-        here = groups == group
-        out[here] = transform.apply(values[here])
-        report.append((group, choice[0], what, transform.n_controls, dimension, transform.regularisation))
+    for done, batch in enumerate(batches, start=1):
+        align = sphering.fit(centred[batch] @ reduction.axes, options.regularisation, np.zeros(dimension))
+        here = groups == batch
+        out[here] = align.apply((controls.values[here] - controls.center("batch", batch)) @ reduction.axes)
+        report.append((batch, "batch", controls.what, counts[batch], dimension, align.regularisation))
         if progress is not None:
-            progress(done, len(chosen))
-    metadata = wells[[c for c in wells.columns if c not in set(features)]].reset_index(drop=True)
-    whitened = pd.concat([metadata, pd.DataFrame(out, columns=features)], axis=1)
-    return whitened, pd.DataFrame(report, columns=list(_REPORT))
+            progress(done, len(batches))
+    return [f"tvn{k:03d}" for k in range(dimension)], out, report
 
 
-_REPORT = ("group", "scope", "learned_from", "n_controls", "dimension", "regularisation")
-
-
-def _scopes(table: pd.DataFrame) -> dict[str, Callable[[str], npt.NDArray[np.bool_]]]:
-    """For each scope, the rows of a key."""
-    columns = {scope: table[column].astype(str).to_numpy() for scope, column in _COLUMN.items() if column in table}
-    everything = np.ones(len(table), dtype=bool)
-
-    def rows(scope: str) -> Callable[[str], npt.NDArray[np.bool_]]:
-        return lambda key: np.asarray(columns[scope] == key, dtype=bool)
-
-    return {"plate": rows("plate"), "batch": rows("batch"), "screen": lambda _: everything}
+def _too_few(
+    controls: _Controls, options: Options, short: dict[str, int], n_groups: int, dimension: int, least: int, help_: str
+) -> ProfileError:
+    worst = min(short, key=lambda g: (short[g], g))
+    return ProfileError(
+        f"{len(short)} of {n_groups} {_PLURAL[options.by]} have too few control {controls.what} to whiten "
+        f"{dimension} dimensions: {worst} has {short[worst]}, at least {least} are needed; {help_}"
+    )

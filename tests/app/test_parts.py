@@ -14,7 +14,6 @@ from app.common import loaders
 from app.common.components.message import pack
 from app.common.selection import Selection
 from app.explore import figures
-from app.mechanisms import scores as mechanisms
 from app.profiles.scatter import _event
 from app.screen import overview
 from cytovae import schema
@@ -97,12 +96,6 @@ def test_difference_is_grey_where_its_interval_holds_nothing() -> None:
     red, blue, unsure = image[0].astype(int)
     assert red[0] > red[2] and blue[2] > blue[0]
     assert unsure.tolist() == [205, 205, 205]
-
-
-def test_score_without_an_interval_shows_none() -> None:
-    assert mechanisms.said({"accuracy": 0.5, "ci95": [0.25, 0.751]}) == "50.0 (25–75)"
-    assert mechanisms.said({"accuracy": 0.5, "ci95": None}) == "50.0"
-    assert mechanisms.said({"accuracy": None, "ci95": None}) == mechanisms.said(None) == "–"
 
 
 def test_embedded_models_come_first_and_a_vae_plus_before_others(

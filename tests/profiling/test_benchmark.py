@@ -12,8 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cytovae import schema
 from cytovae.errors import ProfileError, TableError
-from cytovae.profiling import benchmark, profiles
-from cytovae.profiling.benchmark import NSC, NSCB, RULES
+from cytovae.profiling import benchmark, precision, profiles, published
+from cytovae.profiling.ranking import NSC, NSCB, RULES, Rule
 
 
 def table(*rows: tuple[str, str, str, tuple[float, ...]]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def table(*rows: tuple[str, str, str, tuple[float, ...]]) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def naive(treatments: pd.DataFrame, rule: benchmark.Rule) -> dict[str, tuple[bool, str | None]]:
+def naive(treatments: pd.DataFrame, rule: Rule) -> dict[str, tuple[bool, str | None]]:
     """Treatment -> (scored, mechanism of the nearest admissible neighbour), by a double loop."""
     features = schema.feature_columns(treatments)
     rows = treatments.to_dict("records")
@@ -148,7 +148,7 @@ def test_rounding_does_not_decide_between_parallel_profiles(rng):
 
 
 def test_no_treatment_is_its_own_neighbour_whatever_the_rule(make_treatments):
-    calls = benchmark.neighbours(make_treatments(), benchmark.Rule("1-NN", ()))
+    calls = benchmark.neighbours(make_treatments(), Rule("1-NN", ()))
     assert (calls[schema.TREATMENT] != calls["neighbour"]).all() and calls["neighbour"].notna().all()
 
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_ranked_is_refused(make_treatments):
 def ljosa(bbbc021: Path) -> pd.DataFrame:
     """Treatment profiles of the published per-well table, by the fixed protocol."""
     tables = bbbc021 / "tables"
-    joined = profiles.join_published(
+    joined = published.join_published(
         pd.read_csv(tables / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"),
         pd.read_csv(tables / "BBBC021_v1_image.csv"),
         pd.read_csv(tables / "BBBC021_v1_moa.csv"),
@@ -276,7 +276,7 @@ def test_average_precision_is_copairs(make_treatments):
             neg_diffby=[schema.MOA, *rule.differ_by],
             progress_bar=False,
         ).set_index(schema.TREATMENT)
-        ours = benchmark.average_precision(treatments, rule).set_index(schema.TREATMENT)
+        ours = precision.average_precision(treatments, rule).set_index(schema.TREATMENT)
         theirs = theirs.loc[ours.index]
         assert ours["n_pos_pairs"].tolist() == theirs["n_pos_pairs"].tolist()
         found = ours["n_pos_pairs"] > 0
@@ -296,10 +296,10 @@ def clustered(rng, noise, compounds=24, moas=6, doses=3, d=8):
 
 
 def test_map_is_high_and_significant_where_mechanisms_cluster_and_not_where_they_do_not(rng):
-    good = benchmark.mean_average_precision(clustered(rng, 0.1), NSC)
+    good = precision.mean_average_precision(clustered(rng, 0.1), NSC)
     assert good["moa"].tolist() == [f"moa{k}" for k in range(6)]
     assert (good["map"] > 0.95).all() and (good["p_corrected"] < 0.01).all()
-    bad = benchmark.mean_average_precision(clustered(rng, 100), NSC)
+    bad = precision.mean_average_precision(clustered(rng, 100), NSC)
     assert (bad["map"] < 0.4).all() and (bad["p_corrected"] > 0.01).sum() >= 5
 
 
@@ -307,12 +307,12 @@ def test_p_values_are_copairs(make_treatments, tmp_path):
     from copairs.map import mean_average_precision
 
     treatments = make_treatments(n=50, compounds=16, moas=4)
-    each = benchmark.average_precision(treatments, NSC)
+    each = precision.average_precision(treatments, NSC)
     each["normalized_average_precision"] = 0.0
     theirs = mean_average_precision(
         each, [schema.MOA], null_size=4_000, threshold=0.05, seed=1, progress_bar=False, cache_dir=tmp_path
     )
-    ours = benchmark.mean_average_precision(treatments, NSC, null_size=4_000, seed=1)
+    ours = precision.mean_average_precision(treatments, NSC, null_size=4_000, seed=1)
     np.testing.assert_allclose(ours["map"], theirs["mean_average_precision"], atol=1e-6)
     np.testing.assert_allclose(ours["p"], theirs["p_value"], atol=1e-6)
     np.testing.assert_allclose(ours["p_corrected"], theirs["corrected_p_value"], atol=1e-6)
@@ -444,53 +444,3 @@ def test_evaluate_says_everything_about_a_column(make_cells, rng):
     assert sum(map(sum, found["confusion"][0]["counts"])) == found["scores"][0]["n_scored"] == 8
     assert found["scores"][1]["accuracy"] is None and found["scores"][1]["n_scored"] == 0  # every batch in common
     assert {line["by"] for line in found["batch"]} == {"plate", "batch"}
-
-
-def line(name, accuracy, rule="NSC", summary="mean", whiten="none", key="bundle"):
-    return {key: name, "summary": summary, "whiten": whiten, "rule": rule, "accuracy": accuracy, "n_scored": 9}
-
-
-def test_table_1_has_the_papers_layout():
-    scores = [
-        line(b, a + 0.1 * k, rule, summary, whiten)
-        for b, a in (("ae", 0.5), ("vae", 0.6))
-        for rule in ("NSC", "NSCB")
-        for k, (summary, whiten) in enumerate([("mean", "none"), ("mean+sd", "none"), ("mean", "plate")])
-    ]
-    found = benchmark.table1(scores)
-    assert found.columns.tolist() == ["Mean", "Mean+Whitened (plate)", "Mean+S.D."]
-    assert found.index.tolist() == [("NSC", "ae"), ("NSC", "vae"), ("NSCB", "ae"), ("NSCB", "vae")]
-    np.testing.assert_allclose(found.loc[("NSC", "vae")], [60, 80, 70])
-
-
-def test_a_model_that_does_not_beat_a_baseline_says_so():
-    scores = [line("m", 0.5), line("m", 0.2, "NSCB"), line("m", 0.6, whiten="plate")]
-    baselines = [
-        line("pixel PCA", 0.5, key="baseline"),
-        line("pixel PCA", 0.4, whiten="plate", key="baseline"),
-        line("pixel PCA", 0.1, "NSCB", key="baseline"),
-        line("cell count", 0.55, key="baseline"),
-    ]
-    out, said = benchmark.compare(scores, baselines)
-    assert [x["not_above"] for x in out] == [["pixel PCA", "cell count"], [], []]
-    assert said == [
-        "m under NSC does not beat pixel PCA in 1 of 2, cell count in 1 of 2 columns",
-        "m under NSCB beats pixel PCA in every column; it was compared with nothing else",
-    ]
-
-
-def test_a_verdict_names_what_was_compared_and_claims_no_more():
-    def verdict(*names: str) -> str:
-        (said,) = benchmark.compare([line("m", 0.5)], [line(name, 0.1, key="baseline") for name in names])[1]
-        return said
-
-    assert verdict("cell count", "chance") == "m under NSC beats cell count, chance in every column"
-    assert verdict("chance") == "m under NSC beats chance in every column; it was compared with nothing else"
-    assert verdict() == "m under NSC was compared with no baseline"
-
-
-def test_seeds_become_mean_and_sd():
-    scores = [line(f"s{k}", a) for k, a in enumerate((0.9, 0.88, 0.92))] + [line("s0", 0.5, whiten="plate")]
-    (found,) = benchmark.over_seeds(scores, "vae+")
-    assert found["accuracy_mean"] == pytest.approx(0.9) and found["accuracy_sd"] == pytest.approx(0.02)
-    assert found["n_seeds"] == 3 and found["bundle"] == "vae+"

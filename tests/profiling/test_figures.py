@@ -9,6 +9,7 @@ import pytest
 
 from cytovae.errors import ProfileError
 from cytovae.profiling import figures
+from cytovae.profiling.report import Score
 
 
 def line(accuracy, rule, whiten="none", **name):
@@ -27,7 +28,7 @@ def line(accuracy, rule, whiten="none", **name):
 def test_every_score_is_a_dot_with_its_interval():
     scores = [line(a, r, w, bundle="vae") for r in ("NSC", "NSCB") for a, w in ((0.5, "none"), (0.6, "plate"))]
     baselines = [line(0.3, r, baseline="chance") | {"ci95": None} for r in ("NSC", "NSCB")]
-    figure = figures.dots(scores, baselines, "a sample")
+    figure = figures.dots([Score.of(x) for x in [*scores, *baselines]], "a sample")
     for panel, rule in zip(figure.axes, ("NSC", "NSCB"), strict=True):
         assert panel.get_title() == f"{rule} (92 of 103 treatments scored)"
         dots = [
@@ -51,19 +52,19 @@ def test_a_confusion_shows_its_counts():
 def test_figures_save_without_touching_process_wide_state(kind):
     sys.modules.pop("matplotlib.pyplot", None)
     out = io.BytesIO()
-    figures.dots([line(0.5, r, bundle="vae") for r in ("NSC", "NSCB")]).savefig(out, format=kind)
+    figures.dots([Score.of(line(0.5, r, bundle="vae")) for r in ("NSC", "NSCB")]).savefig(out, format=kind)
     assert out.getvalue()[:5] in (b"<?xml", b"\x89PNG\r")
     assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_a_rule_that_scores_nothing_says_so_in_its_panel():
     none = line(0.5, "NSCB", bundle="vae") | {"accuracy": None, "ci95": None, "n_scored": 0}
-    figure = figures.dots([line(0.5, "NSC", bundle="vae"), none])
+    figure = figures.dots([Score.of(line(0.5, "NSC", bundle="vae")), Score.of(none)])
     assert figure.axes[1].get_title() == "NSCB (0 of 103 treatments scored)"
 
 
 def test_nothing_to_draw_is_said():
     with pytest.raises(ProfileError, match="no score to draw"):
-        figures.dots([{"bundle": "m", "accuracy": None}])
+        figures.dots([Score.of(line(0, "NSC", bundle="m") | {"accuracy": None, "ci95": None})])
     with pytest.raises(ProfileError, match="no confusion to draw"):
         figures.confusions([{"true": []}], "m")

@@ -10,6 +10,7 @@ from cytovae import schema
 from cytovae.phantom.screen import PhantomOptions, treatments
 from cytovae.phantom.traits import CONTROL, population
 from cytovae.profiling import benchmark, profiles, whiten
+from cytovae.profiling.ranking import RULES
 
 TRAITS = sorted(CONTROL)
 
@@ -44,7 +45,7 @@ def accuracies(cells: pd.DataFrame, z: np.ndarray, by: str = "none") -> dict[str
     wells = profiles.wells(cells, z)
     wells, _ = whiten.profiles(wells, whiten.Options(by), cells=cells, embeddings=z)
     table = profiles.treatments(wells)
-    return {rule.name: benchmark.accuracy(benchmark.neighbours(table, rule)) for rule in benchmark.RULES}
+    return {rule.name: benchmark.accuracy(benchmark.neighbours(table, rule)) for rule in RULES}
 
 
 def test_the_truth_scores_above_a_noisy_copy_above_noise(phantom):

@@ -12,7 +12,7 @@ from pycytominer import aggregate, consensus
 
 from cytovae import schema
 from cytovae.errors import ProfileError
-from cytovae.profiling import profiles, study
+from cytovae.profiling import profiles, published
 
 KEYS = [schema.PLATE, schema.WELL]
 
@@ -63,7 +63,7 @@ def test_treatments_count_wells_cells_and_batches(make_cells, rng):
     assert ours.loc["DMSO@0", schema.N_WELLS] == 12
 
 
-@pytest.mark.parametrize("summary", profiles.SUMMARIES)
+@pytest.mark.parametrize("summary", profiles.Summary)
 def test_neither_row_order_nor_blocks_matter(make_cells, rng, monkeypatch, summary):
     cells = make_cells()
     z = rng.normal(size=(len(cells), 4)).astype(np.float32)
@@ -132,7 +132,7 @@ def test_what_cannot_be_profiled_is_refused(make_cells, rng):
         profiles.wells(cells, z)
 
 
-def published(rng, n_plates=3, controls=4, treated=5, d=6):
+def tables(rng, n_plates=3, controls=4, treated=5, d=6):
     """A per-well table, an image table and a mechanism table, as a collection publishes them."""
     image, wells = [], []
     for p in range(n_plates):
@@ -159,7 +159,7 @@ def published(rng, n_plates=3, controls=4, treated=5, d=6):
 
 
 def test_published_profiles_join_by_plate_well_and_concentration_within_tolerance(rng):
-    joined = profiles.join_published(*published(rng))
+    joined = published.join_published(*tables(rng))
     assert set(joined[schema.TREATMENT]) == {"DMSO@0", *(f"drug{w}@0.3" for w in range(4, 9))}
     assert dict(zip(joined[schema.COMPOUND], joined[schema.MOA], strict=True)) == {
         "DMSO": "unknown",
@@ -173,21 +173,21 @@ def test_published_profiles_join_by_plate_well_and_concentration_within_toleranc
 
 
 def test_published_profiles_that_do_not_join_are_refused(rng):
-    table, images, moa = published(rng)
+    table, images, moa = tables(rng)
     with pytest.raises(ProfileError, match="2 of 27 wells are not in the image table, the first Week1_0 B00"):
-        profiles.join_published(table, images.iloc[4:], moa)
+        published.join_published(table, images.iloc[4:], moa)
     twice = images.copy()
     twice.loc[0, "Image_Metadata_Compound"] = "other"
     with pytest.raises(ProfileError, match="well B00 of plate Week1_0 more than one treatment"):
-        profiles.join_published(table, twice, moa)
+        published.join_published(table, twice, moa)
     with pytest.raises(ProfileError, match="well B00 of plate Week1_0 twice"):
-        profiles.join_published(pd.concat([table, table]), images, moa)
+        published.join_published(pd.concat([table, table]), images, moa)
     with pytest.raises(ProfileError, match="one column for the well"):
-        profiles.join_published(table.drop(columns="Image_Metadata_Well"), images, moa)
+        published.join_published(table.drop(columns="Image_Metadata_Well"), images, moa)
 
 
 def test_standardised_controls_have_mean_0_and_sd_1_on_every_plate(rng):
-    joined = profiles.join_published(*published(rng))
+    joined = published.join_published(*tables(rng))
     standard, dropped = profiles.standardise(joined, "DMSO")
     assert dropped == []
     for _, plate in standard[standard[schema.COMPOUND] == "DMSO"].groupby(schema.PLATE):
@@ -196,7 +196,7 @@ def test_standardised_controls_have_mean_0_and_sd_1_on_every_plate(rng):
 
 
 def test_features_not_finite_or_flat_among_the_controls_of_any_plate_are_dropped(rng):
-    joined = profiles.join_published(*published(rng, controls=6))
+    joined = published.join_published(*tables(rng, controls=6))
     joined.loc[25, "b"] = np.inf  # one well of one plate
     joined.loc[3, "f"] = np.nan
     flat = (joined[schema.COMPOUND] == "DMSO") & (joined[schema.PLATE] == "Week1_1")
@@ -208,7 +208,7 @@ def test_features_not_finite_or_flat_among_the_controls_of_any_plate_are_dropped
 
 
 def test_a_plate_without_controls_is_refused(rng):
-    joined = profiles.join_published(*published(rng))
+    joined = published.join_published(*tables(rng))
     gone = joined[(joined[schema.COMPOUND] != "DMSO") | (joined[schema.PLATE] != "Week1_2")]
     with pytest.raises(ProfileError, match=r"plate Week1_2 has 0 control wells \(DMSO\)"):
         profiles.standardise(gone.reset_index(drop=True), "DMSO")
@@ -228,7 +228,7 @@ def test_names_in_a_table_of_profiles_are_read_as_they_are_written(tmp_path):
         "Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Concentration,Metadata_MoA,Swelling\n"
         "001,A01,None,1,NA,1.5\n1,A01,NA,0.5,x,nan\n2,A01,x,0.5,,1\n"
     )
-    wells = study.read_wells(path)
+    wells = published.read_wells(path)
     assert wells[schema.PLATE].tolist() == ["001", "1", "2"]
     assert wells[schema.TREATMENT].tolist() == ["None@1", "NA@0.5", "x@0.5"]
     assert wells[schema.MOA].tolist() == [schema.UNKNOWN_MOA, "x", schema.UNKNOWN_MOA]

@@ -110,7 +110,7 @@ def test_benchmark_json_is_the_contracts(screen):
         assert {"bundle", "summary", "whiten", "rule", "accuracy", "ci95", "n_scored", "n_treatments"} <= set(line)
         assert line["n_scored"] == line["n_treatments"] == 8
         assert line["ci95"][0] <= line["accuracy"] <= line["ci95"][1]
-    assert len(scores) == 2 * 2 * 3 * 2  # bundles, summaries, whitenings, rules
+    assert len(scores) == 2 * 2 * 4 * 2  # bundles, summaries, whitenings, rules
     by = {(x["bundle"], x["summary"], x["whiten"], x["rule"]): x["accuracy"] for x in scores}
     assert by["m0", "mean", "none", "NSC"] == by["m0", "mean", "none", "NSCB"] == 1
     assert {x["baseline"] for x in done["model"]["baselines"]} == {
@@ -124,7 +124,7 @@ def test_benchmark_json_is_the_contracts(screen):
         assert kept["model"] == model
         assert kept["scores"] == [x for x in scores if x["bundle"] == model]
         calls = pd.read_parquet(screen.results_path(model) / "calls.parquet")
-        assert len(calls) == 2 * 3 * 2 * 8
+        assert len(calls) == 2 * 4 * 2 * 8
         for line in kept["scores"]:
             own = calls[(calls["summary"] == line["summary"]) & (calls["whiten"] == line["whiten"])]
             assert own.loc[own["rule"] == line["rule"], "correct"].sum() == line["n_correct"]
@@ -174,10 +174,10 @@ def test_columns_without_the_controls_are_said_unless_they_were_asked_for(screen
     assert {(x["summary"], x["whiten"]) for x in done["skipped"]} == {
         (s, w) for s in ("mean", "mean+sd") for w in ("plate", "batch")
     }
-    assert {x["whiten"] for x in done["scores"]} == {"none"}
+    assert {x["whiten"] for x in done["scores"]} == {"none", "tvn"}  # which keeps fewer dimensions
     with pytest.raises(CytovaeError, match="too few control cells"):
         run("benchmark", few.path, "m0", "--whiten", "plate", "--no-figures")
-    every = [word for by in ("none", "plate", "batch") for word in ("--whiten", by)]
+    every = [word for by in ("none", "plate", "batch", "tvn") for word in ("--whiten", by)]
     with pytest.raises(CytovaeError, match="too few control cells"):  # what is kept has left them out
         run("benchmark", few.path, "m0", "--no-figures", *every)
 

@@ -1,0 +1,395 @@
+"""What the benchmark found, laid out: Table 1, mechanisms, batches, verdicts.
+
+Everything that shows a table of scores (the command line, the app, a figure) asks here, so that a score reads the same
+wherever it stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytovae.profiling.profiles import Summary
+from cytovae.profiling.ranking import RULES
+from cytovae.profiling.whiten import Whitening
+
+Column = tuple[Summary, Whitening]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One accuracy of Table 1.
+
+    Parameters
+    ----------
+    name : str
+        The model or baseline.
+    summary : Summary
+    whiten : Whitening
+    rule : str
+        NSC or NSCB.
+    accuracy : float or None
+        0 to 1; None where no treatment could be scored.
+    ci95 : tuple of (float, float) or None
+        95 % interval over compounds.
+    n_scored, n_treatments : int
+    is_baseline : bool
+    """
+
+    name: str
+    summary: Summary
+    whiten: Whitening
+    rule: str
+    accuracy: float | None
+    ci95: tuple[float, float] | None
+    n_scored: int
+    n_treatments: int
+    is_baseline: bool = False
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> Score:
+        """A line of ``scores`` or ``baselines`` in ``scores.json``."""
+        is_baseline = "baseline" in line
+        ci = line.get("ci95")
+        return cls(
+            line["baseline" if is_baseline else "bundle"],
+            Summary(line["summary"]),
+            Whitening(line["whiten"]),
+            line["rule"],
+            line["accuracy"],
+            (ci[0], ci[1]) if ci else None,
+            line["n_scored"],
+            line["n_treatments"],
+            is_baseline,
+        )
+
+    @property
+    def column(self) -> Column:
+        """Where it stands in Table 1."""
+        return self.summary, self.whiten
+
+    @property
+    def words(self) -> str:
+        """The accuracy in per cent with its interval, or a dash.
+
+        Examples
+        --------
+        >>> Score("vae", Summary.mean, Whitening.none, "NSC", 0.5, (0.4, 0.62), 92, 103).words
+        '50.0 [40, 62]'
+        """
+        if self.accuracy is None:
+            return "-"
+        interval = f" [{100 * self.ci95[0]:.0f}, {100 * self.ci95[1]:.0f}]" if self.ci95 else ""
+        return f"{100 * self.accuracy:.1f}{interval}"
+
+
+def scores_of(document: dict[str, Any]) -> list[Score]:
+    """All scores of a ``scores.json``: its models, then its baselines."""
+    return [Score.of(line) for line in [*document["scores"], *document.get("baselines", [])]]
+
+
+def column_title(summary: str, whiten: str) -> str:
+    """The head of a column of Table 1.
+
+    Examples
+    --------
+    >>> column_title("mean", "none"), column_title("mean+sd", "plate")
+    ('Mean', 'Mean+S.D.+Whitened (plate)')
+    """
+    head, tail = Summary(summary).words, Whitening(whiten).words
+    return f"{head}+{tail}" if tail else head
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of Table 1: one model or baseline under one rule.
+
+    Parameters
+    ----------
+    rule, name : str
+    cells : tuple of (Score or None)
+        One per column of the table; None where it was not computed.
+    """
+
+    rule: str
+    name: str
+    cells: tuple[Score | None, ...]
+
+    @property
+    def scored(self) -> str:
+        """How many treatments were scored, such as ``92 of 103``."""
+        counts = dict.fromkeys((x.n_scored, x.n_treatments) for x in self.cells if x is not None)
+        return ", ".join(f"{n} of {total}" for n, total in counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table1:
+    """Scores in the layout of the paper's Table 1.
+
+    Parameters
+    ----------
+    columns : tuple of (Summary, Whitening)
+        Plain means first, then whitened ones, then means with standard deviations.
+    rows : tuple of Row
+        Rule by rule: models, then baselines, in the order they were given.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, scores: Iterable[Score]) -> Table1:
+        """Lay scores out; of two that stand in the same place, the first is shown."""
+        placed: dict[tuple[str, bool, str, Column], Score] = {}
+        for score in scores:
+            placed.setdefault((score.rule, score.is_baseline, score.name, score.column), score)
+        there = {column for *_, column in placed}
+        columns = [(s, w) for s in Summary for w in Whitening if (s, w) in there]
+        names = sorted(dict.fromkeys((is_baseline, name) for _, is_baseline, name, _ in placed), key=lambda x: x[0])
+        rows = [
+            Row(rule.name, name, tuple(placed.get((rule.name, is_baseline, name, c)) for c in columns))
+            for rule in RULES
+            for is_baseline, name in names
+        ]
+        return cls(tuple(columns), tuple(row for row in rows if any(row.cells)))
+
+    @property
+    def titles(self) -> list[str]:
+        """The heads of the columns."""
+        return [column_title(*column) for column in self.columns]
+
+    def frame(self) -> pd.DataFrame:
+        """Accuracies in per cent with their intervals, as text: ``rule``, ``model``, the columns, ``scored``."""
+        rows = [
+            {
+                "rule": row.rule,
+                "model": f"{row.name} (baseline)" if any(x and x.is_baseline for x in row.cells) else row.name,
+                **{title: x.words if x else "-" for title, x in zip(self.titles, row.cells, strict=True)},
+                "scored": row.scored,
+            }
+            for row in self.rows
+        ]
+        return pd.DataFrame(rows, columns=["rule", "model", *self.titles, "scored"])
+
+    def numbers(self) -> pd.DataFrame:
+        """Accuracies in per cent by (rule, bundle), nan where one was not computed."""
+        index = pd.MultiIndex.from_tuples([(row.rule, row.name) for row in self.rows], names=["rule", "bundle"])
+        values = [
+            [np.nan if x is None or x.accuracy is None else 100 * x.accuracy for x in row.cells] for row in self.rows
+        ]
+        return pd.DataFrame(values, index=index, columns=self.titles)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A table of text to be printed.
+
+    Parameters
+    ----------
+    title : str
+    heads : tuple of str
+    n_names : int
+        How many leading columns are names; the others are numbers, set to the right.
+    rows : tuple of tuple of str
+    breaks : tuple of int
+        Numbers of rows after which a line is drawn.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    n_names: int
+    rows: tuple[tuple[str, ...], ...]
+    breaks: tuple[int, ...] = ()
+
+
+def sheets(document: dict[str, Any]) -> list[Sheet]:
+    """A ``scores.json`` as tables: Table 1, mechanisms of every bundle, batches."""
+    return [_accuracies(document), *_precisions(document), *_batches(document)]
+
+
+def sentences(document: dict[str, Any]) -> list[str]:
+    """What is to be said beside the tables: what was not computed and why; how the scores compare."""
+    missing = [
+        f"not computed: {x['bundle']}, {column_title(x['summary'], x['whiten'])}: {x['reason']}"
+        for x in document["skipped"]
+    ]
+    return missing + list(document["verdicts"])
+
+
+def whitening(used: Sequence[dict[str, Any]]) -> str:
+    """What whitening learned from, in a sentence.
+
+    Parameters
+    ----------
+    used : sequence of dict
+        One per plate or batch, as `cytovae.profiling.whiten.profiles` reports them; at least one.
+    """
+    n, r = [row["n_controls"] for row in used], [row["regularisation"] for row in used]
+    scopes = {scope: sum(row["scope"] == scope for row in used) for scope in ("plate", "batch", "screen")}
+    of = ", ".join(f"{count} by {scope}" for scope, count in scopes.items() if count)
+    return (
+        f"whitened {len(used)} groups ({of}) in {used[0]['dimension']} dimensions, learned from {min(n):,} to "
+        f"{max(n):,} control {used[0]['learned_from']} each, regularisation {min(r):.3f} to {max(r):.3f}"
+    )
+
+
+def _accuracies(document: dict[str, Any]) -> Sheet:
+    table = Table1.of(scores_of(document))
+    screen = document["screen"]
+    about = f"{screen['name']}: {screen['n_treatments']} treatments, {screen['n_mechanisms']} mechanisms"
+    if screen["n_cells"] is not None:
+        about += f", {screen['n_cells']:,} cells, median {screen['median_cells_per_treatment']:g} cells a treatment"
+    rows: list[tuple[str, ...]] = []
+    breaks = []
+    for rule in dict.fromkeys(row.rule for row in table.rows):
+        here = [row for row in table.rows if row.rule == rule]
+        head = f"{rule}\n{here[0].scored}\nscored"
+        rows += [
+            (head if row is here[0] else "", row.name, *[x.words if x else "-" for x in row.cells]) for row in here
+        ]
+        seeds = [x for x in document.get("seeds", []) if x["rule"] == rule]
+        if seeds:
+            of_column = {(x["summary"], x["whiten"]): x for x in seeds}
+            name = f"{seeds[0]['bundle']}: mean ± s.d. of {seeds[0]['n_seeds']}"
+            rows.append(("", name, *[_seeds(of_column.get(column)) for column in table.columns]))
+        breaks.append(len(rows) - 1)
+    title = f"Accuracy in % [95 % interval over compounds]\n{about}"
+    return Sheet(title, ("rule", "", *table.titles), 2, tuple(rows), tuple(breaks))
+
+
+def _precisions(document: dict[str, Any]) -> list[Sheet]:
+    """Mean average precision of the mechanisms, bundle by bundle, in the first column of each."""
+    out = []
+    first = next(((x["summary"], x["whiten"]) for x in document["scores"]), None)
+    for bundle in dict.fromkeys(x["bundle"] for x in document["map"]):
+        lines = [x for x in document["map"] if x["bundle"] == bundle and (x["summary"], x["whiten"]) == first]
+        rules = list(dict.fromkeys(x["rule"] for x in lines))
+        of = {(x["moa"], x["rule"]): x for x in lines}
+        rows = []
+        for moa in sorted({x["moa"] for x in lines}):
+            found = [of.get((moa, rule)) for rule in rules]
+            said = [
+                (f"{x['map']:.3f}", f"{x['p_corrected']:.4f}", str(x["n_treatments"])) if x else ("-", "-", "0")
+                for x in found
+            ]
+            rows.append((moa, *[word for words in said for word in words]))
+        heads = [head for rule in rules for head in (f"{rule} mAP", "p corrected", "treatments")]
+        title = f"{bundle}: mean average precision ({column_title(*first)})" if first else ""
+        out.append(Sheet(title, ("mechanism", *heads), 1, tuple(rows)))
+    return out
+
+
+def _batches(document: dict[str, Any]) -> list[Sheet]:
+    lines = document["batch"]
+    if not lines:
+        return []
+    rows = []
+    for bundle, summary, by in dict.fromkeys((x["bundle"], x["summary"], x["whiten"]) for x in lines):
+        of = {x["by"]: x for x in lines if (x["bundle"], x["summary"], x["whiten"]) == (bundle, summary, by)}
+        shares = [f"{100 * of[k][v]:.1f}" for k in ("plate", "batch") for v in ("score", "expected")]
+        rows.append((bundle, column_title(summary, by), *shares, str(of["plate"]["n_wells"])))
+    return [
+        Sheet(
+            "Is it batch or biology? Share of control wells whose nearest control well is of their own",
+            ("", "column", "plate %", "expected %", "batch %", "expected %", "wells"),
+            2,
+            tuple(rows),
+        )
+    ]
+
+
+def _seeds(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return "-"
+    sd = line["accuracy_sd"]
+    return f"{100 * line['accuracy_mean']:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")
+
+
+def compare(
+    scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scores beside the baselines: which of them a model is not above.
+
+    A baseline that was made in the same column (summary and whitening) is compared in that column, else its plain one.
+
+    Returns
+    -------
+    tuple of (list of dict, list of str)
+        The scores with ``not_above``; one sentence per bundle and rule, which names what was compared.
+    """
+    names = list(dict.fromkeys(line["baseline"] for line in baselines))
+    out = []
+    for line in scores:
+        not_above = []
+        for name in names:
+            of_name = [b for b in baselines if b["baseline"] == name and b["rule"] == line["rule"]]
+            same = [b for b in of_name if _is(b, line["summary"], line["whiten"])] or of_name[:1]
+            if same and _value(line) <= _value(same[0]):
+                not_above.append(name)
+        out.append({**line, "not_above": not_above})
+    sentences = []
+    for bundle, rule in dict.fromkeys((line["bundle"], line["rule"]) for line in out):
+        here = [line for line in out if line["bundle"] == bundle and line["rule"] == rule]
+        compared = list(dict.fromkeys(b["baseline"] for b in baselines if b["rule"] == rule))
+        counts = {name: sum(name in line["not_above"] for line in here) for name in compared}
+        if not here[0]["n_scored"]:
+            sentences.append(f"{bundle} under {rule}: no treatment can be scored")
+        elif any(counts.values()):
+            said = ", ".join(f"{name} in {k} of {len(here)}" for name, k in counts.items() if k)
+            sentences.append(f"{bundle} under {rule} does not beat {said} columns")
+        elif compared:
+            alone = "; it was compared with nothing else" if len(compared) == 1 else ""
+            sentences.append(f"{bundle} under {rule} beats {', '.join(compared)} in every column{alone}")
+        else:
+            sentences.append(f"{bundle} under {rule} was compared with no baseline")
+    return out, sentences
+
+
+def over_seeds(scores: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Several trainings as one: mean and standard deviation (divisor n - 1) of their accuracies, as in Table 1.
+
+    Parameters
+    ----------
+    scores : sequence of dict
+        Lines of ``scores`` of bundles that differ in their seed only.
+    name : str
+        What to call them together.
+
+    Returns
+    -------
+    list of dict
+        ``bundle``, ``summary``, ``whiten``, ``rule``, ``accuracy_mean``, ``accuracy_sd`` (None for a single one),
+        ``n_seeds``, ``n_scored``; only columns that every bundle has.
+    """
+    bundles = {line["bundle"] for line in scores}
+    lines = []
+    for summary, whiten, rule in dict.fromkeys((x["summary"], x["whiten"], x["rule"]) for x in scores):
+        here = [x for x in scores if _is(x, summary, whiten) and x["rule"] == rule and x["accuracy"] is not None]
+        if {x["bundle"] for x in here} != bundles:
+            continue
+        values = np.array([x["accuracy"] for x in here])
+        lines.append(
+            {
+                "bundle": name,
+                "summary": summary,
+                "whiten": whiten,
+                "rule": rule,
+                "accuracy_mean": float(values.mean()),
+                "accuracy_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+                "n_seeds": len(values),
+                "n_scored": here[0]["n_scored"],
+            }
+        )
+    return lines
+
+
+def _value(line: dict[str, Any]) -> float:
+    return -1.0 if line["accuracy"] is None else float(line["accuracy"])
+
+
+def _is(line: dict[str, Any], summary: str, whiten: str) -> bool:
+    return bool(line["summary"] == summary and line["whiten"] == whiten)

@@ -1,0 +1,87 @@
+"""How scores are laid out, and what is said beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cytovae.profiling import report
+from cytovae.profiling.report import Score, Table1
+
+
+def line(name, accuracy, rule="NSC", summary="mean", whiten="none", key="bundle"):
+    return {
+        key: name,
+        "summary": summary,
+        "whiten": whiten,
+        "rule": rule,
+        "accuracy": accuracy,
+        "n_scored": 9,
+        "n_treatments": 9,
+    }
+
+
+def test_table_1_has_the_papers_layout():
+    scores = [
+        line(b, a + 0.1 * k, rule, summary, whiten)
+        for b, a in (("ae", 0.5), ("vae", 0.6))
+        for rule in ("NSC", "NSCB")
+        for k, (summary, whiten) in enumerate([("mean", "none"), ("mean+sd", "none"), ("mean", "plate")])
+    ]
+    found = Table1.of([Score.of(x) for x in scores]).numbers()
+    assert found.columns.tolist() == ["Mean", "Mean+Whitened (plate)", "Mean+S.D."]
+    assert found.index.tolist() == [("NSC", "ae"), ("NSC", "vae"), ("NSCB", "ae"), ("NSCB", "vae")]
+    np.testing.assert_allclose(found.loc[("NSC", "vae")], [60, 80, 70])
+
+
+def test_a_model_that_does_not_beat_a_baseline_says_so():
+    scores = [line("m", 0.5), line("m", 0.2, "NSCB"), line("m", 0.6, whiten="plate")]
+    baselines = [
+        line("pixel PCA", 0.5, key="baseline"),
+        line("pixel PCA", 0.4, whiten="plate", key="baseline"),
+        line("pixel PCA", 0.1, "NSCB", key="baseline"),
+        line("cell count", 0.55, key="baseline"),
+    ]
+    out, said = report.compare(scores, baselines)
+    assert [x["not_above"] for x in out] == [["pixel PCA", "cell count"], [], []]
+    assert said == [
+        "m under NSC does not beat pixel PCA in 1 of 2, cell count in 1 of 2 columns",
+        "m under NSCB beats pixel PCA in every column; it was compared with nothing else",
+    ]
+
+
+def test_a_verdict_names_what_was_compared_and_claims_no_more():
+    def verdict(*names: str) -> str:
+        (said,) = report.compare([line("m", 0.5)], [line(name, 0.1, key="baseline") for name in names])[1]
+        return said
+
+    assert verdict("cell count", "chance") == "m under NSC beats cell count, chance in every column"
+    assert verdict("chance") == "m under NSC beats chance in every column; it was compared with nothing else"
+    assert verdict() == "m under NSC was compared with no baseline"
+
+
+def test_seeds_become_mean_and_sd():
+    scores = [line(f"s{k}", a) for k, a in enumerate((0.9, 0.88, 0.92))] + [line("s0", 0.5, whiten="plate")]
+    (found,) = report.over_seeds(scores, "vae+")
+    assert found["accuracy_mean"] == pytest.approx(0.9) and found["accuracy_sd"] == pytest.approx(0.02)
+    assert found["n_seeds"] == 3 and found["bundle"] == "vae+"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "ci95", "said"),
+    [(0.5, [0.25, 0.751], "50.0 [25, 75]"), (0.5, None, "50.0"), (None, None, "-")],
+)
+def test_a_score_reads_the_same_everywhere(accuracy, ci95, said):
+    score = Score.of({**line("m", accuracy), "ci95": ci95})
+    assert score.words == said
+    assert Table1.of([score]).frame().loc[0, "Mean"] == said
+
+
+def test_models_stand_above_baselines_under_each_rule_with_the_number_scored():
+    lines = [line("chance", 0.1, rule, key="baseline") for rule in ("NSC", "NSCB")]
+    lines += [line("m", 0.5, rule, whiten=by) for rule in ("NSCB", "NSC") for by in ("tvn", "none")]
+    table = Table1.of(Score.of(x) for x in lines).frame()
+    assert table["rule"].tolist() == ["NSC", "NSC", "NSCB", "NSCB"]
+    assert table["model"].tolist() == ["m", "chance (baseline)"] * 2
+    assert table.columns.tolist() == ["rule", "model", "Mean", "Mean+TVN", "scored"]
+    assert table["Mean+TVN"].tolist() == ["50.0", "-"] * 2 and set(table["scored"]) == {"9 of 9"}
