@@ -1,6 +1,9 @@
-"""A balanced, blinded deck: real cells and reconstructions of others, made into pictures the same way.
+"""A balanced, blinded deck: real cells and reconstructions of others, drawn by one of two protocols.
 
-What would tell the two classes apart without looking, and what is done about it:
+``as decoded``, the paper's: both kinds as the model sees and draws them, each channel from 0 to 1. Whatever a decoded
+cell shows tells it from a real one, brightness and black point included. Only these results stand beside the paper's.
+
+``matched``: structure alone decides. What would tell the classes apart without looking, and what is done about it:
 
 - *Brightness, contrast, black and white point, range.* A reconstruction is smooth, so its maximum is not 1, its
   background is flat or negative, and any stretch of its own range makes it brighter than a real cell. So a synthetic
@@ -11,17 +14,24 @@ What would tell the two classes apart without looking, and what is done about it
 - *Gaps between levels*, wide in dim cells: every pixel of either class gets a uniform dither of one step.
 - *Exact zeros and saturation.* Each channel is stretched linearly by rank: the same number of its pixels is 0 and the
   same number 255 on every card, all others lie in 1..254. (Dividing by the maximum first would change nothing.)
+
+A generator that reproduces its input exactly then deals the very bytes of the real cell. What is left is where the
+light lies: structure, and with it smoothness and compressibility. That is the picture, and what the rater judges. But
+the camera's noise comes along with the grey values: a smooth reconstruction looks more detailed than it is.
+
+In either protocol:
+
+- *The border.* A decoder pads its feature maps, and the outermost pixels of what it draws show it. Both kinds are
+  shown through the same round window, `DeckOptions.hidden_px` away from the edges.
 - *Type and size*: every card is uint8 of one shape.
 - *Uneven screens*: every treatment gives as many real as synthetic cards; no cell is dealt twice.
-
-So a generator that reproduces its input exactly deals the very bytes of the real cell. What is left is where the
-light lies: structure, and with it smoothness and compressibility. That is the picture, and what the rater judges.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +64,28 @@ class Generator(Protocol):
         ...
 
 
+class DeckProtocol(StrEnum):
+    """How both kinds of cards are drawn; results of the two are answers to different questions."""
+
+    MATCHED = "matched"
+    AS_DECODED = "as decoded"
+
+    @property
+    def words(self) -> str:
+        """What it shows and why one would choose it."""
+        if self is DeckProtocol.MATCHED:
+            return (
+                "A reconstruction is drawn with the grey values of the cell it was made from, so brightness and "
+                "contrast give nothing away: the question is whether the model puts light where a cell does. The "
+                "camera's noise comes along and makes it look more detailed than it is, so the result is not the "
+                "paper's figure."
+            )
+        return (
+            "Decoded cells are shown as they are, as in the paper: brightness, background and blur may give them away. "
+            "Only this result can stand beside the paper's."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class DeckOptions:
     """How a deck is dealt.
@@ -63,12 +95,20 @@ class DeckOptions:
     n_real, n_synthetic : int
         Cards of either kind; 50 and 50 in the paper.
     clip_percent : float
-        Share of each channel's pixels (%) that is drawn black, and the same share that is drawn full.
+        Share of each channel's pixels (%) that is drawn black, and the same share that is drawn full, in a matched
+        deck.
+    protocol : DeckProtocol
+        How both kinds are drawn.
+    hidden_px : int
+        Distance (px) of the round window, through which every card is shown, from the edges of the patch; 0 shows
+        the whole patch.
     """
 
     n_real: int = 50
     n_synthetic: int = 50
     clip_percent: float = 0.5
+    protocol: DeckProtocol = DeckProtocol.MATCHED
+    hidden_px: int = 6
 
     def __post_init__(self) -> None:
         if self.n_real < 1 or self.n_synthetic < 1:
@@ -77,6 +117,8 @@ class DeckOptions:
             )
         if not 0 < self.clip_percent < 50:
             raise QuizError(f"clip_percent lies between 0 and 50, not {self.clip_percent}")
+        if self.hidden_px < 0:
+            raise QuizError(f"hidden_px is 0 or more pixels, not {self.hidden_px}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,15 +181,75 @@ def deal(
     schema.require_columns(cells, CARD_COLUMNS[:3], "the table of cells")
     rows, real, all_held_out = _choose(cells, held_out, avoid, options, rng)
     patches = np.asarray(read(rows))
-    noise = rng.random(patches.shape)
-    levels = patches.astype(np.int64)
-    synthetic = np.flatnonzero(~real)
-    images = _reconstruct(generator, patches[synthetic])
-    levels[synthetic] = with_grey_values_of(patches[synthetic], images, noise[synthetic])
+    shown = window(patches.shape[1:3], options.hidden_px)
+    images = _reconstruct(generator, patches[~real])
+    draw = _matched if options.protocol is DeckProtocol.MATCHED else _as_decoded
+    pictures = np.zeros(patches.shape, dtype=np.uint8)
+    pictures[:, shown] = draw(patches, images, ~real, shown, rng, options)
     cards = cells.iloc[rows][list(CARD_COLUMNS[:3])].reset_index(drop=True)
     cards[SYNTHETIC] = ~real
-    pictures = as_pictures(levels, camera_step(patches), noise, options.clip_percent)
     return Deck(cards, pictures, all_held_out, options)
+
+
+def window(shape: tuple[int, ...], hidden_px: int) -> npt.NDArray[np.bool_]:
+    """The pixels of a patch that are shown: a disc `hidden_px` away from its edges, or all of them where that is 0.
+
+    Parameters
+    ----------
+    shape : (H, W)
+    hidden_px : int
+
+    Returns
+    -------
+    (H, W) bool
+
+    Raises
+    ------
+    QuizError
+        Less than half of the patch's height or width would be shown.
+    """
+    height, width = shape
+    if not hidden_px:
+        return np.ones((height, width), dtype=bool)
+    if 4 * hidden_px > min(height, width):
+        raise QuizError(
+            f"hiding {hidden_px} px at the edges leaves too little of patches of {height} x {width} px; "
+            f"hide at most {min(height, width) // 4} px"
+        )
+    y, x = np.ogrid[:height, :width]
+    away = ((y - (height - 1) / 2) / (height / 2 - hidden_px)) ** 2
+    disc: npt.NDArray[np.bool_] = away + ((x - (width - 1) / 2) / (width / 2 - hidden_px)) ** 2 <= 1
+    return disc
+
+
+def _matched(
+    patches: npt.NDArray[np.uint16],
+    images: npt.NDArray[np.float64],
+    synthetic: npt.NDArray[np.bool_],
+    shown: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    options: DeckOptions,
+) -> npt.NDArray[np.uint8]:
+    """The shown pixels (n, pixels, C) of all cards; grey values are matched and stretched among them alone."""
+    light = patches[:, shown][:, None]  # (n, 1, pixels, C)
+    noise = rng.random(light.shape)
+    levels = light.astype(np.int64)
+    levels[synthetic] = with_grey_values_of(light[synthetic], images[:, shown][:, None], noise[synthetic])
+    return as_pictures(levels, camera_step(patches), noise, options.clip_percent)[:, 0]
+
+
+def _as_decoded(
+    patches: npt.NDArray[np.uint16],
+    images: npt.NDArray[np.float64],
+    synthetic: npt.NDArray[np.bool_],
+    shown: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    options: DeckOptions,
+) -> npt.NDArray[np.uint8]:
+    """The shown pixels (n, pixels, C) of all cards: what the model reads and what it draws, 0 to 1 as 0 to 255."""
+    drawn = patches / patches.max(axis=(1, 2), keepdims=True).clip(1)
+    drawn[synthetic] = images.clip(0, 1)
+    return np.rint(255 * drawn[:, shown]).astype(np.uint8)
 
 
 def with_grey_values_of(
