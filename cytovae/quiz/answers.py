@@ -2,7 +2,8 @@
 
 Truth, order and pictures of a deck lie in the database and leave it one picture at a time. A deck is known to its rater
 by an unguessable token, the link to resume it; whoever lists results sees numbers, never tokens. An answer is
-committed before the next card can be read, and cannot be given twice.
+committed before the next card can be read, and cannot be given twice. A deck that is not finished ends `OPEN_DAYS`
+after it was dealt, or when its rater closes it: it takes no more answers, counts for nothing, and its cells are free.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from sqlalchemy import orm
 
 from cytovae import schema
 from cytovae.errors import QuizError
-from cytovae.quiz.deck import SYNTHETIC, Deck
+from cytovae.quiz.deck import SYNTHETIC, Deck, DeckProtocol
 from cytovae.quiz.score import CALLED_REAL, RATER
 
 EXPERTISE = ("Cell biologist", "Microscopist", "Other biologist", "Image analyst", "None of these")
 """What a rater may say of themselves."""
+
+OPEN_DAYS = 7
+"""How long a deck can be answered, from the moment it was dealt (days)."""
 
 CALL_COLUMNS = (
     "deck",
@@ -38,6 +42,8 @@ CALL_COLUMNS = (
     "screen",
     "model",
     "held_out",
+    "protocol",
+    "hidden_px",
     "finished",
     "position",
     schema.CELL_ID,
@@ -47,7 +53,8 @@ CALL_COLUMNS = (
     CALLED_REAL,
     "seconds",
 )
-"""Columns of a table of calls; ``seconds`` is how long the card was looked at (s), nan where not known."""
+"""Columns of a table of calls; ``seconds`` is how long the card was looked at (s), nan where not known; ``protocol``
+and ``hidden_px`` are those of `DeckOptions`."""
 
 
 class _Base(orm.DeclarativeBase):
@@ -100,6 +107,18 @@ class _Answer(_Base):
     answered: orm.Mapped[dt.datetime] = orm.mapped_column(sa.DateTime(timezone=True))
 
 
+class _Closed(_Base):
+    __tablename__ = "closed"
+    deck_id: orm.Mapped[int] = orm.mapped_column(sa.ForeignKey("decks.id"), primary_key=True)
+    closed: orm.Mapped[dt.datetime] = orm.mapped_column(sa.DateTime(timezone=True))
+
+
+class _Permission(_Base):
+    __tablename__ = "permissions"
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(200), primary_key=True)
+    given: orm.Mapped[dt.datetime] = orm.mapped_column(sa.DateTime(timezone=True))
+
+
 @dataclasses.dataclass(frozen=True)
 class DeckState:
     """How far a deck is; nothing in it depends on the truth.
@@ -114,6 +133,12 @@ class DeckState:
         Whether all cells come from wells the model was not trained on.
     created : datetime
         UTC.
+    protocol : DeckProtocol
+        How its cards are drawn.
+    hidden_px : int
+        Distance of the round window from the edges of the patch (px).
+    closed : bool
+        Whether its rater gave it up.
     """
 
     rater: str
@@ -125,10 +150,24 @@ class DeckState:
     n_answered: int
     held_out: bool
     created: dt.datetime
+    protocol: DeckProtocol
+    hidden_px: int
+    closed: bool
 
     @property
     def finished(self) -> bool:
+        """Whether all cards are answered."""
         return self.n_answered >= self.n_cards
+
+    @property
+    def open_until(self) -> dt.datetime:
+        """The moment from which it takes no more answers, UTC."""
+        return self.created + dt.timedelta(days=OPEN_DAYS)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes no more answers though cards are left."""
+        return not self.finished and (self.closed or _now() >= self.open_until)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,9 +255,10 @@ class Store:
         try:
             with orm.Session(self._engine) as session, session.begin():
                 yield session
-        except sa.exc.OperationalError as failed:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as failed:
             raise QuizError(
-                f"the quiz database {self.where} does not answer ({_first_line(failed)}); nothing was lost, try again"
+                f"the quiz database {self.where} does not answer ({_first_line(failed)}); every answer that was taken "
+                "is kept, try again"
             ) from None
 
     def open_deck(
@@ -296,6 +336,17 @@ class Store:
             pass
         return session.scalars(wanted).one()
 
+    def may_keep(self, name: str) -> bool:
+        """Whether somebody of this name has agreed that it is kept and listed."""
+        with self._session() as session:
+            return session.get(_Permission, " ".join(name.split())) is not None
+
+    def keep_name(self, name: str) -> None:
+        """Keep that somebody of this name has agreed; saying so again changes nothing."""
+        if not self.may_keep(name):
+            with contextlib.suppress(sa.exc.IntegrityError), self._session() as session:  # said twice at once
+                session.add(_Permission(name=" ".join(name.split()), given=_now()))
+
     @staticmethod
     def _find(session: orm.Session, token: str) -> tuple[_Deck, int]:
         """The deck of a token and how many of its cards are answered."""
@@ -314,7 +365,52 @@ class Store:
             There is no such deck.
         """
         with self._session() as session:
-            return _state(*self._find(session, token))
+            return self._state(session, *self._find(session, token))
+
+    def end(self, token: str) -> None:
+        """Give up a deck that is not finished: it takes no more answers, and its cells are free.
+
+        Raises
+        ------
+        QuizError
+            There is no such deck, it is finished, or it has ended already.
+        """
+        with self._session() as session:
+            row, answered = self._find(session, token)
+            if answered >= row.n_cards:
+                raise QuizError(f"all {row.n_cards} cards of this deck are answered; there is nothing to close")
+            self._refuse_ended(session, row, answered)
+            session.add(_Closed(deck_id=row.id, closed=_now()))
+            try:
+                session.flush()
+            except sa.exc.IntegrityError:  # closed in two windows at once
+                raise QuizError("this quiz was closed by its rater already") from None
+
+    @staticmethod
+    def _state(session: orm.Session, row: _Deck, answered: int) -> DeckState:
+        return DeckState(
+            rater=row.rater.name,
+            expertise=row.rater.expertise,
+            screen=row.screen,
+            model=row.model,
+            channels=tuple(row.channels),
+            n_cards=row.n_cards,
+            n_answered=answered,
+            held_out=row.held_out,
+            created=_utc(row.created),
+            protocol=_protocol(row.options),
+            hidden_px=_hidden_px(row.options),
+            closed=session.get(_Closed, row.id) is not None,
+        )
+
+    def _refuse_ended(self, session: orm.Session, row: _Deck, answered: int) -> None:
+        state = self._state(session, row, answered)
+        if state.ended:
+            how = "was closed by its rater" if state.closed else f"was open until {day(state.open_until)}"
+            raise QuizError(
+                f"this quiz {how}, with {answered} of {row.n_cards} cards answered; it counts for nothing, start a new "
+                "one"
+            )
 
     def card(self, token: str) -> Card:
         """The card to answer now.
@@ -322,12 +418,13 @@ class Store:
         Raises
         ------
         QuizError
-            There is no such deck, or all of its cards are answered.
+            There is no such deck, all of its cards are answered, or it has ended.
         """
         with self._session() as session:
             row, answered = self._find(session, token)
             if answered >= row.n_cards:
                 raise QuizError(f"all {row.n_cards} cards of this deck are answered; look at its result")
+            self._refuse_ended(session, row, answered)
             picture = session.scalar(
                 sa.select(_Card.picture).where(_Card.deck_id == row.id, _Card.position == answered)
             )
@@ -349,10 +446,12 @@ class Store:
         Raises
         ------
         QuizError
-            There is no such deck, the card is answered already, or it is not its turn.
+            There is no such deck, the card is answered already, it is not its turn, or the deck has ended.
         """
         with self._session() as session:
             row, answered = self._find(session, token)
+            if answered < row.n_cards:
+                self._refuse_ended(session, row, answered)
             if position < answered:
                 raise QuizError(f"card {position + 1} of this deck is answered already; an answer cannot be changed")
             if position > answered or position >= row.n_cards:
@@ -368,7 +467,7 @@ class Store:
                 ) from None
             if answered + 1 == row.n_cards:
                 row.finished = _now()
-            return _state(row, answered + 1)
+            return self._state(session, row, answered + 1)
 
     def result(self, token: str) -> tuple[pd.DataFrame, npt.NDArray[np.uint8]]:
         """The calls of a finished deck beside the truth, and its pictures.
@@ -386,6 +485,7 @@ class Store:
         with self._session() as session:
             row, answered = self._find(session, token)
             if answered < row.n_cards:
+                self._refuse_ended(session, row, answered)
                 raise QuizError(
                     f"{row.n_cards - answered} of {row.n_cards} cards are left; answer them, then the result is told"
                 )
@@ -423,6 +523,7 @@ class Store:
                 _Deck.screen,
                 _Deck.model,
                 _Deck.held_out,
+                _Deck.options,
                 _Deck.finished,
                 _Card.position,
                 _Card.cell_id,
@@ -439,22 +540,29 @@ class Store:
             .order_by(_Deck.id, _Card.position)
         )
         with self._session() as session:
-            rows = [tuple(row) for row in session.execute(query)]
+            rows = [(*row[:6], str(_protocol(row[6])), _hidden_px(row[6]), *row[7:]) for row in session.execute(query)]
         table = pd.DataFrame(rows, columns=list(CALL_COLUMNS))
         return table.astype({SYNTHETIC: bool, CALLED_REAL: bool, "held_out": bool, "seconds": float})
 
     def unfinished(self) -> int:
-        """How many decks are begun and not finished."""
+        """How many decks are begun and not finished, those that have ended among them."""
         with self._session() as session:
             return int(session.scalar(sa.select(sa.func.count()).where(_Deck.finished.is_(None))) or 0)
+
+    def open_decks(self) -> list[DeckState]:
+        """The decks that still take answers, the oldest first; nothing in them opens one."""
+        answered = sa.select(sa.func.count()).where(_Answer.deck_id == _Deck.id).correlate(_Deck).scalar_subquery()
+        query = sa.select(_Deck, answered).where(*_still_open()).order_by(_Deck.created, _Deck.id)
+        with self._session() as session:
+            return [self._state(session, row, int(n)) for row, n in session.execute(query).all()]
 
     def cells_seen(self, rater: str, screen: str) -> frozenset[str]:
         """Cells of a screen that a rater has been dealt before, under whatever expertise."""
         return self._cells(_Rater.name == " ".join(rater.split()), _Deck.screen == screen)
 
     def cells_in_play(self, screen: str) -> frozenset[str]:
-        """Cells of a screen that lie in unfinished decks: what other pages had better not show."""
-        return self._cells(_Deck.finished.is_(None), _Deck.screen == screen)
+        """Cells of a screen that lie in decks still open: what other pages had better not show."""
+        return self._cells(*_still_open(), _Deck.screen == screen)
 
     def _cells(self, *wanted: sa.ColumnElement[bool]) -> frozenset[str]:
         query = sa.select(_Card.cell_id).distinct().join(_Deck, _Deck.id == _Card.deck_id).join(_Rater).where(*wanted)
@@ -462,18 +570,32 @@ class Store:
             return frozenset(session.scalars(query))
 
 
-def _state(row: _Deck, answered: int) -> DeckState:
-    return DeckState(
-        rater=row.rater.name,
-        expertise=row.rater.expertise,
-        screen=row.screen,
-        model=row.model,
-        channels=tuple(row.channels),
-        n_cards=row.n_cards,
-        n_answered=answered,
-        held_out=row.held_out,
-        created=row.created,
+def day(moment: dt.datetime) -> str:
+    """A moment in words, such as ``1 December 2026, 14:05 UTC``."""
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def alias() -> str:
+    """A name for a rater who does not want theirs kept."""
+    return f"Rater {secrets.token_hex(3).upper()}"
+
+
+def _still_open() -> tuple[sa.ColumnElement[bool], ...]:
+    """What is true of decks that take answers."""
+    return (
+        _Deck.finished.is_(None),
+        _Deck.created > _now() - dt.timedelta(days=OPEN_DAYS),
+        ~sa.exists().where(_Closed.deck_id == _Deck.id),
     )
+
+
+def _protocol(options: dict[str, Any]) -> DeckProtocol:
+    """Of decks as old as the first release nothing is noted: all were matched."""
+    return DeckProtocol(options.get("protocol", DeckProtocol.MATCHED))
+
+
+def _hidden_px(options: dict[str, Any]) -> int:
+    return int(options.get("hidden_px", 0))
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:
@@ -486,6 +608,11 @@ def _tune_sqlite(connection: Any, _: Any) -> None:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+def _utc(stored: dt.datetime) -> dt.datetime:
+    """A moment as the database gives it back; SQLite forgets the zone of what was UTC."""
+    return stored.replace(tzinfo=dt.UTC) if stored.tzinfo is None else stored.astimezone(dt.UTC)
 
 
 def _first_line(failed: BaseException) -> str:

@@ -3,11 +3,11 @@
 A table of calls has one row per answered card: ``synthetic`` (the truth) and ``called_real`` (the answer), both
 bool, and any columns to group by.
 
-All intervals are Wilson's, of 95 %, taken over to d' and criterion by the method of variance estimates recovery (Zou and
-Donner 2008, Statistics in Medicine 27:1693). Answers of one rater are alike, and so are answers to one cell: where calls
-come from several raters or show a cell more than once, the normal quantile gives way to Student's for the number of
-raters (or cells, if fewer), times the root of the design effect of both (Cameron, Gelbach and Miller 2011, Journal of
-Business & Economic Statistics 29:238), never less than 1. Such an interval is about raters like these, not about these.
+All intervals are Wilson's, of 95 %, taken over to d' and criterion by the method of variance estimates recovery (Zou
+and Donner 2008, Statistics in Medicine 27:1693). Answers of one rater are alike, and so are answers to one cell: where
+calls come from several raters or show a cell more than once, the normal quantile gives way to Student's for the number
+of raters (or cells, if fewer), times the root of the design effect of both (Cameron, Gelbach and Miller 2011, Journal
+of Business & Economic Statistics 29:238), never less than 1. Such an interval is about raters like these.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ REFERENCES = (
     Reference("GAN, Goldsborough et al. 2017", 0.30, None, None),
 )
 """The paper's section 4.3.2: three experts with 50 real and 50 synthetic cards each, and the GAN it compares with (the
-paper does not give that one's numbers). Decoded cells were shown as they are: no result of a matched deck belongs beside
-these."""
+paper does not give that one's numbers). Decoded cells were shown as they are: matched decks are not.
+"""
 
 CLUSTERS = (RATER, schema.CELL_ID)
 """Columns of calls whose rows are alike: pass them as `clusters` where a table has them."""
@@ -185,7 +185,7 @@ def criterion(hits: int, n_signal: int, false_alarms: int, n_noise: int) -> floa
     >>> criterion(40, 50, 10, 50)
     0.0
     """
-    return -(_z(hits, n_signal) + _z(false_alarms, n_noise)) / 2
+    return (-_z(hits, n_signal) - _z(false_alarms, n_noise)) / 2
 
 
 def _z(k: int, n: int) -> float:
@@ -237,7 +237,7 @@ def _contrast(
     *,
     sensitivity: bool,
 ) -> Estimate:
-    """d' or criterion with its interval: the limits of both rates, put together as independent (MOVER)."""
+    """Sensitivity or criterion with its interval: the limits of both rates, put together as independent (MOVER)."""
     normal = NormalDist()
     n_signal, n_noise = int(synthetic.sum()), int((~synthetic).sum())
     hits, false_alarms = int((synthetic & ~called_real).sum()), int((~synthetic & ~called_real).sum())
@@ -253,7 +253,7 @@ def _contrast(
     if sensitivity:
         value = at_hit - at_false
         return Estimate(value, value - math.hypot(down_hit, up_false), value + math.hypot(up_hit, down_false))
-    value = -(at_hit + at_false) / 2
+    value = (-at_hit - at_false) / 2
     return Estimate(value, value - math.hypot(up_hit, up_false) / 2, value + math.hypot(down_hit, down_false) / 2)
 
 

@@ -29,7 +29,11 @@ SMALL = Screen(edge_px=8)
 
 def dealt(seed: int = 0, n_each: int = 4) -> Deck:
     return deck.deal(
-        SMALL.cells, SMALL.read, Identity((8, 8, 3)), np.random.default_rng(seed), DeckOptions(n_each, n_each)
+        SMALL.cells,
+        SMALL.read,
+        Identity((8, 8, 3)),
+        np.random.default_rng(seed),
+        DeckOptions(n_each, n_each, hidden_px=1),
     )
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from scipy import stats
 
 from cytovae import schema
 from cytovae.errors import QuizError, TableError
-from cytovae.quiz import deck
-from cytovae.quiz.deck import DeckOptions
+from cytovae.quiz import deck, leaks
+from cytovae.quiz.deck import DeckOptions, DeckProtocol
 
-from .conftest import Identity, Screen
+from .conftest import EDGE_PX, Bordered, Identity, Screen
 
 
 def auc(values: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> float:
@@ -92,7 +93,7 @@ def test_the_order_tells_nothing() -> None:
     identity = Identity((8, 8, 3))
     for seed in range(200):
         truth = (
-            deck.deal(small.cells, small.read, identity, np.random.default_rng(seed), DeckOptions(5, 5))
+            deck.deal(small.cells, small.read, identity, np.random.default_rng(seed), DeckOptions(5, 5, hidden_px=1))
             .cards["synthetic"]
             .to_numpy()
         )
@@ -118,11 +119,26 @@ def test_a_perfect_generator_deals_the_very_bytes_of_the_real_cell(screen: Any, 
         at_reading.append(copy.deepcopy(rng))  # cells are chosen, nothing is dithered yet
         return screen.read(rows)
 
-    dealt = deck.deal(screen.cells, read, identity, rng, DeckOptions(20, 20))
+    dealt = deck.deal(screen.cells, read, identity, rng, DeckOptions(20, 20, hidden_px=0))
     row = screen.cells.set_index(schema.CELL_ID).index.get_indexer(dealt.cards[schema.CELL_ID])
     patches = screen.patches[row]
     as_real = deck.as_pictures(patches.astype(np.int64), deck.camera_step(patches), at_reading[0].random(patches.shape))
     assert (dealt.pictures == as_real).all()
+
+
+def test_a_perfect_generator_deals_the_very_bytes_through_the_window(screen: Any, identity: Any) -> None:
+    rng, at_reading = np.random.default_rng(7), list[np.random.Generator]()
+
+    def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+        at_reading.append(copy.deepcopy(rng))
+        return np.asarray(screen.read(rows))
+
+    dealt = deck.deal(screen.cells, read, identity, rng, DeckOptions(20, 20))
+    shown = deck.window((EDGE_PX, EDGE_PX), 6)
+    patches = screen.patches[screen.cells.set_index(schema.CELL_ID).index.get_indexer(dealt.cards[schema.CELL_ID])]
+    seen = patches[:, shown][:, None].astype(np.int64)
+    as_real = deck.as_pictures(seen, deck.camera_step(patches), at_reading[0].random(seen.shape))
+    assert (dealt.pictures[:, shown] == as_real[:, 0]).all()
 
 
 def test_no_file_statistic_separates_the_classes(screen: Any, betraying: Any) -> None:
@@ -184,6 +200,73 @@ def test_compressibility_and_brightness_are_the_pictures_own(screen: Any, identi
         means.append(dealt.pictures.mean((1, 2, 3)))
     for values in (sizes, means):
         assert abs(auc(np.concatenate(values), np.concatenate(truth)) - 0.5) < 0.12  # 200 + 200 cards: s.d. 0.029
+
+
+@pytest.mark.parametrize("protocol", DeckProtocol)
+def test_both_kinds_are_seen_through_the_same_window(screen: Any, betraying: Any, protocol: DeckProtocol) -> None:
+    options = DeckOptions(10, 10, protocol=protocol)
+    dealt = deck.deal(screen.cells, screen.read, betraying, np.random.default_rng(0), options)
+    y, x = np.mgrid[:EDGE_PX, :EDGE_PX] - (EDGE_PX - 1) / 2
+    outside = np.hypot(y, x) > EDGE_PX / 2 - 6
+    assert (dealt.pictures[:, outside] == 0).all()
+    assert (dealt.pictures[:, ~outside].max(axis=1) > 30).all()
+    assert (deck.window((EDGE_PX, EDGE_PX), 6) == ~outside).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 15), (68, 68)])
+def test_the_window_is_symmetric_and_keeps_its_distance(shape: tuple[int, int]) -> None:
+    shown = deck.window(shape, 2)
+    assert (shown == shown[::-1]).all()
+    assert (shown == shown[:, ::-1]).all()
+    assert not shown[:2].any()
+    assert not shown[:, :2].any()
+    assert shown[2].any()
+    assert shown[:, 2].any()
+    assert deck.window(shape, 0).all()
+
+
+def test_as_decoded_shows_what_the_model_reads_and_draws(screen: Any, betraying: Any) -> None:
+    options = DeckOptions(10, 10, protocol=DeckProtocol.AS_DECODED, hidden_px=0)
+    dealt = deck.deal(screen.cells, screen.read, betraying, np.random.default_rng(0), options)
+    rows = screen.cells.set_index(schema.CELL_ID).index.get_indexer(dealt.cards[schema.CELL_ID])
+    for picture, row, synthetic in zip(dealt.pictures, rows, dealt.cards["synthetic"], strict=True):
+        patch = screen.patches[row : row + 1]
+        seen = betraying.decode(betraying.encode(patch))[0] if synthetic else (patch / patch.max((1, 2)))[0]
+        assert np.abs(picture - 255 * np.clip(seen, 0, 1)).max() <= 0.501
+
+
+def test_as_decoded_betrays_by_grey_values_what_matched_does_not(screen: Any, betraying: Any) -> None:
+    """The two protocols ask different questions, so their results never share an axis."""
+    told = {}
+    for protocol in DeckProtocol:
+        options = DeckOptions(40, 40, protocol=protocol)
+        dealt = deck.deal(screen.cells, screen.read, betraying, np.random.default_rng(0), options)
+        told[protocol] = leaks.auc(dealt.pictures.max(axis=(1, 2, 3)), dealt.cards["synthetic"])
+    assert told[DeckProtocol.MATCHED] == 0.5
+    assert told[DeckProtocol.AS_DECODED] < 0.05
+
+
+def test_the_window_takes_away_what_the_border_tells(screen: Any) -> None:
+    """A decoder whose padding shows in the outer three pixels, which is all that tells its cells from real ones."""
+    told: dict[int, dict[str, float]] = {}
+    for hidden in (0, 6):
+        truth, found = [], []
+        for seed in range(3):
+            options = DeckOptions(50, 50, hidden_px=hidden)
+            dealt = deck.deal(screen.cells, screen.read, Bordered(), np.random.default_rng(seed), options)
+            truth.append(dealt.cards["synthetic"].to_numpy())
+            found.append(leaks.pixel_statistics(dealt.pictures, deck.window((EDGE_PX, EDGE_PX), hidden)))
+        table, synthetic = pd.concat(found), np.concatenate(truth)
+        told[hidden] = {name: leaks.auc(table[name], synthetic) for name in leaks.family(list(table), "border")}
+    assert max(abs(v - 0.5) for v in told[0].values()) > 0.35, told[0]
+    assert max(abs(v - 0.5) for v in told[6].values()) < 0.14, told[6]  # 150 + 150 cards: s.d. 0.033, nine statistics
+
+
+def test_a_window_that_leaves_too_little_is_refused(screen: Any, identity: Any) -> None:
+    with pytest.raises(
+        QuizError, match="hiding 20 px at the edges leaves too little of patches of 68 x 68 px; hide at most 17"
+    ):
+        deck.deal(screen.cells, screen.read, identity, np.random.default_rng(0), DeckOptions(5, 5, hidden_px=20))
 
 
 def test_pictures_do_not_depend_on_gain_and_offset(screen: Any) -> None:
@@ -294,6 +377,7 @@ def test_a_generator_that_diverged_is_refused(screen: Any, identity: Any) -> Non
         ({"n_synthetic": -1}, "not 50 \\+ -1"),
         ({"clip_percent": 0.0}, "not 0.0"),
         ({"clip_percent": 50.0}, "not 50.0"),
+        ({"hidden_px": -1}, "not -1"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], words: str) -> None:
