@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8501
 
-.PHONY: help demo test check bench lock chromium clean
+.PHONY: help demo test check bench lock chromium postgresql clean
 
 help:
 	@echo "make demo   install, make a simulated screen, open the app on port $(PORT)"
-	@echo "make test   install what the tests need (Chromium too) and run them all"
+	@echo "make test   install what the tests need (Chromium and PostgreSQL too) and run them all"
 	@echo "make check  ruff, mypy, import contracts"
 	@echo "make bench  the benchmarks"
 	@echo "make lock   write requirements.lock and requirements-dev.lock anew"
@@ -27,7 +27,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 demo: $(VENV)/run.stamp
 	$(BIN)/cytovae demo --dir data/demo --port $(PORT)
 
-# The browser tests drive Debian's Chromium; nothing else is taken from the system.
+# The browser tests drive Debian's Chromium, the quiz's tests Debian's PostgreSQL; nothing else is taken from the system.
 chromium:
 	@command -v chromium >/dev/null 2>&1 || { \
 	  command -v apt-get >/dev/null 2>&1 || { \
@@ -36,7 +36,16 @@ chromium:
 	  SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
 	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 
-test: $(VENV)/dev.stamp chromium
+# The tests start a server of their own, in a folder of their own.
+postgresql:
+	@command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
+	  command -v apt-get >/dev/null 2>&1 || { \
+	    echo "PostgreSQL's server is not installed, and there is no apt-get to install it with: its tests are skipped."; \
+	    exit 0; }; \
+	  SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
+	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+
+test: $(VENV)/dev.stamp chromium postgresql
 	$(BIN)/python -m pytest
 
 check: $(VENV)/dev.stamp

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from .databases import postgresql, url
+
+__all__ = ["bbbc021", "postgresql", "url"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -299,6 +299,11 @@ def in_play(screen: Screen) -> frozenset[str]:
     return _play(screen)[0]
 
 
+def forget_play() -> None:
+    """Ask the quiz's database anew which cells lie in quizzes: one has just been closed."""
+    _in_play.clear()
+
+
 def quiz_trouble(screen: Screen) -> str:
     """Why it is not known which cells lie in quizzes; empty where it is."""
     return _play(screen)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from app.common import loaders
 from cytovae import schema
+from cytovae.quiz import answers
 from cytovae.quiz import deck as decks
 from cytovae.quiz import score as scores
 from cytovae.screen import Screen
@@ -19,7 +21,12 @@ SIZES = (5, 10, 25, 50, 100)
 PAPER_SIZE = 50
 
 
-def deal(screen: Screen, model: str, n_each: int, rater: str, expertise: str) -> str:
+def window_px(screen: Screen) -> int:
+    """Distance (px) of the round window, through which all cards of a screen are shown, from the edges."""
+    return min(decks.DeckOptions.hidden_px, screen.record.patch_size_px // 4)
+
+
+def deal(screen: Screen, model: str, n_each: int, protocol: decks.DeckProtocol, rater: str, expertise: str) -> str:
     """A fresh deck in the database, of cells this rater has not seen where there are enough; gives its token."""
     store = loaders.quiz_store()
     cells = loaders.cells(screen)
@@ -28,7 +35,7 @@ def deal(screen: Screen, model: str, n_each: int, rater: str, expertise: str) ->
         lambda rows: loaders.patches(screen, rows),
         loaders.bundle(model),
         np.random.default_rng(),
-        decks.DeckOptions(n_each, n_each),
+        decks.DeckOptions(n_each, n_each, protocol=protocol, hidden_px=window_px(screen)),
         held_out=loaders.held_out(screen, model),
         avoid=store.cells_seen(rater, screen.name),
     )
@@ -42,6 +49,28 @@ def deal(screen: Screen, model: str, n_each: int, rater: str, expertise: str) ->
     )
 
 
+def open_table(decks_open: list[answers.DeckState]) -> pd.DataFrame:
+    """The decks that still take answers, as All raters lists them."""
+    return pd.DataFrame(
+        [
+            (deck.rater, deck.screen, deck.model, f"{deck.n_answered} of {deck.n_cards}", answers.day(deck.open_until))
+            for deck in decks_open
+        ],
+        columns=["Rater", "Screen", "Model", "Answered", "Open until"],
+    )
+
+
+def plain(name: str) -> str:
+    """A name somebody typed, to be shown as it is where Markdown is read."""
+    return re.sub(r"([^\w\s])", r"\\\1", name)
+
+
+def csv(calls: pd.DataFrame) -> str:
+    """Calls as a table to download; a name that a spreadsheet would take for a formula begins with an apostrophe."""
+    names = calls[scores.RATER].str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True)
+    return calls.assign(**{scores.RATER: names}).to_csv(index=False)
+
+
 def percent(share: scores.Share) -> str:
     """A share in words, such as ``40 %``; a dash where nothing was counted."""
     return f"{100 * share.share:.0f} %" if share.n else "–"
@@ -52,31 +81,47 @@ def interval(share: scores.Share) -> str:
     return f"95 % interval {100 * share.low:.0f}–{100 * share.high:.0f} %" if share.n else "no cards"
 
 
-def verdict(d_prime: float) -> str:
-    """What a d-prime means."""
-    if np.isnan(d_prime):
-        return "cannot be told"
-    words = (
-        (-0.3, "real and synthetic mixed up"),
-        (0.3, "no better than guessing"),
-        (1.0, "hard to tell apart"),
-        (2.0, "told apart with some errors"),
-    )
-    return next((word for limit, word in words if d_prime < limit), "clearly told apart")
+def estimate(of: scores.Estimate) -> str:
+    """The 95 % interval of d' or a criterion in words, open where one kind of card got one answer throughout."""
+    if np.isnan(of.value):
+        return "one kind of card was not shown"
+    if np.isinf(of.low) and np.isinf(of.high):
+        return "95 % interval open to both sides"
+    if np.isinf(of.high):
+        return f"95 % interval from {of.low:.1f} upwards"
+    if np.isinf(of.low):
+        return f"95 % interval up to {of.high:.1f}"
+    return f"95 % interval {of.low:.1f} to {of.high:.1f}"
 
 
-def comparison(rows: list[tuple[str, scores.Share]]) -> pd.DataFrame:
-    """Shares of synthetic cells called real (%), published ones last: ``name``, ``share``, ``low``, ``high``, ``n``."""
-    table = [(name, s.share, s.low, s.high, f"n = {s.n}") for name, s in rows if s.n]
-    for known in scores.REFERENCES:
+def leaning(of: scores.Estimate) -> str:
+    """What a criterion means, as far as its interval settles it."""
+    if of.low > 0:
+        return "leans to calling cards real"
+    if of.high < 0:
+        return "leans to calling cards synthetic"
+    return "no leaning shown"
+
+
+def drawn(protocol: str, hidden_px: int) -> str:
+    """How the cards of a deck were drawn, in few words: results are compared only where this is the same."""
+    return f"{protocol}, " + (f"outer {hidden_px} px hidden" if hidden_px else "whole patches")
+
+
+def comparison(rows: list[tuple[str, scores.Share]], protocol: str) -> pd.DataFrame:
+    """Shares of synthetic cells called real (%): ``name``, ``share``, ``low``, ``high``, ``n``, ``published``.
+
+    The published ones come last and only beside decks shown as decoded, as theirs were.
+    """
+    table = [(name, s.share, s.low, s.high, f"n = {s.n}", False) for name, s in rows if s.n]
+    for known in scores.REFERENCES if protocol == decks.DeckProtocol.AS_DECODED else ():
         low = high = float("nan")
         if known.n_synthetic:
             counted = scores.wilson(round(known.share * known.n_synthetic), known.n_synthetic)
             low, high = counted.low, counted.high
-        table.append(
-            (known.source, known.share, low, high, f"n = {known.n_synthetic}" if known.n_synthetic else "n not given")
-        )
-    made = pd.DataFrame(table, columns=["name", "share", "low", "high", "n"])
+        said = f"n = {known.n_synthetic}" if known.n_synthetic else "n not given"
+        table.append((known.source, known.share, low, high, said, True))
+    made = pd.DataFrame(table, columns=["name", "share", "low", "high", "n", "published"])
     made[["share", "low", "high"]] *= 100
     return made
 
@@ -85,14 +130,14 @@ def comparison_figure(table: pd.DataFrame) -> Any:
     """Points with intervals, one row per line of a `comparison`; the published ones in grey."""
     import plotly.graph_objects as go
 
-    ours = len(table) - len(scores.REFERENCES)
-    colours = ["#0072B2"] * ours + ["#8a949b"] * len(scores.REFERENCES)
+    colours = ["#8a949b" if published else "#0072B2" for published in table["published"]]
+    symbols = ["diamond" if published else "circle" for published in table["published"]]
     figure = go.Figure(
         go.Scatter(
             x=table["share"],
             y=[f"{name}<br>{n}" for name, n in zip(table["name"], table["n"], strict=True)],
             mode="markers",
-            marker={"size": 11, "color": colours, "symbol": ["circle"] * ours + ["diamond"] * len(scores.REFERENCES)},
+            marker={"size": 11, "color": colours, "symbol": symbols},
             error_x={
                 "type": "data",
                 "array": (table["high"] - table["share"]).fillna(0),
@@ -119,7 +164,7 @@ def by_group(calls: pd.DataFrame, column: str, label: str, *, sensitivity: bool 
 
     d-prime only where asked for: of the few cards of one mechanism it says little.
     """
-    found = scores.score_by(calls, column).sort_values("n_synthetic", ascending=False, kind="stable")
+    found = scores.score_by(calls, column, scores.CLUSTERS).sort_values("n_synthetic", ascending=False, kind="stable")
     made = pd.DataFrame(
         {
             label: found[column],
@@ -136,6 +181,8 @@ def by_group(calls: pd.DataFrame, column: str, label: str, *, sensitivity: bool 
     )
     if sensitivity:
         made["d′"] = found["d_prime"]
+        ranges = zip(found["d_prime"], found["d_prime_low"], found["d_prime_high"], strict=True)
+        made["d′ 95 %"] = [estimate(scores.Estimate(*each)).removeprefix("95 % interval ") for each in ranges]
     return made
 
 

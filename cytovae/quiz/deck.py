@@ -249,7 +249,8 @@ def _as_decoded(
     """The shown pixels (n, pixels, C) of all cards: what the model reads and what it draws, 0 to 1 as 0 to 255."""
     drawn = patches / patches.max(axis=(1, 2), keepdims=True).clip(1)
     drawn[synthetic] = images.clip(0, 1)
-    return np.rint(255 * drawn[:, shown]).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = np.rint(255 * drawn[:, shown]).astype(np.uint8)
+    return levels
 
 
 def with_grey_values_of(

@@ -16,6 +16,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -261,7 +262,7 @@ def _probit(share: float) -> float:
     return NormalDist().inv_cdf(share) if 0 < share < 1 else math.copysign(math.inf, share - 0.5)
 
 
-def _quantile(pull: npt.NDArray[np.float64], groups: Sequence[npt.NDArray[np.int64]]) -> float:
+def _quantile(pull: npt.NDArray[np.floating[Any]], groups: Sequence[npt.NDArray[np.int64]]) -> float:
     """How many standard errors of independent cards a 95 % interval reaches to either side.
 
     Parameters

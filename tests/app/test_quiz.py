@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import io
 import json
 import os
 import re
@@ -29,8 +31,9 @@ from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore.study import Request
 from cytovae.learn import sampling
-from cytovae.quiz import score
+from cytovae.quiz import answers, score
 from cytovae.quiz.answers import Store
+from cytovae.quiz.deck import DeckProtocol
 from cytovae.screen import Screen
 
 App = Callable[..., Any]
@@ -78,6 +81,8 @@ def begin(test: Any, rater: str = "Ada", n_each: int = 5) -> str:
     test.button_group(key="n_each").set_value(n_each)
     next(b for b in test.button if b.label == "Start").click()
     test.run()
+    if "deck" not in test.query_params:  # asked once for every name
+        press(test, "Yes, keep it")
     return deck_of(test)
 
 
@@ -133,9 +138,12 @@ def test_a_whole_quiz_lands_in_the_database_and_on_the_result(quiz: Any) -> None
     assert [m.value for m in test.metric] == [
         quizzes.percent(got.fooled),
         quizzes.percent(got.accuracy),
-        f"{got.d_prime:.2f}",
+        f"{got.d_prime.value:.2f}",
+        f"{round(got.criterion.value, 2) + 0.0:+.2f}",
     ]
     assert quizzes.interval(got.fooled) in words(test)
+    assert quizzes.estimate(got.d_prime) in words(test)
+    assert score.verdict(got.d_prime).capitalize() in words(test)
 
 
 def test_pause_gives_a_link_and_the_link_goes_on_in_another_session(quiz: Any) -> None:
@@ -182,6 +190,7 @@ def test_a_deck_too_large_for_the_screen_is_refused_in_one_sentence(quiz: Any) -
     test.button_group(key="n_each").set_value(100)
     next(b for b in test.button if b.label == "Start").click()
     test.run()
+    press(test, "Yes, keep it")
     assert "ask for a smaller deck" in test.error[0].value
     assert not test.exception
     assert {b.label for b in test.button} >= {"Start"}
@@ -205,7 +214,8 @@ def test_all_raters_are_pooled_once_they_have_finished(quiz: Any) -> None:
         finish(test, [real] * 10)
     begin(quiz(), "Cleo")
     test = quiz()
-    assert [m.value for m in test.metric] == ["50 %", "50 %", "0.00"]
+    assert [m.value for m in test.metric] == ["50 %", "50 %", "0.00", "+0.00"]
+    assert "raters like these 2" in words(test)
     assert "2 finished decks; 1 unfinished in this database are left out" in words(test)
     assert "Mean over raters 50.0 % ± 70.7 (s.d.)" in words(test)
     by_rater = next(t.value for t in test.dataframe if "Rater" in t.value)
@@ -215,10 +225,107 @@ def test_all_raters_are_pooled_once_they_have_finished(quiz: Any) -> None:
 
 
 def test_results_stand_beside_the_papers_figures(quiz: Any) -> None:
-    table = quizzes.comparison([("You", score.wilson(20, 50))])
+    table = quizzes.comparison([("You", score.wilson(20, 50))], DeckProtocol.AS_DECODED)
     assert table["share"].tolist() == pytest.approx([40.0, 40.7, 30.0])
     assert table["n"].tolist() == ["n = 50", "n = 150", "n not given"]
     assert len(quizzes.comparison_figure(table).data[0].x) == 3
+
+
+def test_matched_cards_never_stand_beside_the_papers_figures(quiz: Any) -> None:
+    table = quizzes.comparison([("You", score.wilson(20, 50))], DeckProtocol.MATCHED)
+    assert table["name"].tolist() == ["You"]
+    assert len(quizzes.comparison_figure(table).data[0].x) == 1
+    test = quiz()
+    begin(test)
+    finish(test, [True] * 10)
+    assert "it is not drawn here" in words(test)
+
+
+def test_results_of_the_two_protocols_are_never_pooled(quiz: Any) -> None:
+    for rater, protocol in (("Ada", DeckProtocol.MATCHED), ("Bob", DeckProtocol.AS_DECODED)):
+        test = quiz()
+        test.radio(key="protocol").set_value(protocol)
+        begin(test, rater)
+        finish(test, [True] * 10)
+        assert f"{protocol}, outer 6 px hidden" in words(test)
+    test = quiz()
+    assert len(test.selectbox(key="pooled").options) == 2
+    for option, rater in zip(test.selectbox(key="pooled").options, ("Bob", "Ada"), strict=True):
+        test.selectbox(key="pooled").select(option).run()
+        by_rater = next(t.value for t in test.dataframe if "Rater" in t.value and "Real" in t.value)
+        assert by_rater["Rater"].tolist() == [rater]
+
+
+def test_a_name_is_kept_only_with_permission_asked_for_once(quiz: Any) -> None:
+    test = quiz()
+    test.text_input(key="rater").set_value("Ada")
+    test.button_group(key="n_each").set_value(5)
+    press(test, "Start")
+    assert "May this name be kept?" in words(test)
+    assert "deck" not in test.query_params
+    press(test, "No, give me an alias")
+    alias = store().state(deck_of(test)).rater
+    assert re.fullmatch(r"Rater [0-9A-F]{6}", alias)
+    assert not store().may_keep("Ada")
+    begin(quiz(), "Ada")
+    assert store().may_keep("Ada")
+    test = quiz()
+    test.text_input(key="rater").set_value("Ada")
+    test.button_group(key="n_each").set_value(5)
+    press(test, "Start")
+    assert store().state(deck_of(test)).rater == "Ada"  # not asked again
+
+
+def test_the_page_says_until_when_a_quiz_is_open(quiz: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = quiz()
+    assert "open for 7 days" in words(test)
+    token = begin(test)
+    press(test, "Pause")
+    assert f"open until {answers.day(store().state(token).open_until)}" in words(test)
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=7.1)
+    monkeypatch.setattr(answers, "_now", lambda: later)
+    test = quiz(deck=token)
+    assert "this quiz was open until" in test.error[0].value
+    press(test, "Start a new deck")
+    assert "Paused" not in words(test)
+
+
+def test_who_opened_a_quiz_closes_it_from_all_raters_and_the_veil_ends(quiz: Any, tiny: Any) -> None:
+    screen = Screen.open(tiny.screen)
+    elsewhere = begin(quiz(), "Bob")
+    test = quiz()
+    token = begin(test, "Ada")
+    press(test, "Pause")
+    loaders._in_play.clear()
+    before = loaders.in_play(screen)
+    listed = next(t.value for t in test.dataframe if "Open until" in t.value)
+    assert listed["Rater"].tolist() == ["Bob", "Ada"]
+    assert elsewhere not in listed.to_csv()
+    closing = [b for b in test.button if b.label.startswith("Close the quiz begun here")]
+    assert len(closing) == 1  # Bob's is not this session's to close
+    closing[0].click()
+    test.run()
+    assert store().state(token).closed
+    assert not store().state(elsewhere).closed
+    assert loaders.in_play(screen) < before
+    test.text_input(key="close-link").set_value("http://somewhere/quiz?deck=guess").run()
+    press(test, "Close it")
+    assert "does not lead to a deck" in test.error[0].value
+    test.text_input(key="close-link").set_value(f"http://somewhere/quiz?deck={elsewhere}").run()
+    press(test, "Close it")
+    assert store().state(elsewhere).closed
+    assert loaders.in_play(screen) == frozenset()
+
+
+def test_names_are_shown_as_text_and_are_no_formulas(quiz: Any) -> None:
+    name = "=1+1 *Ada* ![x](y)"
+    test = quiz()
+    begin(test, name)
+    finish(test, [True] * 10)
+    assert quizzes.plain(name) in words(test)
+    assert "*Ada*" not in quizzes.plain(name)
+    table = pd.read_csv(io.StringIO(quizzes.csv(store().calls())))
+    assert set(table["rater"]) == {f"'{name}"}
 
 
 def test_a_session_keeps_nothing_that_tells_the_truth(quiz: Any) -> None:

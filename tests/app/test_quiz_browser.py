@@ -45,6 +45,7 @@ def begin(page: Any, url: str, rater: str, n_each: int = 5) -> str:
     page.get_by_label("Your name or an alias").fill(rater)
     page.get_by_role("radio", name=f"{n_each} + {n_each}", exact=True).click()
     page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_role("button", name="Yes, keep it").click()  # nobody of this name has been asked
     wait_for(page, 0)
     return str(re.search(r"deck=([\w-]+)", page.url)[1])  # type: ignore[index]
 

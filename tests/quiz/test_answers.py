@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import datetime as dt
 import subprocess
 import sys
 import threading
@@ -20,7 +20,7 @@ from cytovae import schema
 from cytovae.errors import QuizError
 from cytovae.quiz import answers, deck, score
 from cytovae.quiz.answers import Store
-from cytovae.quiz.deck import Deck, DeckOptions
+from cytovae.quiz.deck import Deck, DeckOptions, DeckProtocol
 
 from .conftest import Identity, Screen
 
@@ -51,20 +51,6 @@ def opened(store: Store, rater: str = "Ada", seed: int = 0, n_each: int = 4, mod
 def answer_all(store: Store, token: str, called_real: bool = True) -> None:
     for position in range(store.state(token).n_answered, store.state(token).n_cards):
         store.answer(token, position, called_real)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'quiz.sqlite'}"
-        return
-    given = os.environ.get("CYTOVAE_TEST_POSTGRESQL")
-    if not given:
-        pytest.skip("no PostgreSQL to test with (set CYTOVAE_TEST_POSTGRESQL to a URL of an empty database)")
-    yield given
-    engine = sa.create_engine(given)
-    answers._Base.metadata.drop_all(engine)
-    engine.dispose()
 
 
 @pytest.fixture
@@ -268,6 +254,115 @@ def test_cells_seen_and_cells_in_play(store: Store) -> None:
     answer_all(store, token)
     assert store.cells_in_play("Small") == frozenset()
     assert store.cells_seen("Ada", "Small") == mine
+
+
+def days_later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    """Let the store's clock run on."""
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    monkeypatch.setattr(answers, "_now", lambda: moment)
+
+
+def test_a_deck_takes_answers_until_its_last_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = opened(store)
+    days_later(monkeypatch, answers.OPEN_DAYS - 0.01)
+    assert not store.answer(token, 0, True).ended
+    assert store.cells_in_play("Small")
+    days_later(monkeypatch, answers.OPEN_DAYS + 0.01)
+    state = store.state(token)
+    assert state.ended
+    assert not state.finished
+    assert state.open_until - state.created == dt.timedelta(days=7)
+    said = rf"this quiz was open until {state.open_until.day} \w+ \d+, \d\d:\d\d UTC, with 1 of 8 cards answered"
+    for ask in (store.card, store.result, store.end, lambda t: store.answer(t, 1, True)):
+        with pytest.raises(QuizError, match=said):
+            ask(token)
+    assert store.cells_in_play("Small") == frozenset()  # the veil ends
+    assert store.open_decks() == []
+    assert store.calls().empty
+    assert store.unfinished() == 1
+
+
+def test_a_finished_deck_never_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = opened(store)
+    answer_all(store, token)
+    days_later(monkeypatch, 1000)
+    assert not store.state(token).ended
+    assert len(store.result(token)[0]) == len(store.calls()) == 8
+
+
+def test_who_opened_a_deck_can_close_it_and_nobody_else(store: Store) -> None:
+    mine, other = opened(store, "Ada"), opened(store, "Bob", seed=1)
+    store.answer(mine, 0, True)
+    assert [(d.rater, d.n_answered) for d in store.open_decks()] == [("Ada", 1), ("Bob", 0)]
+    for guess in ("1", "Ada", mine[:-1], mine.lower() + "x"):
+        with pytest.raises(QuizError, match="does not lead to a deck"):
+            store.end(guess)
+    store.end(mine)
+    assert [d.rater for d in store.open_decks()] == ["Bob"]
+    assert store.cells_in_play("Small") == set(dealt(1).cards[schema.CELL_ID])
+    assert store.state(mine).closed
+    for ask in (store.card, store.result, store.end, lambda t: store.answer(t, 1, True)):
+        with pytest.raises(QuizError, match="this quiz was closed by its rater, with 1 of 8 cards answered"):
+            ask(mine)
+    assert store.answer(other, 0, True).n_answered == 1
+    answer_all(store, other)
+    with pytest.raises(QuizError, match="there is nothing to close"):
+        store.end(other)
+    assert set(store.calls()["rater"]) == {"Bob"}
+
+
+def test_no_token_opens_a_deck_from_what_is_listed(store: Store) -> None:
+    token = opened(store)
+    assert token not in repr(store.open_decks())
+
+
+def test_permission_to_keep_a_name_is_asked_for_once(store: Store) -> None:
+    assert not store.may_keep("Ada")
+    store.keep_name(" Ada ")
+    store.keep_name("Ada")
+    assert store.may_keep("  Ada")
+    assert not store.may_keep("Bob")
+    assert answers.alias() != answers.alias()
+
+
+def test_calls_say_how_their_cards_were_drawn(store: Store) -> None:
+    for k, protocol in enumerate(DeckProtocol):
+        options = DeckOptions(4, 4, protocol=protocol, hidden_px=k)
+        made = deck.deal(SMALL.cells, SMALL.read, Identity((8, 8, 3)), np.random.default_rng(k), options)
+        token = store.open_deck(
+            made, rater="Ada", expertise="", screen="Small", model="m", channels=("DNA", "Tubulin", "Actin")
+        )
+        assert (store.state(token).protocol, store.state(token).hidden_px) == (protocol, k)
+        answer_all(store, token)
+    got = store.calls().groupby("protocol")["hidden_px"].agg(["min", "max", "size"])
+    assert got.to_dict("index") == {
+        "matched": {"min": 0, "max": 0, "size": 8},
+        "as decoded": {"min": 1, "max": 1, "size": 8},
+    }
+
+
+def test_a_database_of_the_first_release_goes_on(url: str) -> None:
+    """It knows nothing of protocols, closing and permissions: its decks were matched and showed whole patches."""
+    first = Store(url)
+    token = opened(first)
+    first.close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE closed"))
+        connection.execute(sa.text("DROP TABLE permissions"))
+        old = '{"n_real": 4, "n_synthetic": 4, "clip_percent": 0.5}'
+        connection.execute(
+            sa.text("UPDATE decks SET options = " + ("CAST(:old AS JSON)" if "postgres" in url else ":old")).bindparams(
+                old=old
+            )
+        )
+    engine.dispose()
+    store = Store(url)
+    answer_all(store, token)
+    calls = store.calls()
+    assert set(calls["protocol"]) == {"matched"}
+    assert set(calls["hidden_px"]) == {0}
+    store.close()
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 101])
