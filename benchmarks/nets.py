@@ -111,7 +111,7 @@ def time_plain(batch: int, repeats: int) -> dict[str, float]:
 def time_ours(batch: int, repeats: int) -> dict[str, float]:
     """What `cytovae train`, `embed` and the app run."""
     from cytovae.learn import bundle as bundles
-    from cytovae.learn import sampling
+    from cytovae.learn import networks, sampling
     from cytovae.learn import train as trainings
 
     trainings.keep_memory()
@@ -121,7 +121,7 @@ def time_ours(batch: int, repeats: int) -> dict[str, float]:
     z = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         config = bundles.new_config("x", "vae+", ("a", "b", "c"), 256, 68, recipe={"iterations": 0, "batch_size": 0})
-        bundles.save(Path(folder) / "x", bundles.network_arrays(trainer.nets), config, {})
+        bundles.save(Path(folder) / "x", networks.arrays_of(trainer.nets), config, {})
         bundle = bundles.load(Path(folder) / "x")
         sampler = sampling.TreatmentSampler(
             stored_patches(Path(folder)), np.arange(N_STORED), [str(row % 100) for row in range(N_STORED)]

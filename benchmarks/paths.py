@@ -18,7 +18,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.explore import morphology, study
 from cytovae.explore.paths import Spacing
-from cytovae.learn import bundle
+from cytovae.learn import bundle, networks
 from cytovae.nets.autoencoders import Networks
 
 N, WIDTH = 100_000, 256
@@ -75,7 +75,7 @@ def main() -> None:
         path = Path(folder) / "random"
         recipe = {"iterations": 0, "batch_size": 0}
         config = bundle.new_config("random", "vae+", ("DNA", "Tubulin", "Actin"), WIDTH, 68, recipe=recipe)
-        bundle.save(path, bundle.network_arrays(Networks(3, similarity=False)), config, {})
+        bundle.save(path, networks.arrays_of(Networks(3, similarity=False)), config, {})
         model = bundle.load(path)
 
     material = study.Material(cells, z, model, "DMSO")

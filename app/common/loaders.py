@@ -317,10 +317,20 @@ def displayed(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return images
 
 
+def trained_patches(model: str) -> npt.NDArray[np.uint64] | None:
+    """Digests of the patches that a model was trained on; None where it keeps none or cannot be read."""
+    from cytovae.learn import bundle
+
+    try:
+        return bundle.trained_patches(models_dir() / model)
+    except BundleError:
+        return None  # the page that loads it says why
+
+
 @st.cache_data(max_entries=32, show_spinner=False)
 def _held_out(path: str, model: str, stamp: Any) -> npt.NDArray[np.bool_] | None:
     screen = Screen.open(path)
-    return sampling.unseen(describe(model), screen, cells(screen))
+    return sampling.unseen(describe(model), trained_patches(model), screen, cells(screen))
 
 
 def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:
@@ -330,4 +340,4 @@ def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:
 
 def trained_on(screen: Screen, model: str) -> bool:
     """Whether the model was trained on cells of this screen."""
-    return sampling.trained_on(describe(model), screen, cells(screen))
+    return sampling.trained_on(describe(model), trained_patches(model), screen, cells(screen))

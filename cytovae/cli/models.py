@@ -1,4 +1,4 @@
-"""Verbs that make and use models: train, embed, reconstruct."""
+"""Verbs that make and use models: train, embed, reconstruct, import embeddings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cytovae.cli import console
+from cytovae.learn import kinds
+from cytovae.learn.recipe import Precision, Preset, Rates
+from cytovae.learn.reconstruct import Split
 
 ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="A screen's folder.", show_default=False)]
 Bundles = Annotated[
@@ -17,6 +20,9 @@ Bundles = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON document on stdout.")]
 
+import_app = typer.Typer(no_args_is_help=True, help="What was made elsewhere -> a screen.")
+console.app.add_typer(import_app, name="import")
+
 
 @console.app.command()
 def train(
@@ -24,20 +30,30 @@ def train(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="The model's folder, to be made.", show_default=False)
     ],
-    model: Annotated[str, typer.Option(help="ae, vae, vae+, or the linear baseline pca.")],
-    iterations: Annotated[int, typer.Option(help="Training steps.")] = 40_000,
-    batch_size: Annotated[int, typer.Option(help="Patches in each of a step's two mini-batches.")] = 104,
-    period: Annotated[int, typer.Option(help="Iterations between two layers of the learned similarity (T).")] = 2_500,
-    seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    model: Annotated[str, typer.Option(help=f"The kind of model: {', '.join(kinds.OWN)}, or one of another package.")],
     recipe: Annotated[
-        str, typer.Option(help="paper, or best: sharper pictures by averaged weights and a decoder without a frame.")
-    ] = "paper",
-    rates: Annotated[str, typer.Option(help="Learning rates: paper, or implementation (swapped).")] = "paper",
-    augment: Annotated[bool, typer.Option(help="Flips and quarter turns.")] = True,
+        Preset | None,
+        typer.Option(
+            help="best: sharper pictures by averaged weights and a decoder without a frame.", show_default="paper"
+        ),
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(help="Training steps.", show_default="40,000")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Patches in each of a step's two mini-batches.", show_default="104")
+    ] = None,
+    period: Annotated[
+        int | None,
+        typer.Option(help="Iterations between two layers of the learned similarity (T).", show_default="2,500"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, batches and noise.", show_default="0")] = None,
+    rates: Annotated[
+        Rates | None, typer.Option(help="Learning rates; implementation: the paper's, swapped.", show_default="paper")
+    ] = None,
+    augment: Annotated[bool | None, typer.Option(help="Flips and quarter turns.", show_default="augment")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="bf16-mixed is for GPUs.", show_default="32-true")] = None,
     device: Device = "auto",
     devices: Annotated[int, typer.Option(help="Devices (or CPU processes) on each machine.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines; start the verb on each with torchrun or Slurm.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed on a GPU.")] = "32-true",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.")] = 0,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 200,
     pictures_every: Annotated[int, typer.Option(help="Iterations between sample pictures; 0 for none.")] = 1000,
@@ -48,76 +64,114 @@ def train(
 ) -> None:
     """Train a model on a screen: checkpoints as it goes, a model bundle in the end."""
     from cytovae.learn import bundle as bundles
+    from cytovae.learn import models
     from cytovae.screen import Screen
 
-    opened = Screen.open(screen)
-    finished = (bundle / bundles.CONFIG).exists() and not (resume and (bundle / "checkpoint.safetensors").exists())
-    if finished and not overwrite:
-        console.say(f"{bundle} is finished already; --overwrite trains it again")
-    elif model == "pca":
-        from cytovae.learn.linear import fit
-
-        with console.progress("pca") as advance:
-            fit(opened, bundle, progress=advance, seed=seed)
-    else:
-        from cytovae.learn import train as trainings
-
-        options = trainings.Recipe(
-            model=model,
-            iterations=iterations,
-            batch_size=batch_size,
-            period=period,
-            seed=seed,
-            rates=rates,
-            augment=augment,
-            precision=precision,
-            **trainings.preset(recipe),
+    given = {
+        "recipe": recipe and recipe.value,
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "period": period,
+        "seed": seed,
+        "rates": rates and rates.value,
+        "augment": augment,
+        "precision": precision and precision.value,
+    }
+    with console.progress(f"train {bundle.name}") as advance:
+        run = kinds.Run(
+            device=device,
+            devices=devices,
+            nodes=nodes,
+            threads=threads,
+            checkpoint_every=checkpoint_every,
+            pictures_every=pictures_every,
+            tensorboard=tensorboard,
+            resume=resume,
+            overwrite=overwrite,
+            progress=advance,
+            say=console.say,
         )
-        machine = trainings.Machine(device=device, devices=devices, nodes=nodes, threads=threads)
-        with console.progress(f"train {bundle.name}") as advance:
-            speaks = trainings.train(
-                opened,
-                bundle,
-                options,
-                machine=machine,
-                resume=resume,
-                overwrite=overwrite,
-                checkpoint_every=checkpoint_every,
-                pictures_every=pictures_every,
-                tensorboard=tensorboard,
-                progress=advance,
-                say=console.say,
-            )
-        if not speaks:
-            return
+        options = {name: value for name, value in given.items() if value is not None}
+        speaks = models.train(Screen.open(screen), bundle, model, options, run)
+    if speaks is None:
+        console.say(f"{bundle} is finished already; --overwrite trains it again")
+    elif not speaks:
+        return
     document = {**bundles.describe(bundle), "path": str(bundle), "metrics": bundles.read_metrics(bundle)}
-    console.emit(document, as_json, str(bundle))
+    text = f"{bundle}\n{models.last_words(document)}" if speaks else str(bundle)
+    console.emit(document, as_json, text)
 
 
 @console.app.command()
 def embed(
     screen: ScreenPath,
     bundle: Bundles,
+    orientations: Annotated[
+        int, typer.Option(help="8: the mean over flips and quarter turns, under the name BUNDLE.turned.")
+    ] = 1,
+    with_intensity: Annotated[
+        bool,
+        typer.Option(
+            "--with-intensity",
+            help="Add channel maxima and the nucleus' area, scaled on controls, under the name BUNDLE.intensity.",
+        ),
+    ] = False,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Embed again what is embedded already.")] = False,
     as_json: Json = False,
 ) -> None:
     """Embed every cell of a screen with one or more models."""
     from cytovae.learn import bundle as bundles
-    from cytovae.learn.embed import embed as run
+    from cytovae.learn import embed as embeddings
     from cytovae.screen import Screen
 
-    opened = Screen.open(screen)
+    if orientations not in embeddings.ORIENTATIONS:
+        raise typer.BadParameter(f"1 or 8, not {orientations}", param_hint="--orientations")
+    opened, options = Screen.open(screen), embeddings.Options(orientations, with_intensity)
     done: list[dict[str, Any]] = []
     for named in bundle:
         loaded = bundles.load(bundles.locate(named, bundles.models_dir()), device=bundles.choose_device(device))
-        with console.progress(f"embed {loaded.name}") as advance:
-            new = run(opened, loaded, progress=advance, overwrite=overwrite)
+        name = options.name(loaded.name)
+        with console.progress(f"embed {name}") as advance:
+            new = embeddings.embed(opened, loaded, progress=advance, overwrite=overwrite, options=options)
         if not new:
-            console.say(f"{screen} is embedded with {loaded.name} already; --overwrite does it again")
-        path = str(opened.embeddings_path(loaded.name))
-        done.append({"bundle": loaded.name, "embedded": new, "path": path, "weights": loaded.digest})
+            console.say(f"{screen} is embedded with {name} already; --overwrite does it again")
+        path = str(opened.embeddings_path(name))
+        done.append({"bundle": name, "embedded": new, "path": path, "weights": loaded.digest})
     console.emit({"screen": str(screen), "embeddings": done}, as_json, "\n".join(d["path"] for d in done))
+
+
+@import_app.command("embeddings")
+def import_embeddings(
+    screen: ScreenPath,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="parquet, CSV, npz, h5ad, or DeepProfiler's folder of features.", show_default=False
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What to call them; a model's place in every other verb.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace embeddings of this name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Embeddings made elsewhere, one row a cell, joined by cell_id or by plate, well, site and object number."""
+    from cytovae.learn import foreign
+    from cytovae.screen import Screen
+
+    opened = Screen.open(screen)
+    done = foreign.import_embeddings(opened, file, name, overwrite)
+    if done.already:
+        console.say(f"{file} was imported as {name} already; --overwrite does it again")
+    document = {
+        "screen": str(screen),
+        "name": name,
+        "already": done.already,
+        "cells": done.n_cells,
+        "features": done.n_features,
+        "cells_without": done.n_without,
+    }
+    without = f"; {done.n_without} cells of the screen have none" if done.n_without else ""
+    console.emit(document, as_json, f"{name}: {done.n_features} features of {done.n_cells} cells{without}")
 
 
 @console.app.command()
@@ -125,7 +179,9 @@ def reconstruct(
     screen: ScreenPath,
     bundle: Bundles,
     cells: Annotated[int, typer.Option(help="Cells in the picture.")] = 10,
-    split: Annotated[str, typer.Option(help="test: wells not trained on; train: the others; all.")] = "test",
+    split: Annotated[
+        Split, typer.Option(help="test: cells not trained on, of other wells where it can be; train: the others.")
+    ] = Split.TEST,
     out: Annotated[Path | None, typer.Option(help="The picture, a PNG.", show_default=False)] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -145,10 +201,10 @@ def reconstruct(
     measured = []
     with console.progress("reconstruct") as advance:
         for number, model in enumerate(loaded, start=1):
-            measured.append({"bundle": model.name, **reconstructions.measure(opened, model, split)})
+            measured.append({"bundle": model.name, **reconstructions.measure(opened, model, split.value)})
             advance(number, len(loaded))
-    document: dict[str, Any] = {"screen": str(screen), "split": split, "bundles": measured}
+    document: dict[str, Any] = {"screen": str(screen), "split": split.value, "bundles": measured}
     if out is not None:
         document["picture"] = str(out)
-        document["cells"] = reconstructions.picture(opened, loaded, out, n_cells=cells, split=split)
+        document["cells"] = reconstructions.picture(opened, loaded, out, n_cells=cells, split=split.value)
     console.emit(document, as_json, "\n".join(reconstructions.sentence(m) for m in measured))

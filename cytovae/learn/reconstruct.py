@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,25 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ScreenError, SelectionError
+from cytovae.learn import bundle as bundles
 from cytovae.learn import measures, sampling
 from cytovae.learn.bundle import Bundle
-from cytovae.patches import PatchStore
+from cytovae.patches import PatchStore, normalise
 from cytovae.screen import Screen, whole_file
 
 MOST_CELLS = 2000
 """Cells that measures are taken on at most."""
 
-SPLITS = ("test", "train", "all")
+
+class Split(enum.StrEnum):
+    """Which cells: not trained on, trained on, or all."""
+
+    TEST = "test"
+    TRAIN = "train"
+    ALL = "all"
 
 
-def split_rows(screen: Screen, cells: pd.DataFrame, bundle: Bundle, split: str = "test") -> npt.NDArray[np.int64]:
+def split_rows(screen: Screen, cells: pd.DataFrame, bundle: Bundle, split: str = Split.TEST) -> npt.NDArray[np.int64]:
     """Rows of the cells of a split, blank ones left out.
 
     Parameters
@@ -32,24 +40,24 @@ def split_rows(screen: Screen, cells: pd.DataFrame, bundle: Bundle, split: str =
     cells : DataFrame
         All of the screen.
     bundle : Bundle
-        Its configuration lists the wells that its training did not see.
+        It knows the patches that it was trained on.
     split : str
-        ``test``: cells it was not trained on, see `sampling.unseen`; ``train``: the others; ``all``.
+        A `Split`; for ``test`` see `sampling.unseen`.
 
     Raises
     ------
     SelectionError
         There is no such split, the bundle does not say, or the split is empty on this screen.
     """
-    if split not in SPLITS:
-        raise SelectionError(f"a split is one of {', '.join(SPLITS)}, not {split!r}")
+    if split not in list(Split):
+        raise SelectionError(f"a split is one of {', '.join(Split)}, not {split!r}")
     rows = np.flatnonzero(schema.not_blank(cells))
-    if split == "all":
+    if split == Split.ALL:
         return rows
-    unseen = sampling.unseen(bundle.config, screen, cells)
+    unseen = sampling.unseen(bundle.config, bundle.trained_on, screen, cells)
     if unseen is None:
         raise SelectionError(f"{bundle.name} does not say which wells it was not trained on; use --split all")
-    rows = rows[unseen[rows] if split == "test" else ~unseen[rows]]
+    rows = rows[unseen[rows] if split == Split.TEST else ~unseen[rows]]
     if not len(rows):
         raise SelectionError(f"{screen.path} has no cell of the {split} split of {bundle.name}; use --split all")
     return rows
@@ -82,10 +90,10 @@ def reconstruct(screen: Screen, rows: npt.NDArray[np.int64], bundle: Bundle) -> 
             f"{', '.join(screen.record.channels)}"
         )
     patches = PatchStore(screen.patches_path).read(rows)
-    return sampling.normalise(patches), bundle.decode(bundle.encode(patches))
+    return normalise(patches), bundle.decode(bundle.encode(patches))
 
 
-def measure(screen: Screen, bundle: Bundle, split: str = "test") -> dict[str, Any]:
+def measure(screen: Screen, bundle: Bundle, split: str = Split.TEST) -> dict[str, Any]:
     """A model's measures (`measures.measure`) on the cells of a split, at most `MOST_CELLS` of them.
 
     Raises
@@ -98,6 +106,28 @@ def measure(screen: Screen, bundle: Bundle, split: str = "test") -> dict[str, An
     if len(rows) < 2:
         raise SelectionError(f"measures need at least 2 cells and {screen.path} has {len(rows)} in split {split!r}")
     return {"split": split, **measures.measure(*reconstruct(screen, rows, bundle))}
+
+
+def save_measured(
+    screen: Screen,
+    path: Path,
+    arrays: dict[str, npt.NDArray],
+    config: dict[str, Any],
+    trained_on: npt.NDArray[np.uint64],
+) -> None:
+    """Write a bundle with its measures on the cells that were kept out of its training, where there are two.
+
+    Parameters
+    ----------
+    screen : Screen
+        What it was trained on.
+    path, arrays, config, trained_on
+        As for `cytovae.learn.bundle.save`.
+    """
+    metrics = {}
+    if config["split"]["n_held_out_cells"] >= 2:
+        metrics = measure(screen, bundles.ready(path, arrays, config, {}, np.unique(trained_on)))
+    bundles.save(path, arrays, config, metrics, trained_on)
 
 
 def sentence(measured: Mapping[str, Any]) -> str:
@@ -124,7 +154,7 @@ def sentence(measured: Mapping[str, Any]) -> str:
 
 
 def picture(
-    screen: Screen, bundles: Sequence[Bundle], path: Path, n_cells: int = 10, split: str = "test", scale: int = 3
+    screen: Screen, bundles: Sequence[Bundle], path: Path, n_cells: int = 10, split: str = Split.TEST, scale: int = 3
 ) -> list[str]:
     """A picture with originals on top and one row of reconstructions per model.
 

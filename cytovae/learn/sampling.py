@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,88 @@ from cytovae.patches import normalise as normalise
 from cytovae.screen import Screen
 
 HELD_OUT_SHARE = 0.15
-N_WITNESSES = 32
-"""Cells a bundle keeps digests of, to know the screen it was trained on again."""
+_BLOCK = 512
+
+
+class By(enum.StrEnum):
+    """What is kept out of training as a whole."""
+
+    WELLS = "wells"
+    CELLS = "cells"
+    NOTHING = "nothing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which cells of a screen a training does not see.
+
+    Parameters
+    ----------
+    by : By
+        Whole wells; or cells within wells, where there are too few wells: weaker, as their neighbours are trained on.
+    wells : list of str
+        The wells kept out, as `well_names` names them, sorted.
+    kept_out : (n,) bool
+        The cells kept out, blank ones among them.
+    validation_wells : list of str
+        Further wells that are not trained on, to choose between recipes on.
+    validation : (n,) bool
+        Their cells.
+    """
+
+    by: By
+    wells: list[str]
+    kept_out: npt.NDArray[np.bool_]
+    validation_wells: list[str]
+    validation: npt.NDArray[np.bool_]
+
+    def training_rows(self, cells: pd.DataFrame) -> npt.NDArray[np.int64]:
+        """Rows of the cells to train on: not blank, not kept out."""
+        return np.flatnonzero(schema.not_blank(cells) & ~self.kept_out & ~self.validation)
+
+    def test_rows(self, cells: pd.DataFrame) -> npt.NDArray[np.int64]:
+        """Rows of the cells to measure on: not blank, kept out."""
+        return np.flatnonzero(schema.not_blank(cells) & self.kept_out)
+
+    def watched_rows(self, cells: pd.DataFrame) -> npt.NDArray[np.int64]:
+        """Rows of the cells to look at while training: for validation where there are any, else those to test on."""
+        rows = np.flatnonzero(schema.not_blank(cells) & self.validation)
+        return rows if len(rows) else self.test_rows(cells)
+
+
+def split(cells: pd.DataFrame, share: float = HELD_OUT_SHARE, validation: float = 0.0) -> Split:
+    """About a share of the wells kept out of training; of the cells, where no well can be spared.
+
+    Every treatment keeps a well for training (`held_out_wells`). On a small screen that can leave no well to keep out;
+    then cells are chosen by a hash of well and cell id, and every treatment keeps a cell.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        All of the screen.
+    share : float
+        Between 0 and 1; with 0 nothing is kept out.
+    validation : float
+        Share of further wells kept out to choose between recipes on.
+    """
+    names = well_names(cells)
+    wells = held_out_wells(cells, share)
+    choosing = validation_wells(cells, share, validation)
+    aside = names.isin(choosing).to_numpy()
+    if wells:
+        return Split(By.WELLS, wells, names.isin(wells).to_numpy(), choosing, aside)
+    rank = np.array([_rank(f"{well}/{cell}") for well, cell in zip(names, cells[schema.CELL_ID], strict=True)])
+    out = (rank < share) & ~aside
+    treatments = cells[schema.TREATMENT].to_numpy(str)
+    for treatment in np.unique(treatments[out]):
+        rows = np.flatnonzero(treatments == treatment)
+        out[rows[np.argmax(rank[rows])]] = False
+    return Split(By.CELLS if out.any() else By.NOTHING, [], out, choosing, aside)
+
+
+def _rank(name: str) -> float:
+    """A number from 0 to 1 that depends on a name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def well_names(cells: pd.DataFrame) -> pd.Series:
@@ -44,10 +128,7 @@ def held_out_wells(cells: pd.DataFrame, share: float = HELD_OUT_SHARE) -> list[s
         Names as `well_names` gives them, sorted.
     """
     wells = pd.DataFrame({"well": well_names(cells), "treatment": cells[schema.TREATMENT]}).drop_duplicates()
-    rank = {
-        well: int.from_bytes(hashlib.sha256(well.encode()).digest()[:8], "big") / 2**64
-        for well in wells["well"].unique()
-    }
+    rank = {well: _rank(well) for well in wells["well"].unique()}
     held = {well for well, r in rank.items() if r < share}
     for _, group in wells.groupby("treatment", sort=True):
         names = sorted(group["well"], key=lambda well: rank[well])
@@ -73,19 +154,20 @@ def validation_wells(cells: pd.DataFrame, held_out: float, validation: float) ->
     return sorted({*held_out_wells(cells, held_out + validation)} - {*held_out_wells(cells, held_out)})
 
 
-def training_rows(cells: pd.DataFrame, held_out: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Rows of the cells to train on: not blank, not of a held-out well."""
-    keep = schema.not_blank(cells) & ~well_names(cells).isin(list(held_out)).to_numpy()
-    return np.flatnonzero(keep)
-
-
-def split_record(cells: pd.DataFrame, held_out: Sequence[str], share: float) -> dict[str, Any]:
-    """What a bundle says about its split: the rule, the held-out wells by name, and how many cells they hold."""
-    inside = well_names(cells).isin(list(held_out)) & schema.not_blank(cells)
+def split_record(cells: pd.DataFrame, chosen: Split, share: float) -> dict[str, Any]:
+    """What a bundle says about its split: the rule, the held-out wells by name, and how many cells were kept out."""
+    rules = {
+        By.WELLS: f"wells whose hash is among the lowest {share:g} of all hashes; every treatment keeps a well",
+        By.CELLS: f"no well could be spared, so cells within wells whose hash is among the lowest {share:g}; every "
+        "treatment keeps a cell; weaker than a split by well",
+        By.NOTHING: "no cell was kept out",
+    }
     return {
-        "rule": f"wells whose hash is among the lowest {share:g} of all hashes; every treatment keeps a well",
-        "held_out_wells": list(held_out),
-        "n_held_out_cells": int(inside.sum()),
+        "by": chosen.by.value,
+        "rule": rules[chosen.by],
+        "held_out_wells": chosen.wells,
+        "validation_wells": chosen.validation_wells,
+        "n_held_out_cells": len(chosen.test_rows(cells)),
     }
 
 
@@ -101,7 +183,6 @@ def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]
         Those trained on.
     """
     used = cells.iloc[rows]
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, N_WITNESSES).astype(np.int64))]
     return {
         "screen": screen.name,
         "source": screen.record.source,
@@ -111,58 +192,131 @@ def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]
         "n_training_cells": len(used),
         "n_training_wells": int(well_names(used).nunique()),
         "n_treatments": int(used[schema.TREATMENT].nunique()),
-        "witnesses": dict(_digests(cells, some, PatchStore(screen.patches_path))),
     }
 
 
-def _digests(cells: pd.DataFrame, rows: npt.NDArray[np.int64], patches: PatchStore) -> Iterator[tuple[str, str]]:
-    """Cell id and sha256 of the patch, row by row."""
-    for cell_id, patch in zip(cells[schema.CELL_ID].iloc[rows], patches.read(rows), strict=True):
-        yield str(cell_id), hashlib.sha256(patch.tobytes()).hexdigest()
+def digests(patches: PatchStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """The first 8 bytes of the sha256 of each patch's pixels, as one number.
+
+    Among a million patches compared with a million others, two share it by chance once in eighteen million times.
+
+    Parameters
+    ----------
+    patches : PatchStore
+    rows : (n,) int
+
+    Returns
+    -------
+    (n,) uint64
+    """
+    out = np.empty(len(rows), dtype=np.uint64)
+    for start in range(0, len(rows), _BLOCK):
+        block = patches.read(rows[start : start + _BLOCK])
+        found = b"".join(hashlib.sha256(patch.data).digest()[:8] for patch in block)
+        out[start : start + _BLOCK] = np.frombuffer(found, dtype="<u8")
+    return out
 
 
-def trained_on(config: Mapping[str, Any], screen: Screen, cells: pd.DataFrame) -> bool:
-    """Whether a model was trained on cells of this screen, whatever it is called.
+@functools.lru_cache(maxsize=8)
+def _all_digests(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> npt.NDArray[np.uint64]:
+    """Of every patch of a screen; `stamp` changes when its patches do."""
+    store = PatchStore(folder)
+    found = digests(store, np.arange(len(store)))
+    found.flags.writeable = False
+    return found
 
-    It was where one of the cells the bundle keeps digests of is here with the same pixels, and counts as such where
-    screen and bundle state the same source. A bundle that keeps no digests is judged by the names of its wells.
+
+def trained_cells(config: Mapping[str, Any], known: npt.NDArray[np.uint64] | None, screen: Screen) -> npt.NDArray:
+    """Which cells of a screen a model was trained on, by their pixels alone: new ids and names do not matter.
+
+    Bundles made before they kept a digest of every patch keep those of 32 by cell id; of their cells only such are
+    found.
 
     Parameters
     ----------
     config : mapping
         The bundle's configuration.
+    known : (m,) uint64 or None
+        The digests that the bundle keeps (`cytovae.learn.bundle.trained_patches`).
     screen : Screen
-    cells : DataFrame
-        All of the screen.
+
+    Returns
+    -------
+    (n,) bool
     """
-    data = config.get("data", {})
-    if screen.record.source and screen.record.source == data.get("source"):
-        return True
-    if (known := data.get("witnesses")) is None:
-        return bool(well_names(cells).isin(config.get("split", {}).get("held_out_wells", [])).any())
-    rows = np.flatnonzero(cells[schema.CELL_ID].isin(known.keys()))
-    return any(known[cell_id] == found for cell_id, found in _digests(cells, rows, PatchStore(screen.patches_path)))
+    parts = sorted(screen.patches_path.glob("part-*.npy"))
+    if known is not None:
+        stamp = tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in parts)
+        return np.isin(_all_digests(screen.patches_path.resolve(), stamp), known)
+    witnesses = config.get("data", {}).get("witnesses", {})
+    cells = screen.cells()
+    rows = np.flatnonzero(cells[schema.CELL_ID].isin(witnesses.keys()))
+    out = np.zeros(len(cells), dtype=bool)
+    for row, patch in zip(rows, PatchStore(screen.patches_path).read(rows) if len(rows) else (), strict=True):
+        out[row] = witnesses[cells[schema.CELL_ID].iloc[row]] == hashlib.sha256(patch.data).hexdigest()
+    return out
 
 
-def unseen(config: Mapping[str, Any], screen: Screen, cells: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
-    """Which cells a model was not trained on: those of held-out wells, and all of a screen that it never saw.
+def trained_on(
+    config: Mapping[str, Any], known: npt.NDArray[np.uint64] | None, screen: Screen, cells: pd.DataFrame
+) -> bool:
+    """Whether a model was trained on cells of this screen, whatever it and they are called.
+
+    It was where a patch that it was trained on is here, and counts as such where screen and bundle state the same
+    source. A bundle that keeps no digests is judged by the names of its wells.
 
     Parameters
     ----------
-    config, screen, cells
+    config, known, screen
+        As for `trained_cells`.
+    cells : DataFrame
+        All of the screen.
+    """
+    if same_source(config, screen):
+        return True
+    if known is None and "witnesses" not in config.get("data", {}):
+        return bool(well_names(cells).isin(config.get("split", {}).get("held_out_wells", [])).any())
+    return bool(trained_cells(config, known, screen).any())
+
+
+def same_source(config: Mapping[str, Any], screen: Screen) -> bool:
+    """Whether a model's data and a screen state the same source."""
+    return bool(screen.record.source) and screen.record.source == config.get("data", {}).get("source")
+
+
+def unseen(
+    config: Mapping[str, Any], known: npt.NDArray[np.uint64] | None, screen: Screen, cells: pd.DataFrame
+) -> npt.NDArray[np.bool_] | None:
+    """Which cells a model was not trained on: those of wells that it never saw, and all of a screen that it never saw.
+
+    A well counts as seen where one of its patches was trained on, or where it served to choose between recipes; under a
+    split by cells, a cell does. Where screen and
+    bundle state the same source, wells that the split did not keep out count as seen, too, as their cells may have been
+    cut out anew.
+
+    Parameters
+    ----------
+    config, known, screen, cells
         As for `trained_on`.
 
     Returns
     -------
     (n,) bool or None
-        None where the bundle does not say which wells it held out.
+        None where the bundle does not say what it held out.
     """
-    wells = config.get("split", {}).get("held_out_wells")
-    if wells is None:
+    kept = config.get("split", {})
+    if (wells := kept.get("held_out_wells")) is None:
         return None
-    if not trained_on(config, screen, cells):
+    if not trained_on(config, known, screen, cells):
         return np.ones(len(cells), dtype=bool)
-    return well_names(cells).isin(wells).to_numpy()
+    names = well_names(cells)
+    if known is None:
+        return names.isin(wells).to_numpy()
+    seen = trained_cells(config, known, screen) | names.isin(kept.get("validation_wells", [])).to_numpy()
+    if kept.get("by") == By.CELLS:
+        return ~seen if seen.any() else np.zeros(len(cells), dtype=bool)
+    seen = names.isin(names[seen]).to_numpy()
+    return ~seen & names.isin(wells).to_numpy() if same_source(config, screen) else ~seen
 
 
 class TreatmentSampler:

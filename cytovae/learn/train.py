@@ -31,6 +31,8 @@ from cytovae.errors import ConfigError, DependencyError, TrainingError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import measures, sampling
 from cytovae.learn import reconstruct as reconstructions
+from cytovae.learn.networks import arrays_of
+from cytovae.learn.recipe import Precision, Preset, Rates
 from cytovae.nets import autoencoders, blocks, losses
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen, whole_file
@@ -39,12 +41,12 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "best": {"decoder_margin_px": 6, "average_cells": 32_000, "moments_batches": 30},
+    Preset.PAPER: {},
+    Preset.BEST: {"decoder_margin_px": 6, "average_cells": 32_000, "moments_batches": 30},
 }
 """What a recipe sets beside what every training may choose: the paper's nothing, the best whatever docs/recipes.md
 measured to help."""
-RATES = {"paper": (1e-3, 1e-2), "implementation": (1e-2, 1e-3)}
+RATES = {Rates.PAPER: (1e-3, 1e-2), Rates.IMPLEMENTATION: (1e-2, 1e-3)}
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "training.jsonl"
 SAMPLES = "samples"
@@ -54,7 +56,6 @@ N_SAMPLES = 10
 LOG_EVERY = 10
 SAY_EVERY = 100
 MOMENTS_BATCH = 104
-PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +100,11 @@ class Recipe:
     batch_size: int = 104
     period: int = 2_500
     seed: int = 0
-    rates: str = "paper"
+    rates: str = Rates.PAPER.value
     decay: float = 1e-4
     augment: bool = True
     held_out: float = sampling.HELD_OUT_SHARE
-    precision: str = "32-true"
+    precision: str = Precision.SINGLE.value
     decoder_margin_px: int = 0
     discriminator_margin_px: int = 0
     beta: float | None = None
@@ -118,8 +119,8 @@ class Recipe:
                 raise ConfigError(f"{name} is at least 1, not {getattr(self, name)}")
         if self.batch_size < 2:
             raise ConfigError(f"batch norm needs a batch of at least 2 patches, not {self.batch_size}")
-        if self.rates not in RATES:
-            raise ConfigError(f"rates is one of {', '.join(RATES)}, not {self.rates!r}")
+        if self.rates not in list(Rates):
+            raise ConfigError(f"rates is one of {', '.join(Rates)}, not {self.rates!r}")
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out is a share from 0 to below 1, not {self.held_out}")
         if not 0 <= self.validation < 1 - self.held_out:
@@ -129,8 +130,8 @@ class Recipe:
                 raise ConfigError(f"{name} is at least 0, not {getattr(self, name)}")
         if self.average_cells and not self.moments_batches:
             raise ConfigError("averaged weights need batch-norm moments of their own; set moments_batches")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.precision not in list(Precision):
+            raise ConfigError(f"precision is one of {', '.join(Precision)}, not {self.precision!r}")
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -141,9 +142,9 @@ def preset(name: str) -> dict[str, Any]:
     ConfigError
         There is no such recipe.
     """
-    if name not in RECIPES:
-        raise ConfigError(f"recipe is one of {', '.join(RECIPES)}, not {name!r}")
-    return RECIPES[name]
+    if name not in list(Preset):
+        raise ConfigError(f"recipe is one of {', '.join(Preset)}, not {name!r}")
+    return RECIPES[Preset(name)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +279,7 @@ class Trainer:
                 for norm in self.nets.norms():
                     norm.reduce = lambda x: _Average.apply(x)  # type: ignore[no-untyped-call]
         autoencoders.channels_last(self.nets)
-        adam_rate, sgd_rate = RATES[recipe.rates]
+        adam_rate, sgd_rate = RATES[Rates(recipe.rates)]
         self.adam = torch.optim.Adam(
             self.nets.autoencoder_parameters(), lr=adam_rate, betas=(0.9, 0.999), eps=1e-7, foreach=True
         )
@@ -634,9 +635,8 @@ def train(
     first_process = fabric.global_rank == 0
 
     cells = screen.cells()
-    held_out = sampling.held_out_wells(cells, recipe.held_out)
-    choosing = sampling.validation_wells(cells, recipe.held_out, recipe.validation)
-    rows = sampling.training_rows(cells, [*held_out, *choosing])
+    split = sampling.split(cells, recipe.held_out, recipe.validation)
+    rows, watched = split.training_rows(cells), split.watched_rows(cells)
     sampler = sampling.TreatmentSampler(
         PatchStore(screen.patches_path), rows, cells[schema.TREATMENT].iloc[rows].to_list(), augment=recipe.augment
     )
@@ -679,8 +679,8 @@ def train(
             progress(done, recipe.iterations)
         if done % checkpoint_every == 0 or last_one:
             write_checkpoint(checkpoint, trainer, header)
-        if pictures_every and (done % pictures_every == 0 or last_one) and (kept_out := choosing or held_out):
-            snapshot(path, screen, kept_out, trainer.finished(batches), done)
+        if len(watched) and pictures_every and (done % pictures_every == 0 or last_one):
+            snapshot(path, screen, watched, trainer.finished(batches), done)
     if log is not None:
         log.close()
         export(trainer, screen, path, trainer.finished(batches))
@@ -689,7 +689,9 @@ def train(
     return first_process
 
 
-def snapshot(path: Path, screen: Screen, wells: list[str], nets: autoencoders.Networks, iteration: int) -> None:
+def snapshot(
+    path: Path, screen: Screen, rows: npt.NDArray[np.int64], nets: autoencoders.Networks, iteration: int
+) -> None:
     """A picture of the same kept-out cells every time, above their reconstructions, and a line of measures.
 
     Parameters
@@ -697,15 +699,13 @@ def snapshot(path: Path, screen: Screen, wells: list[str], nets: autoencoders.Ne
     path : Path
         The bundle's folder.
     screen : Screen
-    wells : list of str
-        Wells that are not trained on, as `sampling.well_names` writes them.
+    rows : (n,) int
+        Of cells that are not trained on (`sampling.Split.watched_rows`).
     nets : Networks
         As they would leave the training now.
     iteration : int
     """
-    cells = screen.cells()
-    rows = np.flatnonzero(sampling.well_names(cells).isin(wells) & schema.not_blank(cells))
-    rows = reconstructions.some_of_each(cells, rows, SNAPSHOT_CELLS)
+    rows = reconstructions.some_of_each(screen.cells(), rows, SNAPSHOT_CELLS)
     original = sampling.normalise(PatchStore(screen.patches_path).read(rows))
     folded = autoencoders.Folded(nets)
     device = nets.encoder.head.device
@@ -727,7 +727,7 @@ def snapshot(path: Path, screen: Screen, wells: list[str], nets: autoencoders.Ne
 
 
 def export(trainer: Trainer, screen: Screen, path: Path, nets: autoencoders.Networks) -> None:
-    """Write the bundle of a training as far as it has come, and measure it on cells of held-out wells.
+    """Write the bundle of a training as far as it has come, and measure it on cells that it did not see.
 
     Parameters
     ----------
@@ -740,8 +740,8 @@ def export(trainer: Trainer, screen: Screen, path: Path, nets: autoencoders.Netw
         What `Trainer.finished` gives.
     """
     recipe, cells = trainer.recipe, screen.cells()
-    held_out = sampling.held_out_wells(cells, recipe.held_out)
-    choosing = sampling.validation_wells(cells, recipe.held_out, recipe.validation)
+    split = sampling.split(cells, recipe.held_out, recipe.validation)
+    rows = split.training_rows(cells)
     config = bundles.new_config(
         path.resolve().name,
         recipe.model,
@@ -749,9 +749,8 @@ def export(trainer: Trainer, screen: Screen, path: Path, nets: autoencoders.Netw
         blocks.LATENT_SIZE,
         screen.record.patch_size_px,
         recipe={**configs.to_dict(recipe), "iterations": trainer.iteration},
-        split=sampling.split_record(cells, held_out, recipe.held_out),
-        data=sampling.data_record(screen, cells, sampling.training_rows(cells, [*held_out, *choosing])),
+        split=sampling.split_record(cells, split, recipe.held_out),
+        data=sampling.data_record(screen, cells, rows),
     )
-    bundles.save(path, bundles.network_arrays(nets), config, {})
-    if config["split"]["n_held_out_cells"] >= 2:
-        bundles.update_metrics(path, reconstructions.measure(screen, bundles.load(path)))
+    trained_on = sampling.digests(PatchStore(screen.patches_path), rows)
+    reconstructions.save_measured(screen, path, arrays_of(nets), config, trained_on)

@@ -202,7 +202,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     ]
     write_table(screen.fields_path, fields.reindex(columns=list(schema.FIELD_COLUMNS)), provenance("ingest"))
     for name, held_out in (("linear-a", 0.2), ("linear-b", 0.4)):
-        linear.fit(screen, folder / "models" / name, held_out=held_out)
+        linear.fit(screen, folder / "models" / name, linear.Recipe(held_out=held_out))
         embed.embed(screen, bundle.load(folder / "models" / name))
     paths = [str(screen.path), *(str(folder / "models" / n) for n in ("linear-a", "linear-b"))]
     for verb in ("profile", "benchmark"):

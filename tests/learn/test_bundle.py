@@ -13,6 +13,7 @@ import torch
 
 from cytovae.errors import BundleError
 from cytovae.learn import bundle as bundles
+from cytovae.learn import networks
 from cytovae.learn.sampling import normalise
 from cytovae.nets.autoencoders import Networks
 
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     config = bundles.new_config(
         "tiny", "vae", ("DNA", "Tubulin", "Actin"), 256, 68, recipe={"iterations": 1, "batch_size": 2}
     )
-    bundles.save(tmp_path / "tiny", bundles.network_arrays(nets), config, {"mse": 0.5})
+    bundles.save(tmp_path / "tiny", networks.arrays_of(nets), config, {"mse": 0.5})
     return tmp_path / "tiny"
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cytovae import schema
@@ -15,7 +17,8 @@ from cytovae.learn import bundle as bundles
 from cytovae.learn import embed as embeddings
 from cytovae.learn import linear, reconstruct, sampling
 from cytovae.learn.embed import embed
-from cytovae.screen import Screen, read_provenance
+from cytovae.patches import PatchStore, write_part
+from cytovae.screen import Screen, provenance, read_provenance, write_table
 
 
 @pytest.fixture
@@ -80,6 +83,59 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert not list((screen.path / "embeddings").glob(".*"))
 
 
+def test_the_mean_over_orientations_does_not_depend_on_how_a_cell_lies(screen: Screen, pca: bundles.Bundle) -> None:
+    patches = PatchStore(screen.patches_path).read(np.arange(6))
+    z = embeddings.mean_of_orientations(pca, patches)
+    naive = [
+        pca.encode(np.ascontiguousarray(np.rot90(p, k, axes=(1, 2))))
+        for p in (patches, patches[:, :, ::-1])
+        for k in range(4)
+    ]
+    np.testing.assert_allclose(z, np.mean(naive, axis=0), atol=1e-3)
+    turned = sampling.turned(patches, np.arange(2, 8))
+    np.testing.assert_allclose(embeddings.mean_of_orientations(pca, turned), z, atol=1e-3)
+    assert embed(screen, pca, options=embeddings.Options(orientations=8))
+    _, stored = screen.embeddings("blobs-pca.turned")
+    np.testing.assert_allclose(stored[:6], z, atol=1e-3)
+    assert screen.models() == ["blobs-pca.turned"]  # the plain embedding has its own place
+
+
+def test_intensities_are_named_features_scaled_on_each_plates_controls(screen: Screen, pca: bundles.Bundle) -> None:
+    assert embed(screen, pca, options=embeddings.Options(intensity=True))
+    cells, stored = screen.embeddings("blobs-pca.intensity")
+    record = read_provenance(screen.embeddings_path("blobs-pca.intensity") / "index.parquet")
+    names = record["config"]["features"]
+    assert names[pca.latent_size :] == ["log_max_DNA", "log_max_Tubulin", "log_max_Actin", "log_area_nucleus"]
+    assert len(names) == stored.shape[1]
+    patches = np.concatenate([np.load(p) for p in sorted(screen.patches_path.glob("part-*.npy"))])
+    expected = np.log1p(patches.max(axis=(1, 2)).astype(float)).astype(np.float32).astype(float)
+    controls = (cells[schema.COMPOUND] == "DMSO") & ~cells[schema.BLANK]
+    for plate in cells[schema.PLATE].unique():
+        here = (cells[schema.PLATE] == plate).to_numpy()
+        some = expected[here & controls]
+        z = (expected[here] - some.mean(axis=0)) / some.std(axis=0, ddof=1)
+        np.testing.assert_allclose(stored[here, pca.latent_size : -1], z, rtol=1e-3, atol=1e-3)
+    area = stored[:, -1]
+    treated = cells[schema.TREATMENT].to_numpy()
+    shown = ~cells[schema.BLANK].to_numpy()
+    assert np.median(area[(treated == "drug4@0.4") & shown]) > np.median(area[(treated == "drug1@0.1") & shown])
+
+
+def test_a_plate_without_controls_is_scaled_on_all_of_them_and_named() -> None:
+    cells = pd.DataFrame(
+        {
+            schema.COMPOUND: ["DMSO", "DMSO", "a", "a"],
+            schema.PLATE: ["p", "p", "p", "q"],
+            schema.BLANK: False,
+        }
+    )
+    values, poor = embeddings.scaled_on_controls(np.array([[1.0], [3.0], [4.0], [6.0]]), cells, "DMSO")
+    np.testing.assert_allclose(values[:, 0], (np.array([1, 3, 4, 6]) - 2) / np.sqrt(2), rtol=1e-6)
+    assert poor == ["q"]
+    with pytest.raises(ScreenError, match=r"has 0 of 'water'; embed without --with-intensity"):
+        embeddings.scaled_on_controls(np.zeros((4, 1)), cells, "water")
+
+
 def test_a_model_of_other_channels_is_refused(screen: Screen, pca: bundles.Bundle) -> None:
     other = Screen.create(screen.path, ScreenRecord(name="x", channels=("DNA", "ER", "Actin")))
     with pytest.raises(ScreenError, match=r"made for 68 px patches of DNA, Tubulin, Actin, but .* of DNA, ER, Actin"):
@@ -88,7 +144,7 @@ def test_a_model_of_other_channels_is_refused(screen: Screen, pca: bundles.Bundl
 
 def test_the_linear_baseline_is_principal_components(blobs: Screen, pca: bundles.Bundle) -> None:
     cells = blobs.cells()
-    rows = sampling.training_rows(cells, pca.config["split"]["held_out_wells"])
+    rows = sampling.split(cells).training_rows(cells)
     patches = np.concatenate([np.load(p) for p in sorted(blobs.patches_path.glob("part-*.npy"))])
     pixels = sampling.normalise(patches[rows]).reshape(len(rows), -1).astype(float)
     values = np.linalg.svd(pixels - pixels.mean(axis=0), compute_uv=False)
@@ -115,9 +171,10 @@ def test_a_split_that_is_not_there_is_an_error(blobs: Screen, pca: bundles.Bundl
     cells = blobs.cells()
     with pytest.raises(SelectionError, match="one of test, train, all, not 'dev'"):
         reconstruct.split_rows(blobs, cells, pca, "dev")
-    trained = cells[~sampling.well_names(cells).isin(pca.config["split"]["held_out_wells"])]
+    every = sampling.digests(PatchStore(blobs.patches_path), np.arange(len(cells)))
+    everything = dataclasses.replace(pca, trained_on=np.unique(every))
     with pytest.raises(SelectionError, match=r"no cell of the test split of blobs-pca; use --split all"):
-        reconstruct.split_rows(blobs, trained, pca, "test")
+        reconstruct.split_rows(blobs, cells, everything, "test")
     silent = dataclasses.replace(pca, config={**pca.config, "split": {}})
     with pytest.raises(SelectionError, match=r"blobs-pca does not say which wells it was not trained on"):
         reconstruct.split_rows(blobs, cells, silent, "test")
@@ -127,19 +184,93 @@ def test_a_model_knows_the_cells_it_was_trained_on_whatever_the_screen_is_called
     blobs: Screen, pca: bundles.Bundle, paint: Callable[..., Screen], tmp_path: Path
 ) -> None:
     cells, wells = blobs.cells(), pca.config["split"]["held_out_wells"]
-    assert len(pca.config["data"]["witnesses"]) == sampling.N_WITNESSES
+    known = pca.trained_on
+    assert known is not None
+    assert len(known) == pca.config["data"]["n_training_cells"]
+    assert np.array_equal(bundles.trained_patches(pca.path), known)
+    held = sampling.well_names(cells).isin(wells) & ~cells[schema.BLANK]
     renamed = Screen(blobs.path, dataclasses.replace(blobs.record, name="mine", source="elsewhere"))
-    assert sampling.trained_on(pca.config, renamed, cells)
-    assert np.array_equal(sampling.unseen(pca.config, renamed, cells), sampling.well_names(cells).isin(wells))
+    assert sampling.trained_on(pca.config, known, renamed, cells)
+    blank = cells[schema.BLANK].to_numpy()
+    unseen = sampling.unseen(pca.config, known, renamed, cells)
+    assert unseen is not None
+    assert np.array_equal(unseen[~blank], held[~blank])
     other = paint(tmp_path / "other.screen", seed=1)  # the same names and wells, other pixels
     assert other.cells()[schema.CELL_ID].equals(cells[schema.CELL_ID])
-    assert not sampling.trained_on(pca.config, other, cells)
-    assert sampling.unseen(pca.config, other, cells).all()
+    assert not sampling.trained_on(pca.config, known, other, cells)
+    assert sampling.unseen(pca.config, known, other, cells).all()
     sourced = {**pca.config, "data": {**pca.config["data"], "source": "here"}}
-    assert sampling.trained_on(sourced, Screen(other.path, dataclasses.replace(other.record, source="here")), cells)
+    same = Screen(other.path, dataclasses.replace(other.record, source="here"))
+    assert sampling.trained_on(sourced, known, same, cells)
+    assert np.array_equal(sampling.unseen(sourced, known, same, cells), sampling.well_names(cells).isin(wells))
     old = {**pca.config, "data": {}}  # keeps no digests: its wells' names decide
-    assert sampling.trained_on(old, other, cells)
-    assert not sampling.trained_on(old, other, cells.assign(**{schema.PLATE: "P"}))
+    assert sampling.trained_on(old, None, other, cells)
+    assert not sampling.trained_on(old, None, other, cells.assign(**{schema.PLATE: "P"}))
+
+
+def test_the_same_pixels_are_known_by_new_ids_in_new_wells_and_in_a_part_of_the_screen(
+    blobs: Screen, pca: bundles.Bundle, tmp_path: Path
+) -> None:
+    cells = blobs.cells()
+    rows = np.concatenate([np.arange(80, 60, -1), np.arange(100, 120)])
+    patches = np.concatenate([np.load(p) for p in sorted(blobs.patches_path.glob("part-*.npy"))])
+    part = Screen.create(tmp_path / "part.screen", dataclasses.replace(blobs.record, name="part"))
+    write_part(part.patches_path, 0, patches[rows])
+    named = cells.iloc[rows].assign(**{schema.CELL_ID: [f"n{i}" for i in range(len(rows))], schema.PLATE: "new"})
+    write_table(part.cells_path, named, provenance("test"))
+    seen = ~sampling.unseen(pca.config, pca.trained_on, part, part.cells())
+    trained = np.isin(rows, sampling.split(cells).training_rows(cells))
+    assert 0 < trained.sum() < len(rows)
+    wells = named[schema.WELL].to_numpy()
+    assert np.array_equal(seen, np.isin(wells, wells[trained]))  # a well of which one cell was trained on
+
+
+def test_bundles_that_keep_32_digests_by_id_still_know_their_cells(
+    blobs: Screen, pca: bundles.Bundle, paint: Callable[..., Screen], tmp_path: Path
+) -> None:
+    cells = blobs.cells()
+    patches = np.concatenate([np.load(p) for p in sorted(blobs.patches_path.glob("part-*.npy"))])
+    rows = sampling.split(cells).training_rows(cells)[::3]
+    kept = {cells[schema.CELL_ID].iloc[row]: hashlib.sha256(patches[row].tobytes()).hexdigest() for row in rows}
+    old = {**pca.config, "data": {**pca.config["data"], "witnesses": kept}}
+    assert sampling.trained_on(old, None, blobs, cells)
+    wells = sampling.well_names(cells).isin(pca.config["split"]["held_out_wells"])
+    assert np.array_equal(sampling.unseen(old, None, blobs, cells), wells)
+    other = paint(tmp_path / "other.screen", seed=1)
+    assert sampling.unseen(old, None, other, cells).all()
+
+
+def test_digests_are_the_first_bytes_of_the_sha256_of_the_pixels(blobs: Screen) -> None:
+    patches = np.concatenate([np.load(p) for p in sorted(blobs.patches_path.glob("part-*.npy"))])
+    found = sampling.digests(PatchStore(blobs.patches_path), np.array([7, 3]))
+    expected = [int.from_bytes(hashlib.sha256(patches[i].tobytes()).digest()[:8], "little") for i in (7, 3)]
+    assert found.tolist() == expected
+
+
+def test_a_screen_without_wells_to_spare_keeps_cells_out_and_says_that_it_is_weaker(
+    paint: Callable[..., Screen], tmp_path: Path
+) -> None:
+    screen = paint(tmp_path / "small.screen", n_treatments=4, wells=1, cells_each=20)
+    cells = screen.cells()
+    split = sampling.split(cells, 0.3)
+    assert split.by is sampling.By.CELLS
+    assert split.wells == []
+    trained, tested = split.training_rows(cells), split.test_rows(cells)
+    assert len(tested) > 5
+    assert not set(trained) & set(tested)
+    assert sorted([*trained, *tested]) == list(np.flatnonzero(~cells[schema.BLANK]))
+    assert set(cells[schema.TREATMENT].iloc[trained]) == set(cells[schema.TREATMENT])
+    everything = sampling.split(cells, 0.999)
+    assert everything.training_rows(cells).size == 4  # a cell of each treatment is left
+    linear.fit(screen, tmp_path / "m", linear.Recipe(held_out=0.3))
+    bundle = bundles.load(tmp_path / "m")
+    assert bundle.config["split"]["by"] == "cells"
+    assert "weaker than a split by well" in bundle.config["split"]["rule"]
+    assert "This is weaker than a split by well" in (tmp_path / "m" / "README.md").read_text()
+    assert bundle.metrics["n_cells"] == len(tested)
+    unseen = sampling.unseen(bundle.config, bundle.trained_on, screen, cells)
+    assert unseen is not None
+    assert np.array_equal(np.flatnonzero(unseen & ~cells[schema.BLANK]), tested)
 
 
 def test_treatments_take_turns(blobs: Screen) -> None:

@@ -14,7 +14,7 @@ from cytovae.screen import Screen
 
 def sampler(screen: Screen, augment: bool = False) -> sampling.TreatmentSampler:
     cells = screen.cells()
-    rows = sampling.training_rows(cells, sampling.held_out_wells(cells))
+    rows = sampling.split(cells).training_rows(cells)
     return sampling.TreatmentSampler(
         PatchStore(screen.patches_path), rows, cells[schema.TREATMENT].iloc[rows].to_list(), augment
     )
@@ -42,9 +42,10 @@ def test_normalising_twice_changes_nothing_and_negative_values_count_as_dark() -
 
 def test_no_well_is_on_both_sides_of_the_split(blobs: Screen) -> None:
     cells = blobs.cells()
-    held_out = sampling.held_out_wells(cells, 0.4)
-    wells = sampling.well_names(cells)
-    trained = set(wells.iloc[sampling.training_rows(cells, held_out)])
+    split = sampling.split(cells, 0.4)
+    held_out, wells = split.wells, sampling.well_names(cells)
+    trained = set(wells.iloc[split.training_rows(cells)])
+    assert set(wells.iloc[split.test_rows(cells)]) == set(held_out)
     assert held_out
     assert not trained & set(held_out)
     assert trained | set(held_out) == set(wells)
@@ -59,13 +60,13 @@ def test_the_split_depends_on_names_alone(blobs: Screen) -> None:
 @pytest.mark.parametrize("share", [0.15, 0.6, 0.99])
 def test_every_treatment_keeps_a_training_well(blobs: Screen, share: float) -> None:
     cells = blobs.cells()
-    rows = sampling.training_rows(cells, sampling.held_out_wells(cells, share))
+    rows = sampling.split(cells, share).training_rows(cells)
     assert cells[schema.TREATMENT].iloc[rows].nunique() == cells[schema.TREATMENT].nunique()
 
 
 def test_blank_cells_are_never_drawn(blobs: Screen) -> None:
     cells = blobs.cells()
-    rows = sampling.training_rows(cells, [])
+    rows = sampling.split(cells, 0.0).training_rows(cells)
     assert len(rows) == len(cells) - 5
     assert not cells[schema.BLANK].iloc[rows].any()
 

@@ -20,7 +20,7 @@ from cytovae import config as configs
 from cytovae import schema
 from cytovae.errors import ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
-from cytovae.learn import sampling
+from cytovae.learn import networks, sampling
 from cytovae.learn import train as trainings
 from cytovae.nets import blocks
 from cytovae.patches import PatchStore
@@ -47,7 +47,7 @@ def run(screen: Screen, path: Path, recipe: trainings.Recipe = RECIPE, **options
 
 def batches_of(screen: Screen, recipe: trainings.Recipe) -> trainings.Batches:
     cells = screen.cells()
-    rows = sampling.training_rows(cells, [])
+    rows = sampling.split(cells, 0.0).training_rows(cells)
     treatments = cells[schema.TREATMENT].iloc[rows].to_list()
     return trainings.Batches(sampling.TreatmentSampler(PatchStore(screen.patches_path), rows, treatments), recipe)
 
@@ -405,7 +405,7 @@ def test_two_processes_get_what_one_gets(blobs: Screen, tmp_path: Path) -> None:
     for name in ("pixel", "kl", "similarity1", "discriminator"):
         assert lines[0][name] == pytest.approx(lines[1][name], rel=1e-3), name
     together, alone = load_file(path / bundles.WEIGHTS), load_file(tmp_path / "alone" / bundles.WEIGHTS)
-    start = bundles.network_arrays(trainings.Trainer(recipe, 3).nets)
+    start = networks.arrays_of(trainings.Trainer(recipe, 3).nets)
     for name in alone:
         moved = np.linalg.norm(alone[name] - start[name])
         assert np.linalg.norm(together[name] - alone[name]) <= 0.05 * moved, name
