@@ -442,13 +442,13 @@ def train(
     path : str or Path
         The bundle's folder. A training that was interrupted goes on from its last checkpoint.
     model : str
-        ``ae``, ``vae`` or ``vae+``.
+        ``ae``, ``vae``, ``vae+``, or another kind that is installed.
     recipe : str
         ``paper``, or ``best``.
     resume : bool
         Whether to go on with a training that was interrupted.
     **options
-        See `cytovae.learn.train.Recipe`: ``iterations``, ``batch_size``, ``period``, ``seed`` ...
+        Of the kind: for the networks ``iterations``, ``batch_size``, ``seed`` ... of `cytovae.learn.train.Recipe`.
 
     Raises
     ------
@@ -462,12 +462,9 @@ def train(
     >>> model.name, model.config["recipe"]["iterations"]
     ('mine', 2)
     """
-    from cytovae.config import from_dict
-    from cytovae.learn import train as trainings
+    from cytovae.learn import kinds, models
 
-    opened = _screen(screen)
-    chosen = from_dict(trainings.Recipe, {"model": model, **trainings.preset(recipe), **options})
-    trainings.train(opened, Path(path), chosen, resume=resume)
+    models.train(_screen(screen), Path(path), model, {"recipe": recipe, **options}, kinds.Run(resume=resume))
     return load_model(Path(path))
 
 

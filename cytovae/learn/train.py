@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, dict[str, Any]] = {
     Preset.PAPER: {},
-    Preset.BEST: {"decoder_margin_px": 6, "average_cells": 32_000, "moments_batches": 30},
+    Preset.BEST: {"recipe": "best", "decoder_margin_px": 6, "average_cells": 32_000, "moments_batches": 30},
 }
 """What a recipe sets beside what every training may choose: the paper's nothing, the best whatever docs/recipes.md
 measured to help."""
@@ -91,6 +91,8 @@ class Recipe:
         seen; 0: the last ones.
     moments_batches : int
         Batch-norm moments of the finished model are taken anew over so many balanced batches; 0: the running averages.
+    recipe : str
+        What the options above came from: ``paper`` or ``best``; a card says it.
     validation : float
         Share of wells kept out beside `held_out`, to choose between recipes on.
     """
@@ -111,6 +113,7 @@ class Recipe:
     average_cells: int = 0
     moments_batches: int = 0
     validation: float = 0.0
+    recipe: str = "paper"
 
     def __post_init__(self) -> None:
         autoencoders.objective(self.model)

@@ -89,6 +89,7 @@ def test_the_bundle_says_how_it_was_trained(undisturbed: Path) -> None:
     bundle = bundles.load(undisturbed)
     assert bundle.config["recipe"] == configs.to_dict(RECIPE)
     assert {k: v for k, v in bundle.config["recipe"].items() if k not in PAPER_HAS_NOT} == {
+        "recipe": "paper",
         "model": "vae+",
         "iterations": 8,
         "batch_size": 4,
