@@ -100,15 +100,26 @@ def batch_of(plate: str) -> str:
     return found.group(1) if found else str(plate)
 
 
-def treatment_name(compound: str, concentration: float) -> str:
+def treatment_name(compound: str, concentration: float | None, *more: str) -> str:
     """The name of a compound at a concentration (uM), as users write it.
+
+    Parameters
+    ----------
+    compound : str
+    concentration : float or None
+        None where what was done to the cells has no dose, such as a knocked-out gene.
+    *more : str
+        What else tells treatments apart, such as the cell line.
 
     Examples
     --------
     >>> treatment_name("taxol", 0.3), treatment_name("DMSO", 0.0)
     ('taxol@0.3', 'DMSO@0')
+    >>> treatment_name("TP53", None), treatment_name("taxol", 0.3, "A549", "24 h")
+    ('TP53', 'taxol@0.3 [A549, 24 h]')
     """
-    return f"{compound}@{float(concentration):g}"
+    name = compound if concentration is None else f"{compound}@{float(concentration):g}"
+    return f"{name} [{', '.join(more)}]" if more else name
 
 
 def parse_treatment(text: str) -> tuple[str, float]:

@@ -10,7 +10,10 @@ import typer
 from cytovae.cli import console
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from cytovae.ingest.assembly import Outcome
+    from cytovae.ingest.layouts import Design
 
 ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="The screen folder to make.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -29,6 +32,23 @@ BitDepth = Annotated[int, typer.Option("--bit-depth", help="Bits per pixel of th
 Illumination = Annotated[
     str, typer.Option("--illumination", help="'plate' divides by each plate's own illumination, 'none' leaves it.")
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="What the tables call a column, such as compound=drug; may be given several times."),
+]
+PlateMap = Annotated[
+    Path | None, typer.Option("--plate-map", help="CSV with a row per well: well, plate, compound, concentration, ...")
+]
+TreatmentColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--treatment-columns",
+        help="What tells treatments apart: compound,concentration,cell_line; compound alone where nothing has a dose.",
+    ),
+]
+Stack = Annotated[
+    str | None, typer.Option("--z", help="What becomes of a z-stack: max, sum, or one plane by its number from 1.")
+]
 Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
 
 
@@ -43,6 +63,8 @@ def ingest_bbbc021(
     licence: Licence = "",
     pixel_size_um: PixelSize = None,
     control: Control = "DMSO",
+    plate_map: PlateMap = None,
+    treatment_columns: TreatmentColumns = None,
     nucleus_px: Diameter = 34.0,
     illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
@@ -55,7 +77,8 @@ def ingest_bbbc021(
     from cytovae.ingest import assembly, layouts
     from cytovae.ingest.nuclei import NucleiOptions
 
-    layout = layouts.bbbc021.read(raw, image_table, moa_table)
+    design = _design(control, None, plate_map, treatment_columns)
+    layout = layouts.bbbc021.read(raw, image_table, moa_table, design=design)
     known = layouts.bbbc021.origin(raw)
     record = ScreenRecord(
         name=name or screen.stem,
@@ -66,6 +89,7 @@ def ingest_bbbc021(
         licence=licence or (known[1] if source is None else ""),
     )
     options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
+    _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
             layout, raw, screen, record, options, workers=_workers(workers), overwrite=overwrite, progress=progress
@@ -90,6 +114,10 @@ def ingest_loaddata(
     pixel_size_um: PixelSize = None,
     patch_size_px: PatchSize = 68,
     control: Control = "DMSO",
+    column: Columns = None,
+    plate_map: PlateMap = None,
+    treatment_columns: TreatmentColumns = None,
+    z: Stack = None,
     nucleus_px: Diameter = 34.0,
     illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
@@ -117,8 +145,7 @@ def ingest_loaddata(
         {channel.strip(): column.strip() for channel, column in pairs},
         images=images,
         centres=centres,
-        columns={name: column for name, column in asked.items() if column},
-        control=control,
+        design=_design(control, column, plate_map, treatment_columns, {n: c for n, c in asked.items() if c}),
     )
     record = ScreenRecord(
         name=name or screen.stem,
@@ -129,7 +156,8 @@ def ingest_loaddata(
         source=source,
         licence=licence,
     )
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z)
+    _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
             layout,
@@ -161,6 +189,9 @@ def ingest_crops(
     pixel_size_um: PixelSize = None,
     patch_size_px: PatchSize = 68,
     control: Control = "DMSO",
+    column: Columns = None,
+    plate_map: PlateMap = None,
+    treatment_columns: TreatmentColumns = None,
     bit_depth: BitDepth = 16,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -169,7 +200,8 @@ def ingest_crops(
     from cytovae.config import ScreenRecord
     from cytovae.ingest import assembly, layouts
 
-    layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column)
+    design = _design(control, column, plate_map, treatment_columns)
+    layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column, design)
     record = ScreenRecord(
         name=name or screen.stem,
         channels=layout.channels,
@@ -180,9 +212,40 @@ def ingest_crops(
         licence=licence,
     )
     options = assembly.IngestOptions(bit_depth=bit_depth)
+    _warn(layout.cells, control)
     with console.progress("crops") as progress:
         outcome = assembly.ingest_crops(layout, screen, record, options, overwrite=overwrite, progress=progress)
     _report(outcome, as_json)
+
+
+def _design(
+    control: str,
+    columns: list[str] | None,
+    plate_map: Path | None,
+    treatment_columns: str | None,
+    named: dict[str, str] | None = None,
+) -> Design:
+    """What the options say of the wells; `named` are columns that have an option of their own."""
+    from cytovae.ingest.layouts import Design
+    from cytovae.ingest.layouts.tables import metadata_name
+
+    pairs = [tuple(part.strip() for part in pair.partition("=")) for pair in columns or ()]
+    for ours, _, theirs in pairs:
+        if not ours or not theirs:
+            raise typer.BadParameter("write compound=NAME, with the name the table has for it", param_hint="--column")
+    asked = {metadata_name(ours): theirs for ours, _, theirs in pairs}
+    treatment = (
+        None if treatment_columns is None else tuple(c.strip() for c in treatment_columns.split(",") if c.strip())
+    )
+    return Design({**(named or {}), **asked}, plate_map, treatment, control)
+
+
+def _warn(fields: DataFrame, control: str) -> None:
+    """Say before the work begins that there is no control."""
+    from cytovae.ingest.layouts.tables import without_control
+
+    if said := without_control(fields, control):
+        console.say(said)
 
 
 def _workers(asked: int | None) -> int:
@@ -202,13 +265,12 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         "fields": outcome.fields,
         "codes": outcome.codes,
         "nucleus_width_px": outcome.nucleus_width_px,
+        "without_control": outcome.without_control,
     }
     lines = [
         f"{outcome.screen.path}: finished before, nothing done (--overwrite redoes it)" if outcome.already else "",
         f"{outcome.screen.path}: {outcome.n_cells} cells",
-        f"{outcome.n_blank} blank (no nucleus to be seen; kept, but out of training and profiles)"
-        if outcome.n_blank
-        else "",
+        _blank(outcome),
         f"{outcome.n_border} cells left out whose patch would leave the field" if outcome.n_border else "",
         ""
         if outcome.width_fits
@@ -218,6 +280,19 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         f"'cytovae info {outcome.screen.path}' names every one with its reason" if outcome.codes else "",
     ]
     console.emit(document, as_json, "\n".join(line for line in lines if line))
+
+
+def _blank(outcome: Outcome) -> str:
+    if outcome.n_cells and outcome.n_blank == outcome.n_cells:
+        return (
+            "every one of them is blank: DNA shows a nucleus in none, so nothing can be trained on or profiled; "
+            "see that the channel called DNA is the one that shows the nuclei"
+        )
+    return (
+        f"{outcome.n_blank} blank (no nucleus to be seen; kept, but out of training and profiles)"
+        if outcome.n_blank
+        else ""
+    )
 
 
 @console.fetch_app.command("bbbc021")

@@ -62,17 +62,21 @@ class IngestOptions:
         plate's own fields.
     nuclei : NucleiOptions
         How nuclei are found.
+    z : str, optional
+        What becomes of z-stacks: ``max``, ``sum``, or the number of one plane, from 1. Without it they are refused.
     """
 
     bit_depth: int = 16
     illumination: str = "none"
     nuclei: nuclei.NucleiOptions = dataclasses.field(default_factory=nuclei.NucleiOptions)
+    z: str | None = None
 
     def __post_init__(self) -> None:
         if self.bit_depth not in (8, 16):
             raise ConfigError(f"images have 8 or 16 bits per pixel, not {self.bit_depth}")
         if self.illumination not in ("none", "plate"):
             raise ConfigError(f"illumination is corrected 'plate' by plate, or 'none', not {self.illumination!r}")
+        images.check_z(self.z)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Outcome:
         How wide nuclei are (px), the median of the fields; None for crops and known centres.
     assumed_width_px : float or None
         How wide they were taken to be.
+    without_control : str
+        Where no cell is a control: a sentence with the compounds there are; else nothing.
     """
 
     screen: Screen
@@ -105,6 +111,7 @@ class Outcome:
     codes: dict[str, int]
     nucleus_width_px: float | None = None
     assumed_width_px: float | None = None
+    without_control: str = ""
 
     @property
     def width_fits(self) -> bool:
@@ -169,7 +176,7 @@ def ingest_fields(
         lights = {}
         if options.illumination == "plate":
             lights = _illuminate(layout, raw, options, work, usable, workers, progress)
-        to_read = _to_read(layout, raw, usable, lights)
+        to_read = _to_read(layout, raw, usable, lights, options)
         size = max(4, -(-len(to_read) // _MAX_PARTS))
         tasks = [
             _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options)
@@ -503,13 +510,13 @@ class _Field:
 
     row: int
     paths: dict[str, Path]
-    frames: dict[str, int]
+    planes: dict[str, images.Plane]
     centres: npt.NDArray[np.float64] | None = None  # (n, 2) y, x (px)
     objects: npt.NDArray[np.int64] | None = None  # (n,) object numbers
     light: Path | None = None
 
     def read(self, bit_depth: int) -> images.Image:
-        return images.read_field(self.paths, bit_depth=bit_depth, frames=self.frames)
+        return images.read_field(self.paths, bit_depth=bit_depth, planes=self.planes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -527,12 +534,14 @@ class _Task:
         return _result_path(self.work, self.number)
 
 
-def _to_read(layout: layouts.Layout, raw: Path, rows: pd.Index, lights: Mapping[str, Path]) -> list[_Field]:
+def _to_read(
+    layout: layouts.Layout, raw: Path, rows: pd.Index, lights: Mapping[str, Path], options: IngestOptions
+) -> list[_Field]:
     """What `layout` says of some fields, ready to be read."""
     table = layout.fields.loc[rows]
     files = table[[layouts.path_column(c) for c in layout.channels]].to_numpy(str)
-    frames = [layouts.frame_column(c) for c in layout.channels]
-    pages = table[frames].to_numpy(int) if set(frames) <= set(table.columns) else np.zeros(files.shape, int)
+    pages = [layouts.frame_column(c) for c in layout.channels]
+    frames = table[pages].to_numpy(int) if set(pages) <= set(table.columns) else np.full(files.shape, layouts.UNTOLD)
     known = None if layout.centres is None else layout.centres.groupby(schema.FIELD)
     fields = []
     for i, (row, name, plate) in enumerate(zip(rows, table[schema.FIELD], table[schema.PLATE], strict=True)):
@@ -544,7 +553,12 @@ def _to_read(layout: layouts.Layout, raw: Path, rows: pd.Index, lights: Mapping[
             _Field(
                 int(row),
                 {c: raw / file for c, file in zip(layout.channels, files[i], strict=True)},
-                {c: int(page) for c, page in zip(layout.channels, pages[i], strict=True)},
+                {
+                    c: images.Plane(
+                        None if frame == layouts.UNTOLD else int(frame), layout.names.get(c, (c,)), options.z
+                    )
+                    for c, frame in zip(layout.channels, frames[i], strict=True)
+                },
                 centres,
                 objects,
                 lights.get(plate),
@@ -568,7 +582,7 @@ def _illuminate(
     for number, (plate, rows) in enumerate(layout.fields.loc[usable].groupby(schema.PLATE).groups.items()):
         lights[str(plate)] = work / "light" / f"{number:04d}.npy"
         some = rows[:: max(1, len(rows) // illumination.MAX_FIELDS)][: illumination.MAX_FIELDS]
-        fields = tuple(_to_read(layout, raw, some, {}))
+        fields = tuple(_to_read(layout, raw, some, {}, options))
         jobs.append(((fields, options.bit_depth, lights[str(plate)]), len(fields), lights[str(plate)]))
     _run(_estimate_light, jobs, workers, progress)
     return lights
@@ -716,8 +730,9 @@ def _finish(
 ) -> None:
     """Write the tables, then put the folder in its place."""
     screen = Screen.create(work / "screen", record)
-    write_table_blocks(screen.cells_path, CELLS, cells, made)
-    columns = [*schema.FIELD_COLUMNS, *(layouts.path_column(c) for c in channels)]
+    own = layouts.tables.own_columns(fields)
+    write_table_blocks(screen.cells_path, pa.schema([*CELLS, *((name, pa.string()) for name in own)]), cells, made)
+    columns = [*schema.FIELD_COLUMNS, *own, *(layouts.path_column(c) for c in channels)]
     types = pa.schema([(name, _TYPES.get(name, pa.string())) for name in columns])
     write_table_blocks(screen.fields_path, types, [fields], made)
     _clear_away(_old(path))
@@ -754,4 +769,5 @@ def describe(screen: Screen, already: bool = False) -> Outcome:
         {str(k): int(v) for k, v in codes.sort_index().items()},
         float(widths.median()) if len(widths) else None,
         options.get("nuclei", {}).get("diameter_px"),
+        layouts.tables.without_control(fields, screen.record.control),
     )

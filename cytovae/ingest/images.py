@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cytovae.errors import ImageError, IngestError
+from cytovae.errors import ConfigError, ImageError, IngestError
 
 Image = npt.NDArray[np.uint16]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 
 
-def read_plane(path: Path, *, bit_depth: int = 16, frame: int = 0) -> Image:
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """Which plane of a file shows a channel; of a file with one plane nothing need be said.
+
+    Parameters
+    ----------
+    frame : int, optional
+        The page, from 0, where the table says it.
+    names : tuple of str
+        What an OME-TIFF may call the channel; case does not count.
+    z : str, optional
+        What becomes of a z-stack: ``max``, ``sum``, or the number of one plane, from 1.
+    """
+
+    frame: int | None = None
+    names: tuple[str, ...] = ()
+    z: str | None = None
+
+
+def check_z(z: str | None) -> None:
+    """Refuse what says nothing about a z-stack.
+
+    Raises
+    ------
+    ConfigError
+        It is neither ``max`` nor ``sum`` nor a number from 1.
+    """
+    if z not in (None, "max", "sum") and not (z.isdecimal() and int(z) > 0):
+        raise ConfigError(f"a z-stack becomes its 'max' or 'sum', or one plane by its number from 1, not {z!r}")
+
+
+def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, shared: bool = False) -> Image:
     """One channel of one field.
 
     Parameters
     ----------
     path : Path
         A TIFF (OME-TIFF too), PNG or npy file.
+    plane : Plane
+        Which plane of a file that holds several.
     bit_depth : int
         Bits per pixel the file is declared to have, 8 or 16.
-    frame : int
-        Which page of a file that holds several.
+    shared : bool
+        Other channels of the field lie in the same file, so its planes are channels unless it says otherwise.
 
     Returns
     -------
@@ -37,24 +71,28 @@ def read_plane(path: Path, *, bit_depth: int = 16, frame: int = 0) -> Image:
     Raises
     ------
     ImageError
-        ``missing-file``, ``unreadable-file`` (truncated, or of another format), ``wrong-bit-depth``, ``nan`` or
-        ``wrong-shape``.
+        ``missing-file``, ``unreadable-file`` (truncated, or of another format), ``several-planes`` (it is not said
+        which is meant), ``wrong-bit-depth``, ``nan`` or ``wrong-shape``.
     """
-    pixels = _read(path, frame)
+    pixels = _read(path, lambda tiff: _planes(tiff, path, plane, shared))
+    if pixels.ndim == 3 and plane.z is not None and path.suffix.lower() in (".tif", ".tiff"):
+        return _projected(as_uint16(pixels, path, bit_depth), plane.z, path)
     if pixels.ndim != 2:
         raise ImageError("wrong-shape", f"{path} holds an image of shape {pixels.shape}, not one plane of (H, W)")
     return as_uint16(pixels, path, bit_depth)
 
 
-def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, frames: Mapping[str, int] | None = None) -> Image:
+def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mapping[str, Plane] | None = None) -> Image:
     """All channels of one field.
 
     Parameters
     ----------
     paths : mapping of str to Path
         Channel -> file, in the order wanted.
-    bit_depth, frames
-        As for `read_plane`; frames by channel.
+    bit_depth : int
+        As for `read_plane`.
+    planes : mapping of str to Plane, optional
+        By channel; without one a channel is looked for by its own name.
 
     Returns
     -------
@@ -68,15 +106,16 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, frames: Mappin
     for path in paths.values():
         if not path.is_file():
             raise ImageError("missing-file", f"{path} does not exist")
-    planes = [read_plane(p, bit_depth=bit_depth, frame=(frames or {}).get(c, 0)) for c, p in paths.items()]
-    shapes = {plane.shape for plane in planes}
+    named = {c: (planes or {}).get(c, Plane(names=(c,))) for c in paths}
+    files = list(paths.values())
+    read = [read_plane(p, named[c], bit_depth=bit_depth, shared=files.count(p) > 1) for c, p in paths.items()]
+    shapes = {plane.shape for plane in read}
     if len(shapes) > 1:
         seen = ", ".join(
-            f"{path.name} {plane.shape[0]} x {plane.shape[1]}"
-            for path, plane in zip(paths.values(), planes, strict=True)
+            f"{path.name} {plane.shape[0]} x {plane.shape[1]}" for path, plane in zip(files, read, strict=True)
         )
         raise ImageError("size-mismatch", f"the channels of one field differ in size: {seen}")
-    return np.stack(planes, axis=-1)
+    return np.stack(read, axis=-1)
 
 
 def read_crops(
@@ -114,7 +153,7 @@ def read_crops(
 
 def _read_or_error(path: Path) -> npt.NDArray[Any] | ImageError:
     try:
-        return _read(path, None)
+        return _read(path)
     except ImageError as broken:
         return broken
 
@@ -202,8 +241,8 @@ def as_uint16(pixels: npt.NDArray[Any], source: object, bit_depth: int) -> Image
     return pixels.astype(np.uint16)
 
 
-def _read(path: Path, frame: int | None) -> npt.NDArray[Any]:
-    """The pixels of a file; `frame` picks a page of a TIFF, None takes all there is."""
+def _read(path: Path, of_tiff: Callable[[Any], npt.NDArray[Any]] | None = None) -> npt.NDArray[Any]:
+    """The pixels of a file; `of_tiff` picks from an open TIFF, without it all there is."""
     if not path.is_file():
         raise ImageError("missing-file", f"{path} does not exist")
     if path.suffix.lower() not in SUFFIXES:
@@ -213,7 +252,13 @@ def _read(path: Path, frame: int | None) -> npt.NDArray[Any]:
             return np.asarray(np.load(path, allow_pickle=False))
         if path.suffix.lower() == ".png":
             return _read_png(path)
-        return _read_tiff(path, frame)
+        import tifffile
+
+        with tifffile.TiffFile(path) as tiff:
+            if of_tiff is not None:
+                return of_tiff(tiff)
+            _check_whole(path, tiff.pages)
+            return np.asarray(tiff.asarray())
     except ImageError:
         raise
     except Exception as broken:
@@ -221,20 +266,116 @@ def _read(path: Path, frame: int | None) -> npt.NDArray[Any]:
         raise ImageError("unreadable-file", f"{path} cannot be read: {broken or type(broken).__name__}") from None
 
 
-def _read_tiff(path: Path, frame: int | None) -> npt.NDArray[Any]:
+def _check_whole(path: Path, pages: Iterable[Any]) -> None:
+    size = path.stat().st_size
+    for page in pages:
+        ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        if not ends or max(ends) > size or min(page.databytecounts) == 0:
+            said = f"{path} is truncated: it has {size} bytes and should have {max(ends, default=0)}"
+            raise ImageError("unreadable-file", said)
+
+
+def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[Any]:
+    """The plane of an open TIFF that is meant, (H, W), or where its z-stack is wanted the stack (Z, H, W)."""
+    if plane.frame is not None:
+        pages = tiff.pages[plane.frame : plane.frame + 1]
+        if not len(pages):
+            raise ImageError("unreadable-file", f"{path} has {len(tiff.pages)} pages, so no frame {plane.frame}")
+        _check_whole(path, pages)
+        return np.asarray(pages[0].asarray())
+    if len(tiff.pages) == 1 and not tiff.is_imagej:
+        _check_whole(path, tiff.pages)
+        page = np.asarray(tiff.pages[0].asarray())
+        if page.ndim != 2:
+            raise ImageError("wrong-shape", f"{path} holds an image of shape {page.shape}, not one plane of (H, W)")
+        return page
+    series = tiff.series[0]
+    axes, shape = series.axes, series.shape
+    if axes[-2:] != "YX":
+        raise ImageError("wrong-shape", f"{path} holds an image of axes {axes} and shape {shape}, not planes of (Y, X)")
+    index = tuple(_along(tiff, path, axis, n, plane, shared) for axis, n in zip(axes[:-2], shape[:-2], strict=True))
+    leading = np.arange(int(np.prod(shape[:-2]))).reshape(shape[:-2])[index]
+    if len(series.pages) != int(np.prod(shape[:-2])):  # ImageJ writes one page for all its planes
+        _check_whole(path, tiff.pages)
+        return np.asarray(series.asarray()[index])
+    chosen = [series.pages[int(k)] for k in np.ravel(leading)]
+    if any(page is None for page in chosen):
+        raise ImageError("unreadable-file", f"{path} lacks planes that its description names")
+    _check_whole(path, chosen)
+    read = np.stack([page.asarray() for page in chosen])
+    return np.asarray(read if leading.ndim else read[0])
+
+
+def _along(tiff: Any, path: Path, axis: str, length: int, plane: Plane, shared: bool) -> int | slice:
+    """Which of the planes along one axis of a TIFF are meant.
+
+    Raises
+    ------
+    ImageError
+        ``several-planes``: that is not said.
+    """
+    if length == 1:
+        return 0
+    if axis == "C":
+        held = channel_names(tiff)
+        wanted = {name.lower() for name in plane.names}
+        found = [i for i, name in enumerate(held) if name.lower() in wanted]
+        if len(found) != 1 or len(held) != length:
+            raise ImageError(
+                "several-planes",
+                f"{path} holds {length} channels, called {', '.join(held) or 'nothing'}, and not just one is called "
+                f"{' or '.join(plane.names)}; name the channel as the file does, or give its page, counted from "
+                "0, in a column Frame_<name> of the table",
+            )
+        return found[0]
+    if axis == "Z" or (axis in "QI" and not shared and plane.z is not None):
+        if plane.z is None:
+            raise ImageError(
+                "several-planes",
+                f"{path} is a z-stack of {length} planes; say what becomes of it with --z max, --z sum or --z N",
+            )
+        if plane.z.isdecimal():
+            if int(plane.z) > length:
+                raise ImageError("several-planes", f"{path} has {length} z-planes, so no plane {plane.z} (--z)")
+            return int(plane.z) - 1
+        return slice(None)
+    if axis == "T":
+        raise ImageError("several-planes", f"{path} holds {length} time points; split it into one file a time point")
+    raise ImageError(
+        "several-planes",
+        f"{path} holds {length} planes and does not say what they are; give the page of each channel, counted from 0, "
+        "in a column Frame_<name> of the table, or --z if they are one z-stack",
+    )
+
+
+def channel_names(tiff: Any) -> list[str]:
+    """What an open OME-TIFF calls the channels of its first image; none where it does not say.
+
+    Parameters
+    ----------
+    tiff : tifffile.TiffFile
+    """
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
-        pages = tiff.pages if frame is None else tiff.pages[frame : frame + 1]
-        if not len(pages):
-            raise ImageError("unreadable-file", f"{path} has {len(tiff.pages)} pages, so no frame {frame}")
-        size = path.stat().st_size
-        for page in pages:
-            ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            if not ends or max(ends) > size or min(page.databytecounts) == 0:
-                said = f"{path} is truncated: it has {size} bytes and should have {max(ends, default=0)}"
-                raise ImageError("unreadable-file", said)
-        return np.asarray(tiff.asarray() if frame is None else pages[0].asarray())
+    if not tiff.is_ome:
+        return []
+    images = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+    pixels = (images[0] if isinstance(images, list) else images)["Pixels"]
+    channels = pixels.get("Channel", [])
+    channels = channels if isinstance(channels, list) else [channels]
+    return [str(channel.get("Name", "")) for channel in channels]
+
+
+def _projected(stack: Image, z: str, path: Path) -> Image:
+    """A z-stack (Z, H, W) as one plane."""
+    if z == "max":
+        return np.asarray(stack.max(axis=0))
+    total = stack.sum(axis=0, dtype=np.uint64)
+    if total.max() > np.iinfo(np.uint16).max:
+        raise ImageError(
+            "wrong-bit-depth", f"the {len(stack)} z-planes of {path} add up to {total.max()}, beyond 65535; use --z max"
+        )
+    return np.asarray(total.astype(np.uint16))
 
 
 def _read_png(path: Path) -> npt.NDArray[Any]:

@@ -113,11 +113,11 @@ def test_known_centres_are_taken_as_they_are(raw: Raw, tmp_path: Path) -> None:
 def test_columns_of_other_names_are_named(raw: Raw, tmp_path: Path) -> None:
     table = loaddata(raw).rename(columns={"Metadata_Compound": "drug"}).assign(moa="something")
     named = {schema.COMPOUND: "drug", schema.MOA: "moa"}
-    outcome = ingest(raw, table, tmp_path / "a.screen", columns=named)
+    outcome = ingest(raw, table, tmp_path / "a.screen", design=layouts.Design(named))
     assert set(outcome.screen.cells()[schema.COMPOUND]) == {"DMSO", "taxol", "emetine"}
     assert outcome.codes == {}
     with pytest.raises(TableError, match="lacks the column drugs"):
-        ingest(raw, table, tmp_path / "b.screen", columns={schema.COMPOUND: "drugs"})
+        ingest(raw, table, tmp_path / "b.screen", design=layouts.Design({schema.COMPOUND: "drugs"}))
 
 
 def test_without_compounds_every_well_is_its_own_treatment(raw: Raw, tmp_path: Path) -> None:
@@ -309,7 +309,49 @@ def test_other_columns_of_the_same_table_are_another_screen(raw: Raw, tmp_path: 
     table = loaddata(raw).assign(drug="other")
     ingest(raw, table, tmp_path / "a.screen")
     with pytest.raises(IngestError, match="what the tables say of the fields changed; give another name"):
-        ingest(raw, table, tmp_path / "a.screen", columns={schema.COMPOUND: "drug"})
+        ingest(raw, table, tmp_path / "a.screen", design=layouts.Design({schema.COMPOUND: "drug"}))
     swapped = {**COLUMNS, "Tubulin": "OrigAct", "Actin": "OrigTub"}
     with pytest.raises(IngestError, match="what the tables say of the fields changed; give another name"):
         ingest(raw, table, tmp_path / "a.screen", swapped)
+
+
+def test_files_are_taken_though_an_address_stands_beside_them(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw)
+    for column in COLUMNS.values():
+        table[f"URL_{column}"] = "s3://bucket/images/" + table[f"FileName_{column}"]
+    assert ingest(raw, table, tmp_path / "a.screen").n_cells == 36
+
+
+@pytest.mark.parametrize("root", ["/mnt/other/machine", "D:\\screens\\2024"])
+def test_files_of_another_machine_are_found_under_the_folder_given(raw: Raw, tmp_path: Path, root: str) -> None:
+    here = ingest(raw, loaddata(raw), tmp_path / "a.screen")
+    table, slash = loaddata(raw), "\\" if "\\" in root else "/"
+    for column in COLUMNS.values():
+        table[f"PathName_{column}"] = root + slash + table[f"PathName_{column}"].str.replace("/", slash)
+    there = ingest(raw, table, tmp_path / "b.screen", images=raw.folder)
+    assert np.array_equal(all_patches(here), all_patches(there))
+
+
+def test_addresses_of_images_that_were_fetched_are_found_under_the_folder_given(raw: Raw, tmp_path: Path) -> None:
+    here, table = ingest(raw, loaddata(raw), tmp_path / "a.screen"), loaddata(raw)
+    for column in COLUMNS.values():
+        table[f"URL_{column}"] = (
+            "s3://cpg/images/" + table.pop(f"PathName_{column}") + "/" + table.pop(f"FileName_{column}")
+        )
+    there = ingest(raw, table, tmp_path / "b.screen", images=raw.folder)
+    assert np.array_equal(all_patches(here), all_patches(there))
+
+
+def test_two_rows_never_share_a_file_found_by_its_name_alone(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw)
+    for column in COLUMNS.values():
+        (raw.folder / f"{column}.tif").write_bytes(raw.file("B02").read_bytes())
+        table[f"PathName_{column}"] = ["/far/" + well for well in table["Metadata_Plate"]]
+        table[f"FileName_{column}"] = f"{column}.tif"
+    with pytest.raises(TableError, match=r"both are found as .*OrigDNA.tif only; give with --images"):
+        ingest(raw, table, tmp_path / "a.screen", images=raw.folder)
+
+
+def test_a_gzipped_table_is_read(raw: Raw) -> None:
+    loaddata(raw).to_csv(raw.folder / "load_data.csv.gz", index=False)
+    assert len(layouts.loaddata.read(raw.folder / "load_data.csv.gz", COLUMNS).fields) == 6

@@ -28,6 +28,7 @@ def read(
     image_table: Path | None = None,
     moa_table: Path | None = None,
     channels: Mapping[str, str] = CHANNELS,
+    design: tables.Design | None = None,
 ) -> tables.Layout:
     """A folder laid out as the BBBC021 collection: ``<week>/<plate>/*.tif`` and the image and MoA tables.
 
@@ -39,6 +40,8 @@ def read(
         The tables; without them the ones in `raw` are taken.
     channels : mapping of str to str
         Channel -> its name in the table's columns.
+    design : Design, optional
+        What was done to the wells beside what the tables say.
 
     Raises
     ------
@@ -69,12 +72,12 @@ def read(
     sites = table[names["DNA"][1]].fillna("").str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
     unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
     fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
-    fields = tables.complete(fields)
+    design = design or tables.Design()
+    fields = tables.complete(tables.with_plate_map(fields, design), design, str(image_table))
     fields = _check_files(fields, order, raw)
-    _join_moa(fields, _moa_table(moa_table), moa_table.name)
-    return tables.Layout(
-        fields, order, {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)}
-    )
+    _join_moa(fields, _moa_table(moa_table), moa_table.name, design)
+    inputs = {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)}
+    return tables.Layout(fields, order, inputs | design.inputs())
 
 
 SOURCE = "image set BBBC021v1 (Caie et al. 2010), Broad Bioimage Benchmark Collection (Ljosa et al. 2012)"
@@ -106,7 +109,7 @@ def _moa_table(path: Path) -> pd.DataFrame:
     return table.dropna(subset=wanted)
 
 
-def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
+def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str, design: tables.Design) -> None:
     """Mechanisms by compound and concentration; concentrations within the tolerance are the table's."""
     known = {c: (rows["concentration"].to_numpy(float), rows["moa"].to_list()) for c, rows in moa.groupby("compound")}
     which = fields.groupby([schema.COMPOUND, schema.CONCENTRATION], dropna=False).ngroup()
@@ -137,10 +140,7 @@ def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str) -> None:
     for code in ("unknown-moa", "concentration-within-tolerance"):
         tables.note(fields, by_row["joined_code"] == code, tables.OK, code, by_row["joined_reason"])
     fields[schema.MOA], fields[schema.CONCENTRATION] = by_row[schema.MOA], by_row[schema.CONCENTRATION].astype(float)
-    fields[schema.TREATMENT] = [
-        schema.treatment_name(c, x) if c else ""
-        for c, x in fields[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
-    ]
+    fields[schema.TREATMENT] = tables.treatment_names(fields, design)
 
 
 def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd.DataFrame:

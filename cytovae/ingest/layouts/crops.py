@@ -73,10 +73,15 @@ _CROP_NUMBERS: dict[str, Callable[[pd.DataFrame, str, Path], pd.Series]] = {
     schema.CENTER_Y: tables.numbers,
     schema.CENTER_X: tables.numbers,
 }
-_CROP_REQUIRED = (schema.CELL_ID, schema.PLATE, schema.WELL, schema.COMPOUND, schema.CONCENTRATION)
 
 
-def read(source: Path, table: Path, channels: Sequence[str], batch_column: str | None = None) -> CropLayout:
+def read(
+    source: Path,
+    table: Path,
+    channels: Sequence[str],
+    batch_column: str | None = None,
+    design: tables.Design | None = None,
+) -> CropLayout:
     """Pre-cut cells: an array ``(n, H, W, C)`` in an npz or npy file, or a folder of one npy, TIFF or PNG per cell.
 
     An npz file may name its crops in an array ``cell_id``; otherwise an array's crops are taken in the order of the
@@ -89,37 +94,24 @@ def read(source: Path, table: Path, channels: Sequence[str], batch_column: str |
         The file or folder.
     table : Path
         CSV with one row per cell: cell_id, plate, well, compound, concentration_uM (uM), and optionally site,
-        replicate, batch, moa, file; or the same as ``Metadata_*``.
+        replicate, batch, moa, file; or the same as ``Metadata_*``. Further ``Metadata_*`` columns are kept.
     channels : sequence of str
         The channels in the order in which the images hold them.
     batch_column : str, optional
         Column that tells the experimental batch; without it `schema.batch_of` the plate.
+    design : Design, optional
+        What was done to the cells.
 
     Raises
     ------
     TableError, IngestError
-        The table lacks columns, or array and table cannot be brought together.
+        The table lacks columns, all of them named, or array and table cannot be brought together.
     """
     order = tables.stored_order(channels)
-    head = tables.head(table)
-    columns = dict(_CROP_COLUMNS)
-    if batch_column:
-        schema.require_columns(head, [batch_column], str(table))
-        columns[schema.BATCH] = (batch_column,)
-    named = {}
-    for name, accepted in columns.items():
-        there = [c for c in accepted if c in head]
-        if there:
-            named[name] = there[0]
-        elif name in _CROP_REQUIRED:
-            raise TableError(f"{table} lacks a column {' or '.join(accepted)}; it has {', '.join(head.columns[:12])}")
-    given = tables.read_csv(table, named.values())
-    cells = pd.DataFrame(index=given.index)
-    for name, column in named.items():
-        read = _CROP_NUMBERS.get(name)
-        cells[name] = read(given, column, table) if read else given[column]
+    design = design or tables.Design()
+    cells = _cells(table, design, batch_column)
     nameless = cells[schema.CELL_ID].isna()
-    cells = _complete_crops(cells)
+    cells = _complete_crops(cells, design, str(table))
     tables.note(cells, nameless, tables.REFUSED, "incomplete-row", "the table gives no cell_id")
     twice = cells.duplicated(schema.CELL_ID) & ~nameless
     tables.note(
@@ -131,7 +123,7 @@ def read(source: Path, table: Path, channels: Sequence[str], batch_column: str |
     )
     unknown = cells[schema.MOA] == schema.UNKNOWN_MOA
     tables.note(cells, unknown, tables.OK, "unknown-moa", "the table gives no mechanism for " + cells[schema.TREATMENT])
-    inputs = {table.name: digest_file(table)}
+    inputs = {table.name: digest_file(table)} | design.inputs()
     files: tuple[str, ...] = ()
     if source.is_dir():
         cells, files = _crop_files(cells, source)
@@ -143,16 +135,50 @@ def read(source: Path, table: Path, channels: Sequence[str], batch_column: str |
         inputs["--channels"] = ",".join(channels)
     if batch_column:
         inputs["--batch-column"] = batch_column
+    if design.columns:
+        inputs["--column"] = ",".join(f"{ours}={theirs}" for ours, theirs in sorted(design.columns.items()))
     return CropLayout(cells, order, tuple(list(channels).index(c) for c in order), source, inputs, files)
 
 
-def _complete_crops(cells: pd.DataFrame) -> pd.DataFrame:
+def _cells(table: Path, design: tables.Design, batch_column: str | None) -> pd.DataFrame:
+    """The table's columns under the names of the vocabulary, and what the plate map adds.
+
+    Raises
+    ------
+    TableError
+        Columns are missing, all of them named.
+    """
+    head = tables.head(table)
+    mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
+    columns = dict(_CROP_COLUMNS) | {c: (c,) for c in tables.own_columns(head)}
+    columns |= {ours: (theirs,) for ours, theirs in design.columns.items() if theirs in head or theirs not in mapped}
+    if batch_column:
+        columns[schema.BATCH] = (batch_column,)
+    required = {schema.CELL_ID, schema.PLATE, schema.WELL, *design.columns, *([schema.BATCH] if batch_column else [])}
+    if design.plate_map is None:
+        required |= {schema.COMPOUND, *([schema.CONCENTRATION] if design.dosed else [])}
+    named = {name: next((c for c in accepted if c in head), None) for name, accepted in columns.items()}
+    missing = [" or ".join(columns[n]) for n in columns if named[n] is None and n in required]
+    if missing:
+        have = ", ".join(map(str, head.columns[:12]))
+        lacks = "lacks the columns" if len(missing) > 1 else "lacks a column"
+        raise TableError(f"{table} {lacks} {', '.join(missing)}; it has {have}")
+    given = tables.read_csv(table, [c for c in named.values() if c])
+    cells = pd.DataFrame(index=given.index)
+    for name, column in named.items():
+        if column is not None:
+            read = _CROP_NUMBERS.get(name)
+            cells[name] = read(given, column, table) if read else given[column]
+    return tables.with_plate_map(cells, design)
+
+
+def _complete_crops(cells: pd.DataFrame, design: tables.Design, source: str) -> pd.DataFrame:
     """As `complete`, for a table of cells."""
     cells[schema.CELL_ID] = cells[schema.CELL_ID].fillna("")
     for column, empty in ((schema.SITE, 1), (schema.OBJECT, 0), (schema.CENTER_Y, np.nan), (schema.CENTER_X, np.nan)):
         if column not in cells:
             cells[column] = empty
-    return tables.metadata(cells)
+    return tables.metadata(cells, design, source)
 
 
 def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

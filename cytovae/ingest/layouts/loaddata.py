@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
@@ -26,16 +27,19 @@ def read(
     *,
     images: Path | None = None,
     centres: Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    control: str = "DMSO",
+    design: tables.Design | None = None,
 ) -> tables.Layout:
     """A CellProfiler LoadData table: ``FileName_X``, ``PathName_X`` or ``URL_X``, optional ``Frame_X``, ``Metadata_*``.
+
+    A file is looked for where the table says, then under `images` by the longest end of its folders that is there: a
+    table written on another machine needs no editing.
 
     Parameters
     ----------
     table : Path
-        The CSV. It needs Metadata_Plate and Metadata_Well; without Metadata_Site the fields of a well are numbered.
-        Without a compound every well is its own treatment: its compound is ``<plate>/<well>``.
+        The CSV, gzipped or not. It needs Metadata_Plate and Metadata_Well; without Metadata_Site the fields of a well
+        are numbered. Without a compound every well is its own treatment: its compound is ``<plate>/<well>``. Further
+        ``Metadata_*`` columns are kept.
     channels : mapping of str to str
         Channel -> the X of its columns, such as ``{"DNA": "OrigDNA"}``.
     images : Path, optional
@@ -43,49 +47,45 @@ def read(
     centres : Path, optional
         CSV of known cell centres (px), such as CellProfiler's Nuclei.csv: Metadata_Plate, Metadata_Well, Metadata_Site
         (or ImageNumber: the row of the table, from 1), and Location_Center_X and Y.
-    columns : mapping of str to str, optional
-        Vocabulary column -> column of the table, where it is called otherwise, such as
-        ``{"Metadata_Compound": "Metadata_pert_iname"}``.
-    control : str
-        Compound name of untreated cells; its missing concentration is 0.
+    design : Design, optional
+        What was done to the wells.
 
     Raises
     ------
     TableError
-        A column is missing.
+        Columns are missing, all of them named; images lie on another machine only; or two rows mean one file.
     """
-    head, named = tables.head(table), dict(columns or {})
+    design = design or tables.Design()
+    head, named = tables.head(table), dict(design.columns)
+    mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
+    own = [c for c in tables.own_columns(head) if c not in named.values()]
     files = [f"FileName_{column}" for column in channels.values() if f"URL_{column}" not in head]
-    schema.require_columns(head, [*named.values(), *files], str(table))
+    here = {schema.PLATE, schema.WELL} - set(named)
+    schema.require_columns(head, [*sorted(here), *(c for c in named.values() if c not in mapped), *files], str(table))
     places = [kind + column for kind in _LOADDATA_FILES for column in channels.values()]
-    given = tables.read_csv(table, [*_FIELD_METADATA, *named.values(), *places])
+    given = tables.read_csv(table, [*_FIELD_METADATA, *own, *named.values(), *places])
     fields = pd.DataFrame(index=given.index)
-    for name in _FIELD_METADATA:
+    for name in dict.fromkeys([*_FIELD_METADATA, *own, *named]):
         column = named.get(name, name)
         if column in given:
             fields[name] = given[column]
-    schema.require_columns(fields, [schema.PLATE, schema.WELL], str(table))
     for name in {schema.SITE, schema.REPLICATE} & set(fields.columns):
         fields[name] = tables.whole_numbers(given, named.get(name, name), table)
     if schema.SITE not in fields:
         fields[schema.SITE] = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
+    fields = tables.with_plate_map(fields, design)
     if schema.COMPOUND not in fields:
         fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
         fields[schema.CONCENTRATION] = "0"
-    if schema.CONCENTRATION not in fields:
-        raise TableError(
-            f"{table} gives compounds but no {schema.CONCENTRATION} (uM); name its column with --concentration-column"
-        )
-    untreated = (fields[schema.COMPOUND] == control) & tables.given(fields[schema.CONCENTRATION]).isna()
-    fields.loc[untreated, schema.CONCENTRATION] = "0"
     order = tables.stored_order(list(channels))
     base = (images or table.parent).resolve()
     for channel in order:
-        fields[tables.path_column(channel)] = _loaddata_paths(given, channels[channel], base, table)
+        fields[tables.path_column(channel)] = _local_files(given, channels[channel], base, table)
         frame = f"Frame_{channels[channel]}"
-        fields[tables.frame_column(channel)] = tables.whole_numbers(given, frame, table) if frame in given else 0
+        told = tables.whole_numbers(given, frame, table) if frame in given else tables.UNTOLD
+        fields[tables.frame_column(channel)] = told
     fields["row"] = np.arange(1, len(fields) + 1)
-    fields = tables.complete(fields)
+    fields = tables.complete(fields, design, str(table))
     tables.note(
         fields,
         fields[schema.MOA] == schema.UNKNOWN_MOA,
@@ -95,12 +95,13 @@ def read(
     )
     there = pd.DataFrame({c: [(base / p).is_file() for p in fields[tables.path_column(c)]] for c in order})
     tables.note_missing(fields, order, there)
-    inputs = {table.name: digest_file(table)}
+    inputs = {table.name: digest_file(table)} | design.inputs()
     known = None
     if centres is not None:
         known = _centre_table(centres, fields)
         inputs[centres.name] = digest_file(centres)
-    return tables.Layout(fields.drop(columns="row"), order, inputs, known)
+    names = {channel: (column, channel) for channel, column in channels.items()}
+    return tables.Layout(fields.drop(columns="row"), order, inputs, known, names)
 
 
 _FIELD_METADATA = (
@@ -116,19 +117,57 @@ _FIELD_METADATA = (
 _LOADDATA_FILES = ("URL_", "FileName_", "PathName_", "Frame_")
 
 
-def _loaddata_paths(given: pd.DataFrame, channel: str, base: Path, table: Path) -> list[str]:
-    """One channel's files, relative to `base` where they lie in it."""
+def _local_files(given: pd.DataFrame, channel: str, base: Path, table: Path) -> list[str]:
+    """One channel's files, relative to `base` where they lie in it.
+
+    Raises
+    ------
+    TableError
+        They are named by addresses of other machines and none is under `base`; or two rows mean one file.
+    """
     url, name, folder = f"URL_{channel}", f"FileName_{channel}", f"PathName_{channel}"
-    if url in given:
-        parts = [urllib.parse.urlparse(u) for u in given[url].fillna("")]
-        far = [p for p in parts if p.scheme not in ("", "file")]
-        if far:
-            raise TableError(f"{table} names images by {far[0].scheme}://; fetch them first, only local files are read")
-        paths = [Path(urllib.parse.unquote(p.path)) for p in parts]
-    else:
-        folders = given[folder].fillna("") if folder in given else [""] * len(given)
-        paths = [Path(f) / n for f, n in zip(folders, given[name].fillna(""), strict=True)]
-    return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in paths]
+    empty = pd.Series("", index=given.index)
+    named = zip(*(given.get(c, empty).fillna("") for c in (folder, name, url)), strict=True)
+    known: dict[tuple[str, ...], Path | None] = {}
+    found, meant = [], {}
+    far = ""
+    for parent, file, address in named:
+        asked = [_parts(parent, file)] if file else []
+        scheme = urllib.parse.urlparse(address).scheme
+        if address and not (file and _find(asked[0], base, known)):
+            asked.append(_parts("", urllib.parse.unquote(urllib.parse.urlparse(address).path)))
+            far = far or (scheme if scheme not in ("", "file") and not _find(asked[-1], base, known) else "")
+        there = [path for parts in asked if (path := _find(parts, base, known))]
+        path = there[0] if there else Path(*asked[0]) if asked else Path()
+        found.append(path)
+        if there and meant.setdefault(path, asked[0][:-1]) != asked[0][:-1]:
+            raise TableError(
+                f"{table} names {'/'.join(asked[0])} and {'/'.join((*meant[path], path.name))}, and both are found as "
+                f"{path} only; give with --images the folder under which the table's own folders lie"
+            )
+    if far and not any((base / path).is_file() for path in found):
+        raise TableError(f"{table} names images by {far}://; fetch them first and give their folder with --images")
+    return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in found]
+
+
+def _parts(folder: str, file: str) -> tuple[str, ...]:
+    """A path taken apart, whichever system it was written on."""
+    path = f"{folder}/{file}" if folder else file
+    windows = "\\" in path or re.match(r"[A-Za-z]:", path)
+    return (PureWindowsPath(path) if windows else PurePosixPath(path)).parts
+
+
+def _find(parts: tuple[str, ...], base: Path, known: dict[tuple[str, ...], Path | None]) -> Path | None:
+    """A file where it is named, or under `base` by the longest end of its folders that is there; `known`: by folder."""
+    above = parts[:-1]
+    if above in known and known[above] is not None and (path := Path(str(known[above])) / parts[-1]).is_file():
+        return path
+    for k in range(len(parts)):
+        path = base / Path(*parts[k:])  # an absolute path stays itself
+        if path.is_file():
+            known[above] = path.parent
+            return path
+    return None
 
 
 def _centre_table(path: Path, fields: pd.DataFrame) -> pd.DataFrame:

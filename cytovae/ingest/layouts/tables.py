@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, TableError
+from cytovae.screen import digest_file
 
 STORED_ORDER = ("DNA", "Tubulin", "Actin")
 
@@ -35,12 +37,15 @@ class Layout:
         Name -> sha256 of the tables read.
     centres : DataFrame, optional
         Known cell centres: ``Metadata_Field``, ``Metadata_ObjectNumber``, y and x (px).
+    names : dict of str to tuple of str
+        Channel -> what an OME-TIFF may call it; without an entry it is looked for by its own name.
     """
 
     fields: pd.DataFrame
     channels: tuple[str, ...]
     inputs: dict[str, str]
     centres: pd.DataFrame | None = None
+    names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def path_column(channel: str) -> str:
@@ -49,8 +54,112 @@ def path_column(channel: str) -> str:
 
 
 def frame_column(channel: str) -> str:
-    """The column that holds the page of that file, where files hold several."""
+    """The column that holds the page of that file, from 0; `UNTOLD` where the table does not give it."""
     return f"frame_{channel}"
+
+
+UNTOLD = -1
+
+_VOCABULARY = {
+    "cell_id": schema.CELL_ID,
+    "plate": schema.PLATE,
+    "well": schema.WELL,
+    "site": schema.SITE,
+    "replicate": schema.REPLICATE,
+    "batch": schema.BATCH,
+    "compound": schema.COMPOUND,
+    "concentration": schema.CONCENTRATION,
+    "concentration_um": schema.CONCENTRATION,
+    "moa": schema.MOA,
+}
+"""Short name, in lower case -> column of the vocabulary."""
+
+
+def metadata_name(short: str) -> str:
+    """The column that a short name stands for.
+
+    Examples
+    --------
+    >>> metadata_name("compound"), metadata_name("cell_line"), metadata_name("Metadata_Gene")
+    ('Metadata_Compound', 'Metadata_cell_line', 'Metadata_Gene')
+    """
+    known = _VOCABULARY.get(short.removeprefix("Metadata_").lower())
+    return known or (short if short.startswith("Metadata_") else f"Metadata_{short}")
+
+
+def own_columns(table: pd.DataFrame) -> list[str]:
+    """The metadata columns of a table that are not of the vocabulary: the user's own."""
+    ours = {*schema.CELL_COLUMNS, *schema.FIELD_COLUMNS}
+    return [str(c) for c in table.columns if str(c).startswith("Metadata_") and c not in ours]
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """What was done to the wells, and how the tables say it.
+
+    Parameters
+    ----------
+    columns : mapping of str to str
+        Column of the vocabulary, or of one's own -> what the tables call it, such as
+        ``{"Metadata_Compound": "Metadata_pert_iname"}``.
+    plate_map : Path, optional
+        CSV with a row per well: well, plate unless all plates are alike, and whatever is known of the wells.
+    treatment : tuple of str, optional
+        The columns that tell treatments apart, short (``compound``, ``concentration``, ``cell_line``) or in full.
+        Without them compound and concentration do, and a cell line or time point that differs within a treatment is
+        refused. Without ``concentration`` among them treatments have no dose.
+    control : str
+        Compound name of untreated cells; its missing concentration is 0.
+    """
+
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    plate_map: Path | None = None
+    treatment: tuple[str, ...] | None = None
+    control: str = "DMSO"
+
+    def __post_init__(self) -> None:
+        if self.treatment is not None and "compound" not in map(str.lower, self.treatment):
+            raise ConfigError(
+                f"the columns of a treatment begin with compound, such as compound,cell_line, not "
+                f"{','.join(self.treatment) or 'nothing'}; name another column with --column compound=NAME"
+            )
+
+    @property
+    def dosed(self) -> bool:
+        """Whether treatments have doses."""
+        return self.treatment is None or schema.CONCENTRATION in map(metadata_name, self.treatment)
+
+    def more(self, table: pd.DataFrame) -> list[str]:
+        """The columns that tell treatments apart beside compound and concentration.
+
+        Raises
+        ------
+        TableError
+            The table lacks one.
+        """
+        spelled = {_bare(c): str(c) for c in table.columns}
+        asked = [c for c in self.treatment or () if metadata_name(c) not in (schema.COMPOUND, schema.CONCENTRATION)]
+        missing = [c for c in asked if _bare(c) not in spelled]
+        if missing:
+            have = ", ".join(own_columns(table)) or "none of its own"
+            raise TableError(
+                f"the table lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} of --treatment-columns; "
+                f"it has {have}"
+            )
+        return [spelled[_bare(c)] for c in asked]
+
+    def inputs(self) -> dict[str, str]:
+        """What of it counts among the inputs of a screen."""
+        said = {} if self.plate_map is None else {self.plate_map.name: digest_file(self.plate_map)}
+        return said if self.treatment is None else said | {"--treatment-columns": ",".join(self.treatment)}
+
+
+def _bare(column: str) -> str:
+    return str(column).removeprefix("Metadata_").replace("_", "").replace(" ", "").lower()
+
+
+_FACTORS = {"cellline", "celltype", "timepoint", "time", "timeh", "hours", "donor", "genotype", "tissue"}
+"""Own columns, bare, whose values are no mere replicates of each other."""
 
 
 def stored_order(channels: Sequence[str]) -> tuple[str, ...]:
@@ -148,25 +257,41 @@ def whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
     return numbers(table, column, path, whole=True).fillna(0).astype(np.int64)
 
 
-def complete(fields: pd.DataFrame) -> pd.DataFrame:
-    """Fields with derived columns, sorted, and everything not yet in doubt."""
-    fields = metadata(fields)
+def complete(fields: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
+    """Fields with derived columns, sorted, and everything not yet in doubt; `source` names the table in messages."""
+    fields = metadata(fields, design, source)
     fields = fields.sort_values([schema.PLATE, schema.WELL, schema.SITE], kind="stable", ignore_index=True)
     twice = fields.duplicated(schema.FIELD)
     note(fields, twice, REFUSED, "duplicate-field", "an earlier row of the table is the same field")
     return fields
 
 
-def metadata(table: pd.DataFrame) -> pd.DataFrame:
-    """Fields or cells with the types of the vocabulary, what follows from their plate, and status ok."""
+def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
+    """Fields or cells with the types of the vocabulary, what follows from their plate, and status ok.
+
+    Raises
+    ------
+    TableError
+        Compounds without concentrations, a missing column of the treatment, treatments that hold several cell lines or
+        time points, or the control in another spelling.
+    """
     incomplete = table[[schema.PLATE, schema.WELL, schema.COMPOUND]].isna().any(axis=1)
-    for column in (schema.PLATE, schema.WELL, schema.COMPOUND):
+    for column in (schema.PLATE, schema.WELL, schema.COMPOUND, *own_columns(table)):
         table[column] = table[column].fillna("").astype(str)
     if schema.REPLICATE not in table:
         table[schema.REPLICATE] = 0
     batch = table[schema.PLATE].map(schema.batch_of)
     table[schema.BATCH] = table[schema.BATCH].fillna(batch).astype(str) if schema.BATCH in table else batch
-    table[schema.CONCENTRATION] = given(table[schema.CONCENTRATION])
+    if schema.CONCENTRATION not in table:
+        if design.dosed:
+            raise TableError(
+                f"{source} gives compounds but no {schema.CONCENTRATION} (uM); name its column with "
+                "--column concentration=NAME, or give --treatment-columns compound where nothing has a dose"
+            )
+        table[schema.CONCENTRATION] = np.nan
+    table[schema.CONCENTRATION] = given(table[schema.CONCENTRATION].astype(object))
+    doseless = table[schema.CONCENTRATION].isna() & ((table[schema.COMPOUND] == design.control) | (not design.dosed))
+    table.loc[doseless, schema.CONCENTRATION] = "0"
     written = "the table gives " + table[schema.CONCENTRATION].map(repr, na_action="ignore").fillna("nothing")
     table[schema.CONCENTRATION] = pd.to_numeric(table[schema.CONCENTRATION], errors="coerce").astype(np.float64)
     if schema.MOA not in table:
@@ -175,13 +300,110 @@ def metadata(table: pd.DataFrame) -> pd.DataFrame:
     table[schema.FIELD] = [
         field_name(p, w, s) for p, w, s in table[[schema.PLATE, schema.WELL, schema.SITE]].itertuples(index=False)
     ]
-    table[schema.TREATMENT] = [
-        schema.treatment_name(c, x) for c, x in table[[schema.COMPOUND, schema.CONCENTRATION]].itertuples(index=False)
-    ]
+    table[schema.TREATMENT] = treatment_names(table, design)
     table[schema.STATUS], table[schema.CODE], table[schema.REASON] = OK, "", ""
     note(table, incomplete, REFUSED, "incomplete-row", "the table gives no plate, no well or no compound")
     bad = ~np.isfinite(table[schema.CONCENTRATION])
     note(table, bad, REFUSED, "bad-concentration", written + " as its concentration, where a number of uM is needed")
+    usable = table[table[schema.STATUS] == OK]
+    if len(usable) and design.treatment is None:
+        _check_factors(usable, source)
+    _check_control(table, design.control)
+    return table
+
+
+def treatment_names(table: pd.DataFrame, design: Design) -> list[str]:
+    """What the treatment of each row is called; nothing where it has no compound."""
+    more = table[design.more(table)].to_numpy(str).tolist()
+    rows = zip(table[schema.COMPOUND], table[schema.CONCENTRATION], more, strict=True)
+    return [schema.treatment_name(c, x if design.dosed else None, *m) if c else "" for c, x, m in rows]
+
+
+def _check_factors(table: pd.DataFrame, source: str) -> None:
+    """Refuse treatments that hold cells of several lines, time points and the like, unless that was asked for."""
+    for column in (c for c in own_columns(table) if _bare(c) in _FACTORS):
+        several = table.groupby(schema.TREATMENT)[column].unique()
+        several = several[several.str.len() > 1]
+        if len(several):
+            seen = ", ".join(sorted(map(str, several.iloc[0]))[:5])
+            raise TableError(
+                f"{source} gives {several.index[0]!r} with several {column} ({seen}); keep these apart with "
+                f"--treatment-columns compound,concentration,{column.removeprefix('Metadata_')}, or take them for one "
+                "treatment with --treatment-columns compound,concentration"
+            )
+
+
+def _check_control(table: pd.DataFrame, control: str) -> None:
+    """Refuse a control that is there in another spelling only."""
+    compounds = table[schema.COMPOUND].unique()
+    alike = [c for c in compounds if _bare(c) == _bare(control)]
+    if alike and control not in compounds:
+        raise TableError(f"no compound is spelled {control!r}, but there is {alike[0]!r}; give --control {alike[0]!r}")
+
+
+def without_control(table: pd.DataFrame, control: str) -> str:
+    """What to say of fields or cells among which there is no control; nothing where there is one."""
+    compounds = sorted(table.loc[table[schema.STATUS] == OK, schema.COMPOUND].unique())
+    if control in compounds:
+        return ""
+    some = ", ".join(map(repr, compounds[:8])) + (f" and {len(compounds) - 8} more" if len(compounds) > 8 else "")
+    return (
+        f"no well holds the control {control!r}, so paths and whitening will have nothing to begin from; the compounds "
+        f"are {some}: name the untreated one with --control"
+    )
+
+
+def well_name(text: str) -> str:
+    """A well as ``B02``, however many digits are written; what is no such name stays.
+
+    Examples
+    --------
+    >>> well_name("b2"), well_name("B002"), well_name("AA10"), well_name("pool")
+    ('B02', 'B02', 'AA10', 'pool')
+    """
+    found = re.fullmatch(r"([A-Za-z]{1,2})0*([1-9][0-9]*)", str(text).strip())
+    return f"{found.group(1).upper()}{int(found.group(2)):02d}" if found else str(text)
+
+
+def with_plate_map(table: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """A table of fields or cells with what the plate map says of their wells; wells are matched as ``B2`` = ``B02``.
+
+    Raises
+    ------
+    TableError
+        The map has no column for the well or names a well twice, or map and table disagree.
+    """
+    path = design.plate_map
+    if path is None:
+        return table
+    columns = list(map(str, head(path)))
+    asked = {theirs: ours for ours, theirs in design.columns.items() if theirs in columns}
+    names = {c: asked.get(c, metadata_name(c)) for c in columns}
+    plates = read_csv(path, columns).rename(columns=names)
+    schema.require_columns(plates, [schema.WELL], str(path))
+    keys = [c for c in (schema.PLATE, schema.WELL) if c in plates]
+    plates = plates.dropna(subset=keys)
+    plates[schema.WELL] = plates[schema.WELL].map(well_name)
+    twice = plates[plates.duplicated(keys)]
+    if len(twice):
+        first = " ".join(map(str, twice[keys].iloc[0]))
+        raise TableError(f"{path} names {len(twice)} wells more than once, the first {first}; a well has one row")
+    said = table[keys].assign(**{schema.WELL: table[schema.WELL].map(well_name, na_action="ignore")})
+    joined = said.merge(plates, on=keys, how="left").set_index(table.index)
+    for column in joined.columns.difference(keys, sort=False):
+        if column in table:
+            numbers_of = [pd.to_numeric(values, errors="coerce") for values in (table[column], joined[column])]
+            same = (table[column].astype(str) == joined[column]) | (numbers_of[0] == numbers_of[1])
+            other = table[column].notna() & joined[column].notna() & ~same
+            if other.any():
+                row = table[other].iloc[0]
+                raise TableError(
+                    f"{path} and the table disagree about {column} of well {row[schema.WELL]} on plate "
+                    f"{row[schema.PLATE]}: {joined.loc[other, column].iloc[0]!r} and {row[column]!r}; "
+                    "leave one of them out"
+                )
+            joined[column] = joined[column].fillna(table[column])
+        table[column] = joined[column]
     return table
 
 

@@ -1,0 +1,160 @@
+"""What was done to the wells: plate maps, own columns, treatments of other columns, controls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cytovae import schema
+from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
+from cytovae.config import ScreenRecord
+from cytovae.errors import ConfigError, TableError
+from cytovae.ingest import assembly, layouts
+from cytovae.ingest.layouts import Design
+from tests.ingest.drawn import CHANNELS, Raw
+from tests.ingest.test_layouts import COLUMNS, loaddata
+
+
+def read(raw: Raw, table: pd.DataFrame, design: Design | None = None, **more) -> layouts.Layout:
+    table.to_csv(raw.folder / "load_data.csv", index=False)
+    return layouts.loaddata.read(raw.folder / "load_data.csv", COLUMNS, design=design, **more)
+
+
+def treatments(layout: layouts.Layout) -> list[str]:
+    return sorted(layout.fields[schema.TREATMENT].unique())
+
+
+def crops(tmp_path: Path, table: pd.DataFrame, design: Design | None = None) -> layouts.CropLayout:
+    np.save(tmp_path / "cells.npy", np.random.default_rng(0).integers(0, 999, (len(table), 68, 68, 3), dtype=np.uint16))
+    table.to_csv(tmp_path / "cells.csv", index=False)
+    return layouts.crops.read(tmp_path / "cells.npy", tmp_path / "cells.csv", CHANNELS, design=design)
+
+
+CROPS = pd.DataFrame(
+    {
+        "cell_id": ["a", "b", "c", "d"],
+        "plate": "P1",
+        "well": ["A01", "A01", "A02", "A03"],
+        "compound": ["DMSO", "DMSO", "taxol", "emetine"],
+        "concentration_uM": ["", "", "0.3", "1"],
+    }
+)
+
+
+def test_controls_without_a_concentration_are_kept_in_crops_as_in_fields(raw: Raw, tmp_path: Path) -> None:
+    cells = crops(tmp_path, CROPS).cells
+    assert (cells["status"] == "ok").all()
+    assert cells[schema.TREATMENT].tolist() == ["DMSO@0", "DMSO@0", "taxol@0.3", "emetine@1"]
+    table = loaddata(raw)
+    table["Metadata_Concentration"] = table["Metadata_Concentration"].where(table["Metadata_Compound"] != "DMSO")
+    assert treatments(read(raw, table)) == ["DMSO@0", "emetine@1", "taxol@0.3"]
+
+
+def test_a_control_of_another_spelling_is_refused_by_name(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="no compound is spelled 'dmso', but there is 'DMSO'; give --control 'DMSO'"):
+        read(raw, loaddata(raw), Design(control="dmso"))
+    with pytest.raises(TableError, match="there is 'DMSO'"):
+        crops(tmp_path, CROPS, Design(control="dmso "))
+
+
+def test_no_control_is_said_before_the_work_with_the_compounds_there_are(raw: Raw, tmp_path: Path) -> None:
+    loaddata(raw).to_csv(raw.folder / "load_data.csv", index=False)
+    arguments = ["ingest", "loaddata", str(raw.folder / "load_data.csv"), str(tmp_path / "a.screen")]
+    arguments += ["--channels", "DNA=OrigDNA,Tubulin=OrigTub,Actin=OrigAct", "--control", "water", "--workers", "1"]
+    result = CliRunner().invoke(console.app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    words = "no well holds the control 'water'"
+    assert words in result.stderr and "'DMSO', 'emetine', 'taxol'" in result.stderr
+    assert words in json.loads(result.stdout)["without_control"]
+
+
+def test_cells_of_several_lines_never_become_one_treatment_in_silence(raw: Raw) -> None:
+    table = loaddata(raw)
+    table["Metadata_CellLine"] = np.where(table["Metadata_Plate"] == "Week1_001", "U2OS", "A549")
+    with pytest.raises(TableError, match=r"several Metadata_CellLine \(A549, U2OS\).*concentration,CellLine"):
+        read(raw, table)
+    apart = read(raw, table, Design(treatment=("compound", "concentration", "cell_line")))
+    assert treatments(apart) == [
+        f"{name} [{line}]" for name in ("DMSO@0", "emetine@1", "taxol@0.3") for line in ("A549", "U2OS")
+    ]
+    assert set(apart.fields[schema.COMPOUND]) == {"DMSO", "emetine", "taxol"}
+    merged = read(raw, table, Design(treatment=("compound", "concentration")))
+    assert treatments(merged) == ["DMSO@0", "emetine@1", "taxol@0.3"]
+    with pytest.raises(TableError, match="lacks the column donor of --treatment-columns; it has Metadata_CellLine"):
+        read(raw, table, Design(treatment=("compound", "donor")))
+
+
+def test_a_screen_without_doses_is_told_by_its_treatment_columns(raw: Raw) -> None:
+    table = loaddata(raw).drop(columns="Metadata_Concentration").rename(columns={"Metadata_Compound": "Metadata_Gene"})
+    gene = {schema.COMPOUND: "Metadata_Gene"}
+    with pytest.raises(TableError, match=r"no Metadata_Concentration .*--treatment-columns compound"):
+        read(raw, table, Design(gene))
+    layout = read(raw, table, Design(gene, treatment=("compound",)))
+    assert treatments(layout) == ["DMSO", "emetine", "taxol"]
+    assert (layout.fields["status"] == "ok").all()
+    with pytest.raises(ConfigError, match="begin with compound"):
+        Design(treatment=("cell_line",))
+
+
+def test_a_plate_map_tells_what_the_table_does_not(raw: Raw, tmp_path: Path) -> None:
+    plates = pd.DataFrame(
+        {
+            "well": ["b2", "B003", "C4"],
+            "drug": ["DMSO", "taxol", "emetine"],
+            "concentration": ["", "0.3", "1"],
+            "moa": ["", "Microtubule stabilizers", ""],
+            "cell_line": ["U2OS", "U2OS", "U2OS"],
+        }
+    )
+    plates.to_csv(tmp_path / "map.csv", index=False)
+    design = Design({schema.COMPOUND: "drug"}, tmp_path / "map.csv")
+    layout = read(raw, loaddata(raw).drop(columns=["Metadata_Compound", "Metadata_Concentration"]), design)
+    assert treatments(layout) == ["DMSO@0", "emetine@1", "taxol@0.3"]
+    by_well = layout.fields.set_index(schema.WELL)
+    assert set(by_well.loc["B03", schema.MOA]) == {"Microtubule stabilizers"}
+    assert set(by_well["Metadata_cell_line"]) == {"U2OS"}
+    assert "map.csv" in layout.inputs
+    with pytest.raises(TableError, match="disagree about Metadata_Concentration of well B03"):
+        plates.assign(concentration=["0", "0.4", "1"]).to_csv(tmp_path / "map.csv", index=False)
+        read(raw, loaddata(raw), design)
+    with pytest.raises(TableError, match="names 1 wells more than once, the first B02"):
+        pd.concat([plates, plates[:1].assign(well="B02")]).to_csv(tmp_path / "map.csv", index=False)
+        read(raw, loaddata(raw), design)
+
+
+def test_a_plate_map_by_plate_leaves_other_plates_alone(raw: Raw, tmp_path: Path) -> None:
+    plates = pd.DataFrame({"plate": "Week1_001", "well": ["B02", "B03", "C04"], "compound": ["DMSO", "x", "y"]})
+    plates.assign(concentration=1).to_csv(tmp_path / "map.csv", index=False)
+    bare = loaddata(raw).drop(columns=["Metadata_Compound", "Metadata_Concentration"])
+    fields = read(raw, bare, Design(plate_map=tmp_path / "map.csv")).fields
+    assert fields.groupby(schema.PLATE)["code"].unique().map(sorted).to_dict() == {
+        "Week1_001": ["unknown-moa"],
+        "Week2_002": ["incomplete-row"],
+    }
+
+
+def test_own_metadata_go_on_to_fields_and_cells_as_they_are_written(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).assign(Metadata_Passage="007", Metadata_CellCount=5)
+    layout = read(raw, table)
+    record = ScreenRecord("s", layout.channels)
+    screen = assembly.ingest_fields(layout, raw.folder, tmp_path / "a.screen", record).screen
+    for rows in (screen.cells(), screen.fields()):
+        assert set(rows["Metadata_Passage"]) == {"007"}
+    assert "Metadata_CellCount" not in screen.cells()  # the word is ours
+    cells = assembly.ingest_crops(
+        crops(tmp_path, CROPS.assign(Metadata_Batchlet=list("wxyz"))), tmp_path / "b.screen", record
+    )
+    assert cells.screen.cells()["Metadata_Batchlet"].tolist() == ["w", "x", "y", "z"]
+
+
+def test_all_missing_columns_are_named_at_once(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="lacks the columns Metadata_Plate, Metadata_Well, drug, FileName_OrigAct;"):
+        table = loaddata(raw).drop(columns=["Metadata_Plate", "Metadata_Well", "FileName_OrigAct"])
+        read(raw, table, Design({schema.COMPOUND: "drug"}))
+    with pytest.raises(TableError, match=r"lacks the columns .*Metadata_Plate.*Metadata_Well.*compound"):
+        crops(tmp_path, CROPS.drop(columns=["plate", "well", "compound"]))
