@@ -351,7 +351,7 @@ def ingest_crops(
         if isinstance(table, pd.DataFrame):
             table.to_csv(Path(folder) / "table.csv", index=False)
             table = Path(folder) / "table.csv"
-        layout = layouts.crops.read(Path(images), Path(table), channels)
+        layout = layouts.crops.read(Path(images), Path(table), channels, design=layouts.Design(control=control))
         record = ScreenRecord(
             name=name or Path(path).stem,
             channels=layout.channels,
@@ -410,7 +410,7 @@ def ingest_fields(
     from cytovae.ingest import assembly, layouts
 
     layout = layouts.loaddata.read(
-        Path(table), channels, images=None if images is None else Path(images), control=control
+        Path(table), channels, images=None if images is None else Path(images), design=layouts.Design(control=control)
     )
     record = ScreenRecord(
         name=name or Path(path).stem,

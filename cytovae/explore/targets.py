@@ -199,9 +199,11 @@ def rows_of(cells: pd.DataFrame, treatment: str, at_least: int = 1) -> Rows:
         The text is no treatment, there is no such treatment (near names and other doses are suggested), or it has too
         few cells.
     """
-    compound, concentration = schema.parse_treatment(treatment)
-    name = schema.treatment_name(compound, concentration)
-    mine = (cells[schema.TREATMENT] == name).to_numpy()
+    mine, name = (cells[schema.TREATMENT] == treatment).to_numpy(), treatment
+    if not mine.any():  # written otherwise than the screen writes it, such as 'taxol@0.30'
+        compound, concentration = schema.parse_treatment(treatment)
+        name = schema.treatment_name(compound, concentration)
+        mine = (cells[schema.TREATMENT] == name).to_numpy()
     rows = np.flatnonzero(mine & schema.not_blank(cells)).astype(np.int64)
     if mine.any() and not len(rows):
         raise SelectionError(f"all {mine.sum()} cells of {name!r} are blank; choose another treatment")

@@ -181,3 +181,11 @@ def test_a_treatment_of_one_cell_stands_for_itself(make_table):
 def test_cells_of_one_plate_or_batch_are_known_as_such(make_table):
     cells = make_table([(plate, "B02", "DMSO", 0.0) for plate in ("Week1_1", "Week1_1", "Week1_2", "Week2_1")])
     assert [targets.relation(cells, 0, row).name for row in (1, 2, 3)] == ["PLATE", "BATCH", "NONE"]
+
+
+def test_a_treatment_is_found_by_the_name_the_screen_gives_it(small):
+    cells = small.cells.copy()
+    mine = (cells[schema.TREATMENT] == "grow@3").to_numpy()
+    for name in ("TP53", "grow@3 [A549]"):
+        cells.loc[mine, schema.TREATMENT] = name
+        np.testing.assert_array_equal(targets.rows_of(cells, name), np.flatnonzero(mine))

@@ -100,7 +100,7 @@ def read(
     if centres is not None:
         known = _centre_table(centres, fields)
         inputs[centres.name] = digest_file(centres)
-    names = {channel: (column, channel) for channel, column in channels.items()}
+    names: dict[str, tuple[str, ...]] = {channel: (column, channel) for channel, column in channels.items()}
     return tables.Layout(fields.drop(columns="row"), order, inputs, known, names)
 
 
@@ -129,7 +129,8 @@ def _local_files(given: pd.DataFrame, channel: str, base: Path, table: Path) -> 
     empty = pd.Series("", index=given.index)
     named = zip(*(given.get(c, empty).fillna("") for c in (folder, name, url)), strict=True)
     known: dict[tuple[str, ...], Path | None] = {}
-    found, meant = [], {}
+    found: list[Path] = []
+    meant: dict[Path, tuple[str, ...]] = {}
     far = ""
     for parent, file, address in named:
         asked = [_parts(parent, file)] if file else []
