@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
-from app.common import loaders
+from app.common import loaders, pixels
 from app.common.components.cells import Item, Row, cells
 from cytovae import schema
 from cytovae.screen import Screen
@@ -59,7 +57,6 @@ def gallery(
     pickable: bool = True,
     size: int = PAGE,
     size_px: int = 92,
-    prepare: Callable[[npt.NDArray], npt.NDArray] | None = None,
 ) -> str | None:
     """A paged gallery of the cells of `table`; returns the id of one that was just clicked.
 
@@ -69,8 +66,6 @@ def gallery(
     ----------
     table : DataFrame
         Rows of the screen's cells.
-    prepare : callable, optional
-        Raw patches (n, H, W, C) uint16 -> float images; by default each channel is divided by its own maximum.
     """
     hidden = table[schema.CELL_ID].isin(loaders.in_play(screen))
     if hidden.any():
@@ -80,8 +75,6 @@ def gallery(
     if not len(part):
         return None
     where = loaders.rows(screen, part[schema.CELL_ID].tolist())
-    images = prepare(loaders.patches(screen, where)) if prepare else loaders.normalised(screen, where)
+    images = pixels.of_cells(screen, where)
     items = [caption(cell, i, chosen) for i, (_, cell) in enumerate(part.iterrows())]
-    return cells(
-        screen.record, np.asarray(images), [Row(items)], key, controls=controls, pickable=pickable, size_px=size_px
-    )
+    return cells(screen.record, images, [Row(items)], key, controls=controls, pickable=pickable, size_px=size_px)

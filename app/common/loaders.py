@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,14 @@ import streamlit as st
 from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
 from cytovae.learn import sampling
-from cytovae.patches import PatchStore, normalise
+from cytovae.patches import PatchStore
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
     from cytovae.learn.bundle import Bundle
     from cytovae.quiz.answers import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SCREENS = "CYTOVAE_SCREENS"
 """Environment variable: folders of screens, joined by ``os.pathsep``."""
@@ -34,7 +37,7 @@ QUIZ_DB = "CYTOVAE_QUIZ_DB"
 
 
 def stamp_of(*paths: Path) -> tuple[int, ...]:
-    """What changes when one of the files does: size and time of change; 0 where it is missing."""
+    """What changes when one of the files does: time of change and size; 0 where it is missing."""
     marks: list[int] = []
     for path in paths:
         try:
@@ -45,6 +48,44 @@ def stamp_of(*paths: Path) -> tuple[int, ...]:
     return tuple(marks)
 
 
+def fingerprint(screen: Screen) -> tuple[Any, ...]:
+    """What a screen is to a cache: its folder, and the stamps of its artefacts and of the models at hand."""
+    folder = screen.path
+    made = sorted(p for room in ("embeddings", "profiles", "results", "maps") for p in (folder / room).glob("*/*"))
+    patches = sorted((folder / "patches").glob("part-*.npy"))[-1:]
+    models = sorted(p for end in ("config.json", "weights.safetensors") for p in models_dir().glob(f"*/{end}"))
+    files = [
+        folder / "screen.json",
+        screen.cells_path,
+        screen.fields_path,
+        screen.patches_path,
+        *patches,
+        *made,
+        *models,
+    ]
+    return (str(folder), tuple(map(str, files)), stamp_of(*files))
+
+
+def cached(entries: int = 16, spinner: str | bool = False) -> Callable[[F], F]:
+    """Keep what a function gives for all sessions, until a screen or a file among its arguments changes.
+
+    Parameters
+    ----------
+    entries : int
+        Answers kept; the oldest goes first.
+    spinner : str or bool
+        What the page says while the function works.
+    """
+    return cast(
+        "Callable[[F], F]",
+        st.cache_resource(
+            max_entries=entries,
+            show_spinner=spinner,
+            hash_funcs={Screen: fingerprint, type(Path()): lambda path: (str(path), stamp_of(path))},
+        ),
+    )
+
+
 def _open_all() -> tuple[dict[str, Screen], list[str]]:
     found: dict[str, Screen] = {}
     broken: list[str] = []
@@ -53,7 +94,7 @@ def _open_all() -> tuple[dict[str, Screen], list[str]]:
             screen = Screen.open(path)
             if not screen.cells_path.exists():
                 raise ScreenError(f"{path} holds no cells yet; run 'cytovae ingest' to fill it")
-            _cells(str(screen.path), stamp_of(screen.cells_path))
+            cells(screen)
         except CytovaeError as refused:
             broken.append(str(refused))
             continue
@@ -72,22 +113,18 @@ def broken_screens() -> list[str]:
     return _open_all()[1]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _cells(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
-    table = Screen.open(path).cells()
-    schema.require_columns(table, schema.CELL_COLUMNS, f"{path}/cells.parquet")
-    schema.require_unique(table, schema.CELL_ID, f"{path}/cells.parquet")
+@cached(8)
+def cells(screen: Screen) -> pd.DataFrame:
+    """The screen's cells; the position of a row is the row of its patch."""
+    table = screen.cells()
+    schema.require_columns(table, schema.CELL_COLUMNS, f"{screen.path}/cells.parquet")
+    schema.require_unique(table, schema.CELL_ID, f"{screen.path}/cells.parquet")
     return table
 
 
-def cells(screen: Screen) -> pd.DataFrame:
-    """The screen's cells; the position of a row is the row of its patch."""
-    return _cells(str(screen.path), stamp_of(screen.cells_path))
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _rows(path: str, stamp: tuple[int, ...]) -> pd.Series:
-    table = _cells(path, stamp)
+@cached(8)
+def _rows(screen: Screen) -> pd.Series:
+    table = cells(screen)
     return pd.Series(np.arange(len(table)), index=pd.Index(table[schema.CELL_ID]))
 
 
@@ -99,42 +136,35 @@ def rows(screen: Screen, cell_ids: list[str]) -> npt.NDArray[np.int64]:
     ScreenError
         A cell is not in the screen.
     """
-    index = _rows(str(screen.path), stamp_of(screen.cells_path))
-    found = index.reindex(cell_ids)
+    found = _rows(screen).reindex(cell_ids)
     if found.isna().any():
         raise ScreenError(f"{screen.name} has no cell {found.index[found.isna()][0]!r}; choose one from its gallery")
     return found.to_numpy(np.int64)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _store(path: str, stamp: tuple[int, ...]) -> PatchStore:
-    return PatchStore(Path(path))
-
-
-def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
-    """Raw patches by row of the screen's cells.
-
-    Returns
-    -------
-    (len(rows), H, W, C) uint16
-    """
-    folder = screen.patches_path
-    store = _store(str(folder), stamp_of(folder, *sorted(folder.glob("part-*.npy"))[-1:]))
+@cached(8)
+def _store(screen: Screen) -> PatchStore:
+    store = PatchStore(screen.patches_path)
     if len(store) != len(cells(screen)):
         raise ScreenError(
             f"{screen.path} has {len(cells(screen))} cells but {len(store)} patches; run 'cytovae ingest --overwrite'"
         )
-    return store.read(rows)
+    return store
 
 
-def normalised(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Patches as a model sees them: each channel of each cell divided by its own maximum.
+def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
+    """Raw patches by row of the screen's cells; what a browser is shown of them goes through `app.common.pixels`.
 
     Returns
     -------
-    (len(rows), H, W, C) float32, range [0, 1]
+    (len(rows), H, W, C) uint16
+
+    Raises
+    ------
+    ScreenError
+        There are not as many patches as cells.
     """
-    return normalise(patches(screen, rows))
+    return _store(screen).read(rows)
 
 
 def models_dir() -> Path:
@@ -153,11 +183,11 @@ def models(screen: Screen) -> list[str]:
     return sorted(names, key=lambda name: (name not in embedded, describe(name).get("model") != "vae+", name))
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _bundle(path: str, stamp: tuple[int, ...]) -> Bundle:
+@cached(8)
+def _bundle(config: Path, weights: Path) -> Bundle:
     from cytovae.learn import bundle
 
-    return bundle.load(Path(path))
+    return bundle.load(config.parent)
 
 
 def bundle(name: str) -> Bundle:
@@ -171,12 +201,7 @@ def bundle(name: str) -> Bundle:
     path = models_dir() / name
     if not (path / "config.json").exists():
         raise BundleError(f"there is no model {name!r} in {models_dir()}; 'cytovae train' makes one")
-    return _bundle(str(path), bundle_stamp(name))
-
-
-def bundle_stamp(name: str) -> tuple[int, ...]:
-    """What changes when a model does: a key for what is computed with it."""
-    return stamp_of(models_dir() / name / "config.json", models_dir() / name / "weights.safetensors")
+    return _bundle(path / "config.json", path / "weights.safetensors")
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -203,15 +228,7 @@ def warm() -> None:
     threading.Thread(target=load, daemon=True, name="warm").start()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _embeddings(
-    path: str, model: str, stamp: tuple[int, ...]
-) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    screen = Screen.open(path)
-    table, values = screen.embeddings(model)
-    return table, values, rows(screen, table[schema.CELL_ID].tolist())
-
-
+@cached(8)
 def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """The embedded cells of a screen.
 
@@ -220,7 +237,8 @@ def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np
     tuple of (DataFrame, (n, d) float32, (n,) int64)
         The cells in the order of the embeddings, the embeddings, and the cells' patch rows.
     """
-    return _embeddings(str(screen.path), model, embeddings_stamp(screen, model))
+    table, values = screen.embeddings(model)
+    return table, values, rows(screen, table[schema.CELL_ID].tolist())
 
 
 def embeddings_stamp(screen: Screen, model: str) -> tuple[int, ...]:
@@ -228,19 +246,15 @@ def embeddings_stamp(screen: Screen, model: str) -> tuple[int, ...]:
     return stamp_of(screen.cells_path, screen.embeddings_path(model) / "embeddings.npy")
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def _treatments(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
+@cached(16)
+def treatments(screen: Screen) -> pd.DataFrame:
+    """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells; by MoA."""
     by = [schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
-    found = _cells(path, stamp)
+    found = cells(screen)
     grouped = found.groupby(by, dropna=False, sort=False, observed=True)
     wells = found[[*by, schema.PLATE, schema.WELL]].drop_duplicates().groupby(by, dropna=False, sort=False)
     table = pd.DataFrame({schema.N_CELLS: grouped.size(), schema.N_WELLS: wells.size()}).reset_index()
     return table.sort_values([schema.MOA, schema.COMPOUND, schema.CONCENTRATION], ignore_index=True)
-
-
-def treatments(screen: Screen) -> pd.DataFrame:
-    """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells; by MoA."""
-    return _treatments(str(screen.path), stamp_of(screen.cells_path))
 
 
 def read_json(path: Path) -> Any:
@@ -309,14 +323,6 @@ def quiz_trouble(screen: Screen) -> str:
     return _play(screen)[1]
 
 
-def displayed(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """As `normalised`, for cells that a page shows unasked: those of unfinished quizzes are black."""
-    images = normalised(screen, rows)
-    ids = cells(screen)[schema.CELL_ID].iloc[np.asarray(rows)]
-    images[ids.isin(in_play(screen)).to_numpy()] = 0
-    return images
-
-
 def trained_patches(model: str) -> npt.NDArray[np.uint64] | None:
     """Digests of the patches that a model was trained on; None where it keeps none or cannot be read."""
     from cytovae.learn import bundle
@@ -327,15 +333,10 @@ def trained_patches(model: str) -> npt.NDArray[np.uint64] | None:
         return None  # the page that loads it says why
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _held_out(path: str, model: str, stamp: Any) -> npt.NDArray[np.bool_] | None:
-    screen = Screen.open(path)
-    return sampling.unseen(describe(model), trained_patches(model), screen, cells(screen))
-
-
+@cached(32)
 def held_out(screen: Screen, model: str) -> npt.NDArray[np.bool_] | None:
     """Which of the screen's cells the model was not trained on: (n,) bool; None where it does not say."""
-    return _held_out(str(screen.path), model, (stamp_of(screen.cells_path), bundle_stamp(model)))
+    return sampling.unseen(describe(model), trained_patches(model), screen, cells(screen))
 
 
 def trained_on(screen: Screen, model: str) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import streamlit as st
 
 from app.common import loaders
 from cytovae import schema
@@ -39,9 +38,8 @@ class Points:
     features: npt.NDArray[np.float32]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _features(path: str, model: str, level: str, stamp: Any) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
-    screen = Screen.open(path)
+@loaders.cached(8)
+def _features(screen: Screen, model: str, level: str) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
     cells, z, _ = loaders.embeddings(screen, model)
     if level == "cells":
         return cells, z
@@ -65,10 +63,16 @@ def key_of(table: pd.DataFrame, level: str) -> pd.Series:
     return columns[0] if len(columns) == 1 else columns[0] + "/" + columns[1]
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
-def _points(path: str, model: str, level: str, method: str, stamp: Any) -> Points:
-    screen = Screen.open(path)
-    table, values = _features(path, model, level, stamp)
+@loaders.cached(12)
+def points(screen: Screen, model: str, level: str, method: str) -> Points:
+    """The points of a map.
+
+    Raises
+    ------
+    ScreenError
+        A UMAP that nobody has made; principal components are computed at once.
+    """
+    table, values = _features(screen, model, level)
     table = table.copy()
     if stored(screen, model, level, method):
         placed = read_table(screen.map_path(model, level, method))
@@ -82,24 +86,9 @@ def _points(path: str, model: str, level: str, method: str, stamp: Any) -> Point
     return Points(table, values)
 
 
-def points(screen: Screen, model: str, level: str, method: str) -> Points:
-    """The points of a map.
-
-    Raises
-    ------
-    ScreenError
-        A UMAP that nobody has made; principal components are computed at once.
-    """
-    stamp = (
-        loaders.embeddings_stamp(screen, model),
-        loaders.stamp_of(screen.map_path(model, level, method), screen.profiles_path(model, level)),
-    )
-    return _points(str(screen.path), model, level, method, stamp)
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _clusters(path: str, model: str, level: str, method: str, stamp: Any) -> npt.NDArray[np.int64]:
-    return maps.clusters(points(Screen.open(path), model, level, method).features, N_CLUSTERS)
+@loaders.cached(8)
+def _clusters(screen: Screen, model: str, level: str, method: str) -> npt.NDArray[np.int64]:
+    return maps.clusters(points(screen, model, level, method).features, N_CLUSTERS)
 
 
 def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tuple[npt.NDArray, dict[str, Any]]:
@@ -112,7 +101,7 @@ def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tup
     """
     table = points(screen, model, level, method).table
     if by == "cluster":
-        numbers = _clusters(str(screen.path), model, level, method, loaders.embeddings_stamp(screen, model))
+        numbers = _clusters(screen, model, level, method)
         values = pd.Series(numbers).map(lambda k: f"cluster {k + 1}")
     else:
         values = table[COLOURS[by]] if COLOURS[by] in table else pd.Series(["not stored"] * len(table))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from app.common import loaders, maps
+from app.common import loaders, maps, pixels
 from app.common.components.cells import Item
 from cytovae import schema
 from cytovae.profiling import benchmark
@@ -49,11 +49,13 @@ def nearest(screen: Screen, model: str, column: tuple[str, str], rule: str, trea
     return benchmark.nearest(screen.profiles(model, "treatments", *column), treatment, named, screen.record.control)
 
 
-def typical(screen: Screen, model: str, names: Sequence[str], notes: Sequence[str]) -> tuple[Any, list[Item]]:
+def typical(
+    screen: Screen, model: str, names: Sequence[str], notes: Sequence[str]
+) -> tuple[pixels.Pictures, list[Item]]:
     """The typical cell of each treatment with its captions: images (n, H, W, C) and items."""
     table = loaders.treatments(screen).set_index(schema.TREATMENT)
     ids = [maps.exemplar(screen, model, "treatments", name) for name in names]
-    images = loaders.displayed(screen, loaders.rows(screen, ids))
+    images = pixels.of_cells(screen, loaders.rows(screen, ids))
     items = [
         Item(i, name, note, tag=str(table.loc[name, schema.MOA]), hover=ids[i], id=ids[i])
         for i, (name, note) in enumerate(zip(names, notes, strict=True))

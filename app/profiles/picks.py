@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import streamlit as st
 
-from app.common import galleries, loaders, maps, selection
+from app.common import galleries, loaders, maps, pixels, selection
 from app.common.components.cells import Row, cells
 from app.profiles.scatter import Event
 from cytovae import schema
@@ -46,7 +46,7 @@ def one(screen: Screen, model: str, state: str, title: str, *, buttons: bool) ->
     item = galleries.caption(cell, 0)
     cells(
         screen.record,
-        loaders.displayed(screen, row),
+        pixels.of_cells(screen, row),
         [Row([item])],
         f"one-{state}",
         size_px=140,

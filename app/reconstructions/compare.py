@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
-from app.common import loaders
+from app.common import loaders, pixels
 from app.common.components.cells import Item, Row
+from app.common.pixels import Pictures
 from app.common.selection import Selection
 from cytovae import schema
 from cytovae.errors import CytovaeError, SelectionError
@@ -54,16 +55,10 @@ def at_home(screen: Screen, names: list[str], most: int = 6) -> list[str]:
     return (embedded or trained or names)[:most]
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _made(path: str, model: str, rows: tuple[int, ...], stamp: Any) -> npt.NDArray[np.float32]:
-    bundle = loaders.bundle(model)
-    return reconstruct.reconstruct(Screen.open(path), np.array(rows), bundle)[1]
-
-
+@loaders.cached(64)
 def made(screen: Screen, model: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """What a model makes of cells: (n, H, W, C), as the decoder gives it."""
-    stamp = (loaders.stamp_of(screen.cells_path), loaders.bundle_stamp(model))
-    return _made(str(screen.path), model, tuple(map(int, rows)), stamp)
+    return reconstruct.reconstruct(screen, rows, loaders.bundle(model))[1]
 
 
 @dataclass(frozen=True)
@@ -86,9 +81,10 @@ class Sample:
     ratio: npt.NDArray[np.float64]
 
 
-@st.cache_resource(max_entries=24, show_spinner="Measuring held-out cells")
-def _sample(path: str, model: str, stamp: Any) -> Sample:
-    screen, bundle = Screen.open(path), loaders.bundle(model)
+@loaders.cached(24, "Measuring held-out cells")
+def sample(screen: Screen, model: str) -> Sample:
+    """A model's measures on at most `SAMPLE` cells of wells it was not trained on."""
+    bundle = loaders.bundle(model)
     cells, split = loaders.cells(screen), "test"
     try:
         rows = reconstruct.split_rows(screen, cells, bundle, split)
@@ -101,11 +97,6 @@ def _sample(path: str, model: str, stamp: Any) -> Sample:
     before, after = (np.bincount(band, measures.power_spectrum(x).ravel(), 20) for x in (original, drawn))
     ratio = after / np.maximum(before, np.finfo(float).tiny)
     return Sample(split, measures.measure(original, drawn), (np.arange(20) + 0.5) / 40, ratio)
-
-
-def sample(screen: Screen, model: str) -> Sample:
-    """A model's measures on at most `SAMPLE` cells of wells it was not trained on."""
-    return _sample(str(screen.path), model, (loaders.stamp_of(screen.cells_path), loaders.bundle_stamp(model)))
 
 
 def out_of_play(screen: Screen, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -162,7 +153,7 @@ def table(screen: Screen, models: dict[str, str]) -> pd.DataFrame:
 
 def grid(
     screen: Screen, models: dict[str, str], rows: npt.NDArray[np.int64], *, difference: bool
-) -> tuple[npt.NDArray[np.float32], list[Row], list[str]]:
+) -> tuple[Pictures, list[Row], list[str]]:
     """Originals, then each model's reconstructions with their measures, as `cytovae.cells` shows them.
 
     Parameters
@@ -178,9 +169,10 @@ def grid(
         The last: why a model could not be shown.
     """
     table = loaders.cells(screen).iloc[rows]
-    ids, original = table[schema.CELL_ID].tolist(), loaders.normalised(screen, rows)
+    ids, shown = table[schema.CELL_ID].tolist(), pixels.of_cells(screen, rows)
+    original = shown.images
     firsts = [Item(i, str(name), id=ids[i]) for i, name in enumerate(table[schema.TREATMENT])]
-    pictures, lines, refused = [original], [Row(firsts, "Original", "real cells")], []
+    pictures, lines, refused = shown, [Row(firsts, "Original", "real cells")], []
     for name, words in models.items():
         try:
             drawn = made(screen, name, rows)
@@ -188,20 +180,22 @@ def grid(
             refused.append(str(unfit))
             continue
         ssim, mse = measures.ssim(original, drawn), ((original - drawn) ** 2).mean(axis=(1, 2, 3))
-        at = len(rows) * len(pictures)
+        at = len(pictures)
         items = [Item(at + i, f"ssim {ssim[i]:.2f}", f"mse {mse[i]:.4f}", id=ids[i]) for i in range(len(rows))]
         lines.append(Row(items, words, f"ssim {ssim.mean():.2f} · mse {mse.mean():.4f}"))
-        pictures.append(drawn)
+        pictures += pixels.veil(screen, ids, drawn)
         if difference:
-            at = len(rows) * len(pictures)
+            at = len(pictures)
             lines.append(Row([Item(at + i) for i in range(len(rows))], "", "absolute difference"))
-            pictures.append(np.abs(original - drawn))
-    return np.concatenate(pictures), lines, refused
+            pictures += pixels.veil(screen, ids, np.abs(original - drawn))
+    return pictures, lines, refused
 
 
-def large(screen: Screen, models: dict[str, str], cell_id: str) -> tuple[npt.NDArray[np.float32], list[Row]]:
+def large(screen: Screen, models: dict[str, str], cell_id: str) -> tuple[Pictures, list[Row]]:
     """One cell, and what each model makes of it."""
     at = loaders.rows(screen, [cell_id])
-    images = [loaders.normalised(screen, at), *[made(screen, name, at) for name in models]]
+    images = pixels.of_cells(screen, at)
+    for name in models:
+        images += pixels.veil(screen, [cell_id], made(screen, name, at))
     items = [Item(k, title) for k, title in enumerate(["Original", *models.values()])]
-    return np.concatenate(images), [Row(items)]
+    return images, [Row(items)]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import streamlit as st
 
 from app.common import loaders, maps
 from cytovae import schema
@@ -53,16 +52,10 @@ def facts(screen: Screen) -> dict[str, int]:
     }
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _fields(path: str, stamp: Any) -> pd.DataFrame:
-    return Screen.open(path).fields()
-
-
+@loaders.cached(8)
 def fields(screen: Screen) -> pd.DataFrame | None:
     """The table of fields, or None for a screen without one."""
-    if not screen.fields_path.exists():
-        return None
-    return _fields(str(screen.path), loaders.stamp_of(screen.fields_path))
+    return screen.fields() if screen.fields_path.exists() else None
 
 
 def grid_of(wells: pd.Series) -> tuple[list[str], list[int]]:
@@ -135,9 +128,9 @@ class Field:
     cells: pd.DataFrame
 
 
-@st.cache_resource(max_entries=6, show_spinner=False)
-def _pixels(paths: tuple[tuple[str, str], ...], stamp: Any) -> npt.NDArray[np.uint16]:
-    return images.read_field({channel: Path(path) for channel, path in paths})
+@loaders.cached(6)
+def _pixels(channels: tuple[str, ...], files: tuple[Path, ...]) -> npt.NDArray[np.uint16]:
+    return images.read_field(dict(zip(channels, files, strict=True)))
 
 
 def field(screen: Screen, name: str) -> Field:
@@ -159,9 +152,10 @@ def field(screen: Screen, name: str) -> Field:
         raise ScreenError(
             f"the raw files of {name} are not beside {screen.path}; set {RAW} to their folder and start the app again"
         )
-    paths = tuple((c, str(folder / f)) for c, f in zip(screen.record.channels, files, strict=True))
     cells = loaders.cells(screen)
-    return Field(_pixels(paths, loaders.stamp_of(*(Path(p) for _, p in paths))), cells[cells[schema.FIELD] == name])
+    return Field(
+        _pixels(screen.record.channels, tuple(folder / file for file in files)), cells[cells[schema.FIELD] == name]
+    )
 
 
 def card(name: str) -> str:
@@ -187,10 +181,10 @@ def runs(path: Path) -> bool:
         return False
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def _log(path: str, stamp: Any) -> pd.DataFrame:
+@loaders.cached(16)
+def _log(path: Path) -> pd.DataFrame:
     lines = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:  # the last line of a training that is writing it
@@ -201,6 +195,6 @@ def _log(path: str, stamp: Any) -> pd.DataFrame:
 def log(path: Path) -> pd.DataFrame:
     """A training log: one row per line, ``iteration`` and a column per loss."""
     try:
-        return _log(str(path), loaders.stamp_of(path))
+        return _log(path)
     except OSError as gone:
         raise CytovaeError(f"the training log {path} cannot be read: {gone.strerror}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.common import context, loaders
+from app.common import context, loaders, pixels
 from app.common.components.cells import Item, Row, cells
 from app.screen import figures, overview
 from cytovae import schema
@@ -78,7 +78,7 @@ def field(screen: Screen) -> None:
         return
     found = overview.field(screen, name)
     step = max(1, max(found.pixels.shape[:2]) // 700)
-    small = found.pixels[::step, ::step]
+    small = pixels.of_field(screen, found.pixels, found.cells)[::step, ::step]
     shown = [i for i, c in enumerate(screen.record.channels) if c in chosen]
     rgb = render.composite(small, render.shared_limits(small, 1, 99.7), look, 0.8, shown)
     st.plotly_chart(figures.field(rgb, found.cells, step), key="field-figure")
@@ -89,7 +89,7 @@ def field(screen: Screen) -> None:
     )
     if n:
         ids = found.cells[schema.CELL_ID].tolist()[:48]
-        images = loaders.displayed(screen, loaders.rows(screen, ids))
+        images = pixels.of_cells(screen, loaders.rows(screen, ids))
         cells(screen.record, images, [Row([Item(i, hover=c) for i, c in enumerate(ids)])], "field-cells", size_px=72)
 
 

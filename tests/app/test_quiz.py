@@ -21,7 +21,7 @@ import pytest
 import streamlit as st
 from scipy import stats
 
-from app.common import loaders
+from app.common import loaders, pixels
 from app.common.components import cells as components
 from app.explore import view as explorer
 from app.quiz import card as cards
@@ -485,7 +485,7 @@ def test_what_pages_show_unasked_is_black_where_it_lies_in_an_unfinished_quiz(
     playing = frozenset(screen.cells()[schema.CELL_ID][::3])
     monkeypatch.setattr(loaders, "in_play", lambda _: playing)
     hidden = screen.cells()[schema.CELL_ID].isin(playing).to_numpy()
-    images = loaders.displayed(screen, np.arange(len(hidden)))
+    images = pixels.of_cells(screen, np.arange(len(hidden))).images
     assert np.array_equal(images.max(axis=(1, 2, 3)) == 0, hidden)
     model = loaders.models(screen)[0]
     with pytest.raises(SelectionError, match=r"in a quiz that is not finished: .*; choose other cells"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy.typing as npt
 import streamlit as st
 
 from app.common.components.message import pack, read
+from app.common.pixels import Pictures
 from cytovae.config import ScreenRecord
 
 _mount = st.components.v2.component(
@@ -58,7 +58,7 @@ class Row:
 
 def cells(
     record: ScreenRecord,
-    images: npt.NDArray,
+    images: Pictures,
     rows: Sequence[Row],
     key: str,
     *,
@@ -74,8 +74,7 @@ def cells(
     ----------
     record : ScreenRecord
         For channel names and the scale bar.
-    images : (n, H, W, C) float
-        Range [0, 1].
+    images : Pictures
     rows : sequence of Row
         One row without `columns` flows over as many lines as it takes.
     columns : int, optional
@@ -95,5 +94,5 @@ def cells(
         "pickable": pickable,
         "rows": [{"label": row.label, "text": row.text, "items": [asdict(i) for i in row.items]} for row in rows],
     }
-    picked = _mount(key=key, data=pack(header, images), on_picked_change=lambda: None).picked
+    picked = _mount(key=key, data=pack(header, images.images), on_picked_change=lambda: None).picked
     return str(picked) if picked else None
