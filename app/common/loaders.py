@@ -241,11 +241,6 @@ def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np
     return table, values, rows(screen, table[schema.CELL_ID].tolist())
 
 
-def embeddings_stamp(screen: Screen, model: str) -> tuple[int, ...]:
-    """What changes when the screen's cells or their embeddings do: a key for what is computed from them."""
-    return stamp_of(screen.cells_path, screen.embeddings_path(model) / "embeddings.npy")
-
-
 @cached(16)
 def treatments(screen: Screen) -> pd.DataFrame:
     """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells; by MoA."""

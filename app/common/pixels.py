@@ -36,6 +36,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, which: slice) -> Pictures:
+        """Some of them."""
+        return Pictures(self.images[which], self.veiled[which])
+
     def __add__(self, more: Pictures) -> Pictures:
         """These, then those."""
         return Pictures(np.concatenate([self.images, more.images]), np.concatenate([self.veiled, more.veiled]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
 import streamlit as st
 
 from app.common.components.message import pack, read
+from app.common.pixels import Pictures
 
 _mount = st.components.v2.component(
     "cytovae.player",
@@ -17,7 +17,7 @@ _mount = st.components.v2.component(
 )
 
 
-def player(header: dict[str, Any], images: npt.NDArray, key: str) -> None:
+def player(header: dict[str, Any], images: Pictures, key: str) -> None:
     """Show a path.
 
     Parameters
@@ -26,9 +26,9 @@ def player(header: dict[str, Any], images: npt.NDArray, key: str) -> None:
         ``channels``, ``pixel_size_um``, ``n_features``, ``control`` and ``target`` (``title``, ``text``) and
         ``frames``: per step ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why`` and ``nearest``
         (``image``, ``cell_id``, ``treatment``, ``moa``, ``distance``).
-    images : (n, H, W, C) float
+    images : Pictures
         The real control, the frames, the real target, then the nearest real cells.
     key : str
         Of the widget.
     """
-    _mount(key=key, data=pack({"can_split": True, **header}, images))
+    _mount(key=key, data=pack({"can_split": True, **header}, images.images))

@@ -26,8 +26,7 @@ PAIR_STEPS = 5
 def content(screen: Screen, model: str, shown: view.View, form: Form, look: str) -> bytes:
     """The path as a file; cells of unfinished quizzes are black in it."""
     limits = tuple((0.0, 1.0) for _ in screen.record.channels)
-    drawn = dataclasses.replace(shown.study, near=view.near(screen, shown), real=view.ends(screen, shown))
-    return study.content(drawn, form, study.Figure(render.Look(look), limits=limits))
+    return study.content(view.veiled(screen, shown), form, study.Figure(render.Look(look), limits=limits))
 
 
 MIME = {
@@ -168,7 +167,7 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
     if null is None or path is None:
         st.markdown("No null path can be drawn: " + shown.study.notes[2])
         return
-    mine = shown.study.path
+    path, mine = view.veiled_path(screen, path), view.veiled(screen, shown).path
     left, right = st.columns([1, 1.4], gap="large")
     with left:
         st.plotly_chart(figures.lengths(null.lengths, mine.length, "this path"), key="null-lengths")

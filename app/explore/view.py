@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import streamlit as st
 
-from app.common import loaders
+from app.common import loaders, pixels
+from app.common.pixels import Pictures
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore import evidence, morphology, paths, study, targets
@@ -30,42 +30,27 @@ class View:
     ----------
     study : Drawn
     request : Request
-    real : (2, H, W, C) float32
-        The two cells at the ends as the model saw them, range [0, 1].
-    near : (k, H, W, C) float32
-        The nearest real cell of each step.
     cells : DataFrame
         The embedded cells, in the order of the embeddings.
+    frame_ids : tuple of str
+        The cell that each frame is the decoded picture of; an empty word between two cells.
     """
 
     study: Drawn
     request: Request
-    real: npt.NDArray[np.float32]
-    near: npt.NDArray[np.float32]
     cells: pd.DataFrame
+    frame_ids: tuple[str, ...]
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _material(path: str, model: str, stamp: Any) -> Material:
-    screen = Screen.open(path)
+@loaders.cached(4)
+def material(screen: Screen, model: str) -> Material:
+    """The screen as the model sees it."""
     return Material.of(
         screen, loaders.bundle(model), functools.partial(loaders.patches, screen), loaders.embeddings(screen, model)
     )
 
 
-def material(screen: Screen, model: str) -> Material:
-    """The screen as the model sees it."""
-    return _material(str(screen.path), model, _stamp(screen, model))
-
-
-@st.cache_resource(max_entries=48, show_spinner=False)
-def _view(path: str, model: str, request: Request, stamp: Any) -> View:
-    made = material(Screen.open(path), model)
-    drawn = study.draw(made, request)
-    assert drawn.real is not None and drawn.near is not None
-    return View(drawn, request, drawn.real, drawn.near, made.cells)
-
-
+@loaders.cached(48)
 def view(screen: Screen, model: str, request: Request) -> View:
     """The path that was asked for with everything that stands beside it.
 
@@ -74,54 +59,59 @@ def view(screen: Screen, model: str, request: Request) -> View:
     SelectionError, ConfigError, BundleError, ScreenError
         A choice that is not there, or a model that does not fit.
     """
-    return _view(str(screen.path), model, request, _stamp(screen, model))
+    made = material(screen, model)
+    drawn = study.draw(made, request)
+    ids = [""] * drawn.path.steps
+    ids[0], ids[-1] = drawn.start.cell_id, drawn.end.cell_id
+    if request.dose_series is not None:
+        doses = targets.dose_series(made.cells, request.dose_series)
+        rows = [targets.closest_to_mean(made.embeddings, dose.rows) for dose in doses]
+        ids[1:] = made.cells[schema.CELL_ID].iloc[rows].astype(str)
+    return View(drawn, request, made.cells, tuple(ids))
 
 
-def _stamp(screen: Screen, model: str) -> Any:
-    return loaders.embeddings_stamp(screen, model), loaders.bundle_stamp(model)
-
-
-@st.cache_resource(max_entries=64, show_spinner="Looking for groups among the treatment's cells")
-def _subpopulations(path: str, model: str, request: Request, stamp: Any) -> targets.Subpopulations:
-    return study.subpopulations(material(Screen.open(path), model), request)
-
-
+@loaders.cached(64, "Looking for groups among the treatment's cells")
 def subpopulations(screen: Screen, model: str, request: Request) -> targets.Subpopulations:
     """The groups that the cells of a request's treatment fall into."""
-    return _subpopulations(str(screen.path), model, request, _stamp(screen, model))
+    return study.subpopulations(material(screen, model), request)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Measuring the path")
-def _along(path: str, model: str, request: Request, stamp: Any) -> morphology.Along:
-    screen = Screen.open(path)
+@loaders.cached(32, "Measuring the path")
+def along(screen: Screen, model: str, request: Request) -> morphology.Along:
+    """The path's measurements beside decoded cells of the populations at its ends."""
     return study.along(material(screen, model), view(screen, model, request).study)
 
 
-def along(screen: Screen, model: str, request: Request) -> morphology.Along:
-    """The path's measurements beside decoded cells of the populations at its ends."""
-    return _along(str(screen.path), model, request, _stamp(screen, model))
-
-
-@st.cache_resource(max_entries=16, show_spinner="Drawing the paths of many cells")
-def _population(path: str, model: str, request: Request, n: int, stamp: Any) -> study.Population:
-    return study.population(material(Screen.open(path), model), request, n)
-
-
+@loaders.cached(16, "Drawing the paths of many cells")
 def population(screen: Screen, model: str, request: Request, n: int) -> study.Population:
     """The same path for n pairs of cells."""
-    return _population(str(screen.path), model, request, n, _stamp(screen, model))
+    return study.population(material(screen, model), request, n)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _null_path(path: str, model: str, request: Request, stamp: Any) -> paths.Path | None:
-    screen = Screen.open(path)
+@loaders.cached(16)
+def null_path(screen: Screen, model: str, request: Request) -> paths.Path | None:
+    """A control-to-control path of middle length, drawn as the request's own path is; None where there is none."""
     null = view(screen, model, request).study.null
     return None if null is None else study.null_path(material(screen, model), request, null)
 
 
-def null_path(screen: Screen, model: str, request: Request) -> paths.Path | None:
-    """A control-to-control path of middle length, drawn as the request's own path is; None where there is none."""
-    return _null_path(str(screen.path), model, request, _stamp(screen, model))
+def veiled_path(screen: Screen, path: paths.Path) -> paths.Path:
+    """A path whose ends, the decoded pictures of two cells, are black while those lie in unfinished quizzes."""
+    ids = [path.control_id, *[""] * (path.steps - 2), path.target_id]
+    return dataclasses.replace(path, frames=pixels.veil(screen, ids, path.frames).images)
+
+
+def veiled(screen: Screen, shown: View) -> Drawn:
+    """The path as anyone may see it: what shows a cell of an unfinished quiz is black."""
+    drawn = shown.study
+    assert drawn.real is not None and drawn.near is not None
+    frames = pixels.veil(screen, shown.frame_ids, drawn.path.frames)
+    return dataclasses.replace(
+        drawn,
+        path=dataclasses.replace(drawn.path, frames=frames.images),
+        real=pixels.veil(screen, [drawn.start.cell_id, drawn.end.cell_id], drawn.real).images,
+        near=pixels.veil(screen, drawn.evidence.nearest_ids[:, 0], drawn.near).images,
+    )
 
 
 def doses(shown: View) -> str:
@@ -148,23 +138,7 @@ def describe(cells: pd.DataFrame, row: int) -> str:
     return f"{cell[schema.TREATMENT]} µM · {cell[schema.PLATE]} {cell[schema.WELL]}"
 
 
-def near(screen: Screen, shown: View) -> npt.NDArray[np.float32]:
-    """The nearest real cell of each step, black where it lies in an unfinished quiz."""
-    return _veiled(screen, shown.study.evidence.nearest_ids[:, 0], shown.near)
-
-
-def ends(screen: Screen, shown: View) -> npt.NDArray[np.float32]:
-    """The real cells at the path's two ends, black where they lie in an unfinished quiz."""
-    return _veiled(screen, [shown.study.start.cell_id, shown.study.end.cell_id], shown.real)
-
-
-def _veiled(screen: Screen, ids: npt.ArrayLike, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Images of cells, those of unfinished quizzes black."""
-    hidden = np.isin(ids, list(loaders.in_play(screen)))
-    return np.where(hidden[:, None, None, None], np.float32(0), images)
-
-
-def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
+def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
     """What the path player takes: captions; and the start, the frames, the end, then the nearest real cells."""
     path, support = shown.study.path, shown.study.evidence
     moas, k = shown.cells[schema.MOA].to_numpy(), shown.study.path.steps
@@ -204,8 +178,12 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], npt.NDArra
         "target": words[1],
         "frames": frames,
     }
-    real = ends(screen, shown)
-    return header, np.concatenate([real[:1], path.frames, real[1:], near(screen, shown)])
+    drawn = shown.study
+    assert drawn.real is not None and drawn.near is not None
+    real = pixels.veil(screen, [drawn.start.cell_id, drawn.end.cell_id], drawn.real)
+    decoded = pixels.veil(screen, shown.frame_ids, path.frames)
+    near = pixels.veil(screen, support.nearest_ids[:, 0], drawn.near)
+    return header, real[:1] + decoded + real[1:] + near
 
 
 def verdict(shown: View) -> list[tuple[str, str, str]]:

@@ -19,6 +19,7 @@ from PIL import Image
 from app.common import loaders, pixels
 from app.common.components import cells as components
 from app.common.selection import OPENED, SELECTIONS, Selection
+from app.explore import player as players
 from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.patches import normalise, write_part
@@ -44,14 +45,19 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         return types.SimpleNamespace(picked=None)
 
     monkeypatch.setattr(components, "_mount", mount)
+    monkeypatch.setattr(players, "_mount", mount)
     return messages
 
 
-def walk(app: App, tiny: Any, cell_id: str, treatment: str) -> None:
+def walk(app: App, tiny: Any, cell_id: str, control: str, treatment: str) -> None:
     """Every page, led to a cell as far as links and sessions lead."""
     ids = Screen.open(tiny.screen).cells()[schema.CELL_ID]
     for page, link, state in [
         ("explore", {"treatment": treatment, "steps": "5"}, {}),
+        ("explore", {"treatment": treatment, "steps": "5", "target": cell_id, "control": control}, {}),
+        ("explore", {"treatment": treatment, "steps": "5", "direction": "reverse"}, {"tab": "Null path"}),
+        ("explore", {"treatment": treatment, "steps": "5"}, {"tab": "Dose series"}),
+        ("explore", {"treatment": treatment, "steps": "5"}, {"tab": "Figure"}),
         ("reconstructions", {}, {}),
         ("reconstructions", {"cells": "treatment", "treatment": treatment, "n": "16"}, {}),
         (
@@ -85,13 +91,18 @@ def test_walk_through_every_page_meets_no_cell_of_an_unfinished_quiz(
     treatment = "taxol@0.3"
     playing = frozenset(table[schema.CELL_ID][::2])
     hidden = table[schema.CELL_ID].isin(playing)
-    forbidden = normalise(loaders.patches(screen, np.flatnonzero(hidden)))
+    real = normalise(loaders.patches(screen, np.flatnonzero(hidden)))
+    model = loaders.bundle(loaders.models(screen)[0])
+    decoded = np.clip(model.decode(model.encode(real)), 0, 1.5)  # what a synthetic card shows
+    forbidden = np.concatenate([real, decoded])
     cell_id = str(table.loc[hidden & (table[schema.TREATMENT] == treatment), schema.CELL_ID].iloc[0])
-    walk(app, tiny, cell_id, treatment)
-    assert seen(received, forbidden) > len(forbidden) // 2  # without a quiz they are all over the pages
+    control = str(table.loc[hidden & (table[schema.COMPOUND] == "DMSO"), schema.CELL_ID].iloc[-1])
+    walk(app, tiny, cell_id, control, treatment)
+    assert seen(received, real) > len(real) // 2  # without a quiz they are all over the pages
+    assert seen(received, forbidden[len(real) :]) > 2  # and some of their reconstructions
     received.clear()
     monkeypatch.setattr(loaders, "in_play", lambda _: playing)
-    walk(app, tiny, cell_id, treatment)
+    walk(app, tiny, cell_id, control, treatment)
     assert seen(received, forbidden) == 0
     assert len(np.concatenate([unpack(m) for m in received])) > 50
 

@@ -495,7 +495,7 @@ def test_what_pages_show_unasked_is_black_where_it_lies_in_an_unfinished_quiz(
         view = explorer.view(screen, model, Request(treatment))
         inside = [i in playing for i in view.study.evidence.nearest_ids[:, 0]]
         header, images = explorer.player_data(screen, view)
-        black = (images.max(axis=(1, 2, 3)) == 0).tolist()
+        black = (images.images.max(axis=(1, 2, 3)) == 0).tolist()
         steps = view.study.path.steps
         assert black[steps + 2 :] == inside
         for place, end, said in ((0, view.study.start, "control"), (steps + 1, view.study.end, "target")):
