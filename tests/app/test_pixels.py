@@ -22,6 +22,7 @@ from app.common.selection import OPENED, SELECTIONS, Selection
 from app.explore import player as players
 from cytovae import schema
 from cytovae.config import ScreenRecord
+from cytovae.learn import bundle
 from cytovae.patches import normalise, write_part
 from cytovae.screen import Screen, provenance, write_table
 
@@ -92,7 +93,7 @@ def test_walk_through_every_page_meets_no_cell_of_an_unfinished_quiz(
     playing = frozenset(table[schema.CELL_ID][::2])
     hidden = table[schema.CELL_ID].isin(playing)
     real = normalise(loaders.patches(screen, np.flatnonzero(hidden)))
-    model = loaders.bundle(loaders.models(screen)[0])
+    model = bundle.load(tiny.models / "linear-a")
     decoded = np.clip(model.decode(model.encode(real)), 0, 1.5)  # what a synthetic card shows
     forbidden = np.concatenate([real, decoded])
     cell_id = str(table.loc[hidden & (table[schema.TREATMENT] == treatment), schema.CELL_ID].iloc[0])
