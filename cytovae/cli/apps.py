@@ -19,7 +19,7 @@ import typer
 import cytovae
 from cytovae.cli import console
 from cytovae.errors import ConfigError, CytovaeError
-from cytovae.screen import Screen, digest_file, read_provenance
+from cytovae.screen import Screen
 
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="Folder of model bundles; the shipped ones where not given.")
@@ -126,66 +126,6 @@ def app_command(
         server.wait()
 
 
-def demo_models(models: Path) -> list[str]:
-    """Names of the shipped models of the simulated screen, the VAE+ first."""
-    return sorted((p.parent.name for p in models.glob("phantom-*/config.json")), reverse=True)
-
-
-def embedded(screen: Screen, bundle: Path) -> bool:
-    """Whether the screen is embedded with these very weights."""
-    index = screen.embeddings_path(bundle.name) / "index.parquet"
-    return index.exists() and read_provenance(index)["inputs"].get("weights") == digest_file(
-        bundle / "weights.safetensors"
-    )
-
-
-def prepare_demo(folder: Path, models: Path) -> Path:
-    """The phantom screen, embedded and profiled with the shipped models; what is finished already is left alone.
-
-    Returns
-    -------
-    Path
-        The screen's folder.
-    """
-    from cytovae.cli import data, phantoms, profiles
-    from cytovae.phantom.screen import RECORD
-
-    raw, screen = folder / "phantom.raw", folder / "phantom.screen"
-    if not (raw / RECORD).exists():
-        phantoms.make_phantom(raw)
-    if not (screen / "cells.parquet").exists():
-        data.ingest_bbbc021(raw, screen, name="Phantom (simulated)")
-    opened, names = Screen.open(screen), demo_models(models)
-    waiting = [name for name in names if not embedded(opened, models / name)]
-    if waiting:  # torch is loaded only here
-        from cytovae.learn import bundle, embed
-
-        for name in waiting:
-            with console.progress(f"embed with {name}") as progress:
-                embed.embed(opened, bundle.load(models / name), progress)
-    for name in names:
-        if name in waiting or not opened.profiles_path(name, "treatments").exists():
-            profiles.profile(screen, [name])
-    return screen
-
-
-def deepen_demo(screen: Path, models: Path) -> None:
-    """What takes longer and the app shows when it is there: every score, and UMAPs; made anew after new embeddings."""
-    from cytovae.cli import profiles
-
-    opened, names = Screen.open(screen), demo_models(models)
-
-    def behind(name: str, path: Path) -> bool:
-        embeddings = opened.embeddings_path(name) / "embeddings.npy"
-        return not path.exists() or path.stat().st_mtime < embeddings.stat().st_mtime
-
-    if any(behind(name, opened.results_path(name) / "scores.json") for name in names):
-        console.say("scoring the models against the known mechanisms; the app shows it when it is done")
-        profiles.benchmark([screen])
-    if any(behind(name, opened.map_path(name, "cells", "umap")) for name in names):
-        profiles.profile(screen, umap=True)
-
-
 @console.app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo screen is made and kept.")] = Path(
@@ -197,16 +137,18 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
 ) -> None:
     """Make the simulated screen, embed and profile it with the shipped models, open the app."""
+    from cytovae import demo as library
+
     models = app_root() / "models"
     if not no_app:
         refuse_used_port(address, port)
     started = time.monotonic()
-    screen = prepare_demo(folder, models)
+    screen = library.prepare(folder, models, console.progress)
     if no_app:
-        deepen_demo(screen, models)
-        console.say(f"the demo screen is at {screen}")
+        library.deepen(screen, models, console.progress, console.say)
+        console.say(f"the demo screen is at {screen.path}")
         return
-    server = start_app([screen], models, address, port)
+    server = start_app([screen.path], models, address, port)
     with ended_with_us(server):
         wait_healthy(server, url_of(address, port))
         console.say(f"cytovae is at {url_of(address, port)} after {time.monotonic() - started:.0f} s (Ctrl-C ends it)")
@@ -215,7 +157,7 @@ def demo(
 
             webbrowser.open(url_of(address, port))
         try:
-            deepen_demo(screen, models)
+            library.deepen(screen, models, console.progress, console.say)
         except (CytovaeError, OSError) as failed:  # the app goes on without
             console.say(f"cytovae: {failed}; the app shows what there is")
         server.wait()

@@ -10,7 +10,6 @@ from typing import Any
 
 import typer
 
-from cytovae.errors import CytovaeError
 from cytovae.schema import Progress
 
 app = typer.Typer(
@@ -58,21 +57,3 @@ def emit(document: dict[str, Any], as_json: bool, text: str = "") -> None:
         print(json.dumps(document, allow_nan=False))
     elif text:
         print(text)
-
-
-def run() -> None:
-    """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
-    from cytovae.cli import apps, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
-
-    try:
-        app()
-    except CytovaeError as failed:
-        say(f"cytovae: {failed}")
-        sys.exit(1)
-    except OSError as failed:
-        say(f"cytovae: {failed.strerror or failed}{f': {failed.filename}' if failed.filename else ''}")
-        sys.exit(1)
-    except SystemExit as ended:
-        if ended.code == 130:
-            say("cytovae: stopped; run the same command again to go on (train: with --resume)")
-        raise

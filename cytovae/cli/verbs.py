@@ -1,0 +1,25 @@
+"""All verbs in one place, and the promise about how they end."""
+
+from __future__ import annotations
+
+import sys
+
+from cytovae.cli import apps, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
+from cytovae.cli.console import app, say
+from cytovae.errors import CytovaeError
+
+
+def run() -> None:
+    """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+    try:
+        app()
+    except CytovaeError as failed:
+        say(f"cytovae: {failed}")
+        sys.exit(1)
+    except OSError as failed:
+        say(f"cytovae: {failed.strerror or failed}{f': {failed.filename}' if failed.filename else ''}")
+        sys.exit(1)
+    except SystemExit as ended:
+        if ended.code == 130:
+            say("cytovae: stopped; run the same command again to go on (train: with --resume)")
+        raise
