@@ -60,6 +60,8 @@ class ScreenRecord:
         Edge of a patch.
     control : str
         Compound name of the untreated cells.
+    scale : float or None
+        What the edges of images were multiplied by before patches were cut; None where patches are as acquired.
     source, licence : str
         Where the images come from and under what licence they are.
     version : int
@@ -71,6 +73,7 @@ class ScreenRecord:
     pixel_size_um: float | None = None
     patch_size_px: int = PATCH_SIZE_PX
     control: str = "DMSO"
+    scale: float | None = None
     source: str = ""
     licence: str = ""
     version: int = 1

@@ -12,6 +12,7 @@ from cytovae.cli import console
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from cytovae.config import ScreenRecord
     from cytovae.ingest.assembly import Outcome
     from cytovae.ingest.layouts import Design
 
@@ -49,6 +50,15 @@ TreatmentColumns = Annotated[
 Stack = Annotated[
     str | None, typer.Option("--z", help="What becomes of a z-stack: max, sum, or one plane by its number from 1.")
 ]
+Rescale = Annotated[
+    str | None,
+    typer.Option(
+        "--rescale",
+        help="To the networks' scale: 'nucleus' (from --nucleus-px to 34 px), or a pixel size in um "
+        "(from --pixel-size-um).",
+    ),
+]
+Fit = Annotated[bool, typer.Option("--fit", help="Cut crops of another size to their centre, or pad them.")]
 Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
 
 
@@ -66,6 +76,7 @@ def ingest_bbbc021(
     plate_map: PlateMap = None,
     treatment_columns: TreatmentColumns = None,
     nucleus_px: Diameter = 34.0,
+    rescale: Rescale = None,
     illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
     workers: Workers = None,
@@ -88,6 +99,7 @@ def ingest_bbbc021(
         source=known[0] if source is None else source,
         licence=licence or (known[1] if source is None else ""),
     )
+    record = _scaled(record, rescale, nucleus_px)
     options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
@@ -119,6 +131,7 @@ def ingest_loaddata(
     treatment_columns: TreatmentColumns = None,
     z: Stack = None,
     nucleus_px: Diameter = 34.0,
+    rescale: Rescale = None,
     illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
     workers: Workers = None,
@@ -156,6 +169,7 @@ def ingest_loaddata(
         source=source,
         licence=licence,
     )
+    record = _scaled(record, rescale, nucleus_px)
     options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z)
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
@@ -192,6 +206,9 @@ def ingest_crops(
     column: Columns = None,
     plate_map: PlateMap = None,
     treatment_columns: TreatmentColumns = None,
+    nucleus_px: Diameter = 34.0,
+    rescale: Rescale = None,
+    fit: Fit = False,
     bit_depth: BitDepth = 16,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -211,7 +228,8 @@ def ingest_crops(
         source=source,
         licence=licence,
     )
-    options = assembly.IngestOptions(bit_depth=bit_depth)
+    record = _scaled(record, rescale, nucleus_px)
+    options = assembly.IngestOptions(bit_depth=bit_depth, fit=fit or None)
     _warn(layout.cells, control)
     with console.progress("crops") as progress:
         outcome = assembly.ingest_crops(layout, screen, record, options, overwrite=overwrite, progress=progress)
@@ -238,6 +256,13 @@ def _design(
         None if treatment_columns is None else tuple(c.strip() for c in treatment_columns.split(",") if c.strip())
     )
     return Design({**(named or {}), **asked}, plate_map, treatment, control)
+
+
+def _scaled(record: ScreenRecord, rescale: str | None, nucleus_px: float) -> ScreenRecord:
+    """The record of a screen of rescaled images, where that is asked for."""
+    from cytovae.ingest import scale
+
+    return record if rescale is None else scale.of(record, scale.factor(rescale, nucleus_px, record.pixel_size_um))
 
 
 def _warn(fields: DataFrame, control: str) -> None:
@@ -275,7 +300,8 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         ""
         if outcome.width_fits
         else f"nuclei are about {outcome.nucleus_width_px:.0f} px wide, not {outcome.assumed_width_px:g} as assumed; "
-        f"ingest again with --nucleus-px {outcome.nucleus_width_px:.0f} --overwrite",
+        f"ingest again with --nucleus-px {outcome.nucleus_width_px:.0f} --rescale nucleus --overwrite, so that a patch "
+        "holds the cell and not only its nucleus (without --rescale the magnification stays as it is)",
         *(f"{count} {code}" for code, count in outcome.codes.items()),
         f"'cytovae info {outcome.screen.path}' names every one with its reason" if outcome.codes else "",
     ]

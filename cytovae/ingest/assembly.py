@@ -32,7 +32,7 @@ from cytovae import patches, schema
 from cytovae.cluster import share_out
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
-from cytovae.ingest import contents, illumination, images, layouts, nuclei
+from cytovae.ingest import contents, illumination, images, layouts, nuclei, scale
 from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,
@@ -64,12 +64,15 @@ class IngestOptions:
         How nuclei are found.
     z : str, optional
         What becomes of z-stacks: ``max``, ``sum``, or the number of one plane, from 1. Without it they are refused.
+    fit : bool, optional
+        Crops of another size are cut to their centre or padded; without it they are refused.
     """
 
     bit_depth: int = 16
     illumination: str = "none"
     nuclei: nuclei.NucleiOptions = dataclasses.field(default_factory=nuclei.NucleiOptions)
     z: str | None = None
+    fit: bool | None = None
 
     def __post_init__(self) -> None:
         if self.bit_depth not in (8, 16):
@@ -179,7 +182,7 @@ def ingest_fields(
         to_read = _to_read(layout, raw, usable, lights, options)
         size = max(4, -(-len(to_read) // _MAX_PARTS))
         tasks = [
-            _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options)
+            _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options, record.scale)
             for number, first in enumerate(range(0, len(to_read), size))
         ]
         _run(_make_part, [(task, len(task.fields), task.result) for task in tasks], workers, progress)
@@ -286,14 +289,17 @@ def _make_crop_part(
     refused: list[tuple[int, str, str]] = []
     blank: list[int] = []
     sources = list(layout.cells.loc[rows, layouts.SOURCE])
-    crops = images.read_crops(
-        layout.images, sources, len(layout.channels), record.patch_size_px, bit_depth=options.bit_depth
-    )
+    exact = record.patch_size_px if record.scale is None and not options.fit else None
+    crops = images.read_crops(layout.images, sources, len(layout.channels), exact, bit_depth=options.bit_depth)
     with patches.PartWriter(work / "screen" / "patches", number) as part:
         for row, crop in zip(rows, crops, strict=True):
             if isinstance(crop, ImageError):
                 refused.append((int(row), crop.code, str(crop)))
                 continue
+            if record.scale is not None:
+                crop = scale.rescaled(crop, record.scale)
+            if exact is None:
+                crop = scale.fitted(crop, record.patch_size_px)
             patch = crop[None, :, :, list(layout.take)]
             part.append(patch)
             if images.is_blank(patch)[0]:
@@ -528,6 +534,7 @@ class _Task:
     fields: tuple[_Field, ...]
     patch_size_px: int
     options: IngestOptions
+    scale: float | None = None
 
     @property
     def result(self) -> Path:
@@ -654,13 +661,19 @@ def _cells_in(
             "so its illumination was not corrected"
         )
     dna = next(iter(field.paths.values()))
+    acquired, looked_for = pixels.shape, task.options.nuclei
+    if task.scale is not None:
+        pixels = scale.rescaled(pixels, task.scale)
+        looked_for = dataclasses.replace(looked_for, diameter_px=looked_for.diameter_px * task.scale)
     if field.centres is None:
-        found, width = nuclei.survey(pixels[..., 0], task.options.nuclei)
+        found, width = nuclei.survey(pixels[..., 0], looked_for)
         centres = found.astype(np.float64)
         objects = np.arange(1, len(centres) + 1)
+        width = width / (task.scale or 1)
         nothing = f"no nucleus was found in {dna}"
     else:
-        centres, objects, width = field.centres, np.asarray(field.objects), np.nan
+        centres = field.centres if task.scale is None else scale.moved(field.centres, acquired, pixels.shape)
+        objects, width = np.asarray(field.objects), np.nan
         nothing = f"the table of centres names no cell in {dna}"
     cut, inside = patches.cut(pixels, centres, task.patch_size_px)
     if not len(cut):
@@ -668,6 +681,7 @@ def _cells_in(
             "empty-field", f"all {len(centres)} nuclei lie too near the border of {dna}" if len(centres) else nothing
         )
     part.append(cut)
+    centres = scale.moved(centres, pixels.shape, acquired) if task.scale is not None else centres
     return {
         "row": field.row,
         "y": centres[inside, 0].round(2).tolist(),

@@ -119,7 +119,7 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mappin
 
 
 def read_crops(
-    source: Path, names: Sequence[str], channels: int, size_px: int, *, bit_depth: int = 16
+    source: Path, names: Sequence[str], channels: int, size_px: int | None, *, bit_depth: int = 16
 ) -> Iterator[Image | ImageError]:
     """Pre-cut cells one after the other; of one that cannot be used the error, so that the rest goes on.
 
@@ -131,7 +131,7 @@ def read_crops(
     names : sequence of str
         File names in the folder, or places in the array.
     channels, size_px : int
-        How many channels and which edge are expected.
+        How many channels and which edge are expected; None where any edge will do.
     bit_depth : int
         As for `read_plane`.
 
@@ -204,15 +204,23 @@ def read_head(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-def as_crop(pixels: npt.NDArray[Any], source: object, channels: int, size_px: int, bit_depth: int) -> Image:
+def as_crop(pixels: npt.NDArray[Any], source: object, channels: int, size_px: int | None, bit_depth: int) -> Image:
     """Pixels checked to be one crop (H, W, C) of the expected size and type; `source` names them in messages."""
-    wanted = (size_px, size_px, channels)
     if pixels.ndim == 2 and channels == 1:
         pixels = pixels[..., None]
+    if size_px is None:
+        if pixels.ndim == 3 and pixels.shape[-1] != channels and pixels.shape[0] == channels:
+            pixels = np.moveaxis(pixels, 0, -1)
+        if pixels.ndim != 3 or pixels.shape[-1] != channels:
+            raise ImageError("wrong-shape", f"{source} has shape {pixels.shape}, not (H, W, {channels})")
+        return as_uint16(pixels, source, bit_depth)
+    wanted = (size_px, size_px, channels)
     if pixels.shape == (channels, size_px, size_px) and pixels.shape != wanted:
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.shape != wanted:
-        raise ImageError("wrong-shape", f"{source} has shape {pixels.shape}, not {wanted}")
+        raise ImageError(
+            "wrong-shape", f"{source} has shape {pixels.shape}, not {wanted}; --fit cuts or pads crops of another size"
+        )
     return as_uint16(pixels, source, bit_depth)
 
 
