@@ -39,6 +39,7 @@ request = Request(
 )
 shown = view.view(screen, model, request)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
+sections.say(shown.study.verdict)
 player(*view.player_data(screen, shown), key="player")
 
 with st.container(horizontal=True, gap="large"):

@@ -15,12 +15,18 @@ from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
 from app.explore import figures, view
 from app.explore.player import player
 from cytovae.explore import morphology, render, study, targets
-from cytovae.explore.study import Form, Request
+from cytovae.explore.study import Form, Level, Request, Verdict
 from cytovae.screen import Screen
 
 N_PAIRS = (8, 16, 32)
 PAIR_STEPS = 5
 """Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
+
+
+def say(verdict: Verdict) -> None:
+    """What the path shows, in a sentence and a colour, above the pictures."""
+    boxes = {Level.SHOWN: st.success, Level.DOUBTFUL: st.warning, Level.NOTHING: st.warning, Level.UNKNOWN: st.info}
+    boxes[verdict.level](verdict.sentence)
 
 
 def content(screen: Screen, model: str, shown: view.View, form: Form, look: str) -> bytes:
@@ -98,7 +104,10 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
         return
     groups = view.subpopulations(screen, model, shown.request)
     if len(groups.groups) == 1:
-        st.markdown("The treatment's cells form **one group**: no grouping separates them better than chance would.")
+        st.markdown(
+            "The treatment's cells form **one group**: no valley between groups is shown "
+            f"(p = {groups.p:.2f}, {groups.n_clustered} cells)."
+        )
     else:
         st.markdown(
             f"The treatment's cells fall into **{len(groups.groups)} groups**; choose which one the path leads to."
@@ -132,12 +141,14 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
         for column, name, image in zip(st.columns(len(names)), names, images, strict=True):
             column.image(_enlarged(image), caption=name, width="stretch", output_format="PNG")
         st.caption(
-            "Mean change from start to end: red brighter, blue darker, grey where the 95 % interval holds no change."
+            "Mean change from start to end: red brighter, blue darker, grey where no change is shown. All pixels are "
+            "judged together: of images without any change, 5 % show some."
         )
     labels = {m.name: m.label for m in morphology.measures(names, screen.record.pixel_size_um)}
     st.plotly_chart(figures.population_curves(found.curves, labels), key="population-curves")
     st.caption(
-        f"Mean change over {n} pairs (a control and a treated cell of the same plate, else batch) with 95 % intervals."
+        f"Mean change over {n} pairs (a control and a treated cell of the same plate, else batch) with 95 % intervals, "
+        f"which rest on {found.units}."
     )
 
 

@@ -149,8 +149,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
             "cosine": float(path.cosine[i]),
             "cosine_reencoded": float(path.cosine_reencoded[i]),
             "off": bool(support.off_data[i]),
-            "why": f"off the data: farther from any real cell than {support.support_percentile[i]:.0f} % "
-            "of real cells are from each other",
+            "why": f"off the data: only {100 * support.rarity[i]:.1f} % of real cells are as strange to the model",
             "nearest": {
                 "image": k + 2 + i,
                 "cell_id": str(support.nearest_ids[i, 0]),
@@ -194,9 +193,8 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
         (
             "Steps off the data",
             f"{off} of {path.steps}",
-            f"A step is off the data where no real cell is nearer than {evidence.OFF_DATA_PERCENTILE:g} % of real "
-            f"cells are to "
-            "their nearest neighbour: what is drawn there is the model's guess.",
+            f"A step is off the data where it is stranger to the model than {evidence.OFF_DATA_PERCENTILE:g} % of real "
+            f"cells: farther from every real cell, larger, or decoded into something else. {evidence.MISSES}",
         )
     ]
     if support.length_percentile is not None:
@@ -204,9 +202,8 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
             (
                 "Longer than null paths",
                 f"{support.length_percentile:.0f} %",
-                "Share of paths from one control cell to another that are shorter. Below about 95 % the two cells "
-                "differ no "
-                "more than controls do.",
+                "Share of paths from one control cell to another that are no longer. Below 95 % the two cells differ "
+                "no more than controls do.",
             )
         )
     if support.typicality is not None and np.isfinite(support.typicality):
@@ -215,19 +212,16 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
                 "Typical of the treatment",
                 f"{support.typicality:.2f}",
                 "Cosine between this pair's difference and the difference of the two populations' means: near 1 the "
-                "pair shows "
-                "what the treatment does, near 0 it shows two individuals.",
+                f"pair shows what the treatment does, near 0 it shows two individuals. {shown.study.usual_typicality}",
             )
         )
-    if support.gap_closed is not None and np.isfinite(support.gap_closed).all():
-        half = int(path.n_features[np.argmax(support.gap_closed >= 0.5)])
+    if half := shown.study.half_gap:
         said.append(
             (
                 "Half of the gap",
-                f"{half} of {path.z.shape[1]}",
-                "Features that have moved when half of the distance between the two populations is closed. Few: the "
-                "first steps "
-                "hold what the treatment does.",
+                f"{half.features} of {path.z.shape[1]}",
+                "Features, largest difference first, that close half of the distance between the two populations. Few: "
+                f"the first steps hold what the treatment does. {half.sentence}",
             )
         )
     return said

@@ -1,10 +1,12 @@
-"""How far a path can be believed: real cells near it, support, gap closed, and how long a path is that means nothing.
+"""How far a path can be believed: real cells near it, what real cells never look like, gap closed, null paths.
 
 A decoder draws something plausible at any point. What is on the data, and what is a story, has to be shown beside it.
+Likeness of two cells is the cosine of their embeddings about the mean of all cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +16,37 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import SelectionError
-from cytovae.explore.paths import Path, cosine_similarity
+from cytovae.explore.paths import Path, cosine_similarity, feature_order
 
 BLOCK_CELLS = 16384
-OFF_DATA_PERCENTILE = 95.0
-"""A step farther from every real cell than this percentile of real cells are from each other is off the data."""
+FALSE_ALARMS = 0.05
+"""Share of real cells that the flag takes for something else."""
+OFF_DATA_PERCENTILE = 100.0 * (1.0 - FALSE_ALARMS)
+"""A step stranger than this percentage of real cells is off the data."""
+N_CALIBRATION = 512
+"""Real cells at most that the flag is calibrated on, each left out of the cells that it is compared with."""
+CROWD = 10
+"""Neighbours that tell how crowded it is around a cell."""
+N_CROWD = 4096
+"""Cells at most that crowding is told by."""
+MISSES = (
+    "The flag does not see what lies where real cells lie: two cells half and half in one picture, channels taken from "
+    "different cells or exchanged, a blend of two cells that are much alike. A step without a flag is like real cells "
+    "to this model; that does not prove that the cell exists."
+)
+"""What the flag has little or no power for, as measured by the audit."""
 QUANTILES = (np.arange(64) + 0.5) / 64
 """Where the one-dimensional quantile functions of `gap_closed` are compared."""
+
+Again = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+"""Points (n, d) -> the same, decoded and encoded again."""
 
 
 class Ground:
     """The real cells of a screen as one model sees them, searched exactly; made once, then shared.
+
+    The nearest cell of a point is the one of largest likeness less the cell's own crowding (cross-domain similarity
+    local scaling, Conneau et al. 2018): without that, a few cells in the thick of the data are everyone's nearest.
 
     Parameters
     ----------
@@ -33,9 +55,11 @@ class Ground:
     embeddings : (n, d) float32
         In the same order.
     rng : numpy Generator
-        Draws the cells whose distance to their nearest neighbour says how far apart real cells are.
+        Draws the cells that say how far apart real cells are and how strange.
+    again : callable, optional
+        Decodes and encodes: whether the model agrees with itself is part of the flag where it is given.
     n_sampled : int
-        How many of them at most.
+        How many cells it draws at most.
 
     Raises
     ------
@@ -44,7 +68,12 @@ class Ground:
     """
 
     def __init__(
-        self, cells: pd.DataFrame, embeddings: npt.NDArray[np.float32], rng: np.random.Generator, n_sampled: int = 512
+        self,
+        cells: pd.DataFrame,
+        embeddings: npt.NDArray[np.float32],
+        rng: np.random.Generator,
+        again: Again | None = None,
+        n_sampled: int = N_CALIBRATION,
     ) -> None:
         if len(cells) != len(embeddings) or len(cells) < 3:
             raise SelectionError(
@@ -53,20 +82,24 @@ class Ground:
         self.embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
         self.cell_ids = cells[schema.CELL_ID].astype(str).to_numpy()
         self.treatments = cells[schema.TREATMENT].astype(str).to_numpy()
-        # about the mean, so that |a|^2 + |b|^2 - 2ab loses as few digits as it can
-        self._mean = self.embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._centred = self.embeddings - self._mean
-        self._squared = np.einsum("nd,nd->n", self._centred, self._centred)
-        if not np.isfinite(self._squared).all():
+        if not np.isfinite(self.embeddings.sum(axis=1, dtype=np.float64)).all():
             raise SelectionError("some embeddings are not finite; run 'cytovae embed --overwrite'")
-        self._hidden = np.flatnonzero(~schema.not_blank(cells))  # blank crops are no cells to be near to
-        usable = np.flatnonzero(schema.not_blank(cells))
-        if len(usable) < 3:
-            raise SelectionError(f"evidence needs at least 3 cells that are not blank, not {len(usable)}")
-        rows = rng.choice(usable, size=min(n_sampled, len(usable)), replace=False)
+        self.usable = np.flatnonzero(schema.not_blank(cells))  # blank crops are no cells to be near to
+        if len(self.usable) < 3:
+            raise SelectionError(f"evidence needs at least 3 cells that are not blank, not {len(self.usable)}")
+        self.mean = self.embeddings[self.usable].mean(axis=0, dtype=np.float64)
+        self._units = self._directions(self.embeddings)
+        self._crowding = np.full(len(cells), np.inf, dtype=np.float32)  # a blank is never near
+        self._crowding[self.usable] = self._crowded(rng)
+        rows = rng.choice(self.usable, size=min(n_sampled, len(self.usable)), replace=False)
+        self.calibration_rows = rows
+        """(s,) int64: the real cells that the flag is calibrated on."""
         _, apart = self.nearest(self.embeddings[rows], 1, exclude=rows[:, None])
         self.real_to_real = np.sort(apart[:, 0])
         """(s,) float64: distances of sampled real cells to their nearest other real cell, sorted."""
+        self._again = again
+        self._scores = self.scores(self.embeddings[rows], exclude=rows[:, None])
+        self._joint = np.sort(self._smallest(self._scores, own=1))
 
     def __len__(self) -> int:
         return len(self.cell_ids)
@@ -74,7 +107,7 @@ class Ground:
     def nearest(
         self, z: npt.NDArray, m: int = 1, exclude: npt.ArrayLike | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """The m nearest real cells of each point by Euclidean distance: exact, block by block.
+        """The m nearest real cells of each point (see the class's head): exact, block by block.
 
         Parameters
         ----------
@@ -87,42 +120,109 @@ class Ground:
         Returns
         -------
         tuple of ((k, m) int64, (k, m) float64)
-            Rows, nearest first, and distances.
+            Rows, nearest first, and distances: 1 - likeness, 0 to 2.
         """
-        z = np.atleast_2d(np.asarray(z, dtype=np.float32))
-        k, n = len(z), len(self)
+        query = self._directions(np.atleast_2d(z))
+        k, n = len(query), len(self)
         out = np.empty((k, 0), np.int64) if exclude is None else np.atleast_2d(np.asarray(exclude, dtype=np.int64))
         out = np.broadcast_to(out, (k, out.shape[1]))
-        m = max(min(m, n - out.shape[1] - len(self._hidden)), 0)
-        keep = min(m + 4, n)  # a few to spare: float32 may swap near ties, the exact distance decides below
-        query = z - self._mean
-        best_d2 = np.full((k, keep), np.inf, np.float32)
+        m = max(min(m, len(self.usable) - out.shape[1]), 0)
+        keep = min(m + 4, n)  # a few to spare: float32 may swap near ties, the exact values decide below
+        best = np.full((k, keep), -np.inf, np.float32)
         rows = np.zeros((k, keep), np.int64)
         for start in range(0, n, BLOCK_CELLS):
-            block = self._centred[start : start + BLOCK_CELLS]
-            d2 = query @ block.T  # (k, b)
-            d2 *= -2.0
-            d2 += self._squared[start : start + BLOCK_CELLS]
-            hidden = self._hidden[(self._hidden >= start) & (self._hidden < start + len(block))]
-            d2[:, hidden - start] = np.inf
+            stop = min(start + BLOCK_CELLS, n)
+            key = 2.0 * (query @ self._units[start:stop].T) - self._crowding[start:stop]  # (k, b)
             for column in range(out.shape[1]):
-                here = np.flatnonzero((out[:, column] >= start) & (out[:, column] < start + len(block)))
-                d2[here, out[here, column] - start] = np.inf
-            nearer = d2 < best_d2.max(axis=1, keepdims=True)  # few, once the first block has been seen
-            for i in np.flatnonzero(nearer.any(axis=1)):
-                found = np.flatnonzero(nearer[i])
-                both = np.concatenate([best_d2[i], d2[i, found]])
-                few = np.argpartition(both, keep - 1)[:keep]
-                best_d2[i], rows[i] = both[few], np.concatenate([rows[i], found + start])[few]
-        exact = np.linalg.norm(self.embeddings[rows].astype(np.float64) - z[:, None, :].astype(np.float64), axis=2)
-        exact[np.isinf(best_d2)] = np.inf
-        order = np.argsort(exact, axis=1, kind="stable")[:, :m]
-        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(exact, order, axis=1)
+                here = np.flatnonzero((out[:, column] >= start) & (out[:, column] < stop))
+                key[here, out[here, column] - start] = -np.inf
+            better = key > best.min(axis=1, keepdims=True)  # few, once the first block has been seen
+            for i in np.flatnonzero(better.any(axis=1)):
+                found = np.flatnonzero(better[i])
+                both = np.concatenate([best[i], key[i, found]])
+                few = np.argpartition(-both, keep - 1)[:keep]
+                best[i], rows[i] = both[few], np.concatenate([rows[i], found + start])[few]
+        likeness = np.einsum("kmd,kd->km", self._units[rows].astype(np.float64), query.astype(np.float64))
+        exact = 2.0 * likeness - self._crowding[rows]
+        exact[np.isneginf(best)] = -np.inf
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :m]
+        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(1.0 - likeness, order, axis=1)
 
     def percentile(self, distance: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Where distances lie among real-to-real ones, 0 to 100: the share of those that are no larger."""
         rank = np.searchsorted(self.real_to_real, np.asarray(distance, dtype=np.float64), side="right")
         return np.asarray(100.0 * rank / len(self.real_to_real))
+
+    def scores(
+        self, z: npt.NDArray, again: npt.NDArray | None = None, exclude: npt.ArrayLike | None = None
+    ) -> npt.NDArray[np.float64]:
+        """In what ways points are unlike real cells, larger is stranger.
+
+        Parameters
+        ----------
+        z : (k, d)
+        again : (k, d), optional
+            The same, decoded and encoded again, where that is known already.
+        exclude : (e,) or (k, e) int, optional
+            As in `nearest`.
+
+        Returns
+        -------
+        (k, 2 or 3) float64
+            Distance to the nearest real cell; length about the mean of all cells; and, where the ground was given a way
+            to do it, 1 - cosine of the point and the same point decoded and encoded again.
+        """
+        z = np.atleast_2d(np.asarray(z, dtype=np.float32))
+        apart = self.nearest(z, 1, exclude)[1][:, 0]
+        columns = [apart, np.linalg.norm(z - self.mean, axis=1)]
+        if self._again is not None:
+            again = self._again(z) if again is None else np.asarray(again)
+            columns.append(np.array([1.0 - cosine_similarity(a, b) for a, b in zip(z, again, strict=True)]))
+        return np.column_stack(columns)
+
+    def rarity(
+        self, z: npt.NDArray, again: npt.NDArray | None = None, exclude: npt.ArrayLike | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The share of real cells that are as strange as a point, 1 / (s + 1) to 1: a conformal p.
+
+        Each score gives the share of the calibration cells that score as high; the smallest of these is compared with
+        the smallest ones of the calibration cells themselves. A real cell falls to or below p in a share p of cases.
+        The parameters are those of `scores`.
+        """
+        smallest = self._smallest(self.scores(z, again, exclude))
+        rank = np.searchsorted(self._joint, smallest, side="right")
+        return np.asarray((1.0 + rank) / (len(self._joint) + 1.0))
+
+    def _directions(self, z: npt.NDArray) -> npt.NDArray[np.float32]:
+        centred = np.asarray(z, dtype=np.float32) - self.mean.astype(np.float32)
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
+
+    def _crowded(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Of each usable cell: its mean likeness to the `CROWD` cells most like it, among `N_CROWD` drawn at random."""
+        n = len(self.usable)
+        drawn = np.arange(n) if n <= N_CROWD else np.sort(rng.choice(n, N_CROWD, replace=False))
+        others = self._units[self.usable[drawn]]
+        few = min(CROWD, len(drawn) - 1)
+        out = np.empty(n, dtype=np.float32)
+        for start in range(0, n, 2048):
+            rows = np.arange(start, min(start + 2048, n))
+            likeness = self._units[self.usable[rows]] @ others.T
+            at = np.searchsorted(drawn, rows)
+            itself = np.flatnonzero(drawn[np.minimum(at, len(drawn) - 1)] == rows)
+            likeness[itself, at[itself]] = -np.inf
+            likeness.partition(len(drawn) - few, axis=1)
+            out[rows] = likeness[:, len(drawn) - few :].mean(axis=1)
+        return out
+
+    def _smallest(self, scores: npt.NDArray[np.float64], own: int = 0) -> npt.NDArray[np.float64]:
+        """The smallest over the scores of the share of calibration cells that score as high; `own`: is one of them."""
+        n = len(self._scores)
+        shares = [
+            (n - np.searchsorted(np.sort(self._scores[:, c]), scores[:, c], side="left") + 1.0 - own) / (n + 1.0 - own)
+            for c in range(scores.shape[1])
+        ]
+        return np.asarray(np.min(shares, axis=0))
 
 
 @dataclass(frozen=True)
@@ -135,12 +235,14 @@ class Evidence:
         The nearest real cells other than the path's own ends, as rows of the embeddings, nearest first.
     nearest_ids, nearest_treatments : (k, m) str
     nearest_distances : (k, m) float64
-        Euclidean, in latent space.
+        1 - likeness.
     support_percentile : (k,) float64
         The distance to the nearest cell as a percentile of the distances of real cells to their own nearest
         neighbours, 0 (in the thick of the data) to 100.
+    rarity : (k,) float64
+        The share of real cells that are as strange as the step, see `Ground.rarity`.
     off_data : (k,) bool
-        Farther out than `OFF_DATA_PERCENTILE` percent of the real cells.
+        Stranger than all but `FALSE_ALARMS` of the real cells.
     gap_closed : (k,) float64 or None
         See `gap_closed`; None where the populations were not given.
     length_percentile : float or None
@@ -154,6 +256,7 @@ class Evidence:
     nearest_treatments: npt.NDArray[Any]
     nearest_distances: npt.NDArray[np.float64]
     support_percentile: npt.NDArray[np.float64]
+    rarity: npt.NDArray[np.float64]
     off_data: npt.NDArray[np.bool_]
     gap_closed: npt.NDArray[np.float64] | None = None
     length_percentile: float | None = None
@@ -164,10 +267,10 @@ class Evidence:
         """One sentence on the support."""
         off = np.flatnonzero(self.off_data)
         if not len(off):
-            return "every step is as near to a real cell as real cells are to each other"
+            return "no step is stranger to the model than real cells are"
         return (
-            f"{len(off)} of {len(self.off_data)} steps are off the data (farther from any real cell than "
-            f"{OFF_DATA_PERCENTILE:g} % of real cells are from each other): step {', '.join(map(str, off))}"
+            f"{len(off)} of {len(self.off_data)} steps are off the data (stranger to the model than "
+            f"{OFF_DATA_PERCENTILE:g} % of real cells): step {', '.join(map(str, off))}"
         )
 
 
@@ -206,14 +309,15 @@ def assess(
     rows, distances = ground.nearest(path.z, m, exclude=np.asarray(exclude, dtype=np.int64))
     if not rows.shape[1]:
         raise SelectionError("there is no real cell besides those of the path itself to compare it with")
-    support = ground.percentile(distances[:, 0])
+    rarity = ground.rarity(path.z, path.reencoded, np.asarray(exclude, dtype=np.int64))
     return Evidence(
         nearest_rows=rows,
         nearest_ids=ground.cell_ids[rows],
         nearest_treatments=ground.treatments[rows],
         nearest_distances=distances,
-        support_percentile=support,
-        off_data=support > OFF_DATA_PERCENTILE,
+        support_percentile=ground.percentile(distances[:, 0]),
+        rarity=rarity,
+        off_data=rarity <= FALSE_ALARMS,
         gap_closed=None if start is None or target is None else gap_closed(path.z, start, target),
         typicality=None if start is None or target is None else typicality(path, start, target),
         length_percentile=None
@@ -286,6 +390,26 @@ def population_gap_closed(z: npt.NDArray, target: npt.NDArray) -> npt.NDArray[np
     """
     left = np.array([wasserstein(z[:, step], target) for step in range(z.shape[1])])
     return np.asarray(1.0 - left / left[0]) if left[0] > 0 else np.full(len(left), np.nan)
+
+
+def half_gap(z0: npt.NDArray, z1: npt.NDArray, start: npt.NDArray, target: npt.NDArray) -> int:
+    """How many features, largest difference of the pair first, close half of the gap between two populations.
+
+    Parameters
+    ----------
+    z0, z1 : (d,)
+        The two cells.
+    start, target : (n, d), (n', d)
+
+    Returns
+    -------
+    int
+        The smallest number of features after which `gap_closed` is at least one half; d where the two do not differ.
+    """
+    apart = ((_quantiles(start) - _quantiles(target)) ** 2).mean(axis=0)[feature_order(z0, z1)]
+    if not apart.sum() > 0:
+        return len(apart)
+    return int(np.searchsorted(np.cumsum(apart), 0.75 * apart.sum() * (1 - 1e-12))) + 1
 
 
 def typicality(path: Path, start: npt.NDArray, target: npt.NDArray) -> float:

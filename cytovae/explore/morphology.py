@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae.errors import SelectionError
-from cytovae.explore.paths import mean_interval
+from cytovae.explore.intervals import pairs_interval
 from cytovae.patches import Floats, normalise
 
 Masks = npt.NDArray[np.bool_]
@@ -250,13 +250,21 @@ def along(
     return Along(steps, spread, ranked.loc[order].reset_index(drop=True))
 
 
-def population(frames: npt.NDArray, channels: Sequence[str], pixel_size_um: float | None = None) -> pd.DataFrame:
+def population(
+    frames: npt.NDArray,
+    channels: Sequence[str],
+    pixel_size_um: float | None = None,
+    first: npt.ArrayLike | None = None,
+    second: npt.ArrayLike | None = None,
+) -> pd.DataFrame:
     """Mean curves with 95 % intervals over the paths of many cells.
 
     Parameters
     ----------
     frames : (n, k, H, W, C)
         See `cytovae.explore.paths.PopulationPath`.
+    first, second : (n,), optional
+        What the ends of each pair are units of, see `cytovae.explore.intervals.pairs_interval`.
 
     Returns
     -------
@@ -267,8 +275,9 @@ def population(frames: npt.NDArray, channels: Sequence[str], pixel_size_um: floa
     n, k = frames.shape[:2]
     table = measure(frames.reshape(n * k, *frames.shape[2:]), channels, pixel_size_um)
     values = table.to_numpy().reshape(n, k, -1)  # (n, k, measures)
-    mean, low, high = mean_interval(values)
-    change, change_low, change_high = mean_interval(values - values[:, :1])
+    found, moved = (pairs_interval(v, first, second) for v in (values, values - values[:, :1]))
+    mean, low, high = found.mean, found.low(), found.high()
+    change, change_low, change_high = moved.mean, moved.low(), moved.high()
     count = np.isfinite(values).sum(axis=0)
     return pd.DataFrame(
         {

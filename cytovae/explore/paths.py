@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cytovae.errors import ConfigError, SelectionError
 from cytovae.explore.generator import Decode, Encode
+from cytovae.explore.intervals import pairs_interval
 from cytovae.patches import Doubles, Floats
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -100,6 +101,8 @@ class Path:
         Of each decoded step's own embedding and the target's: does the model agree with itself?
     labels : tuple of str
         A word per step where it has one (the doses of a series), else empty.
+    reencoded : (k, d) float32 or None
+        The embeddings of the decoded steps.
     """
 
     control_id: str
@@ -114,6 +117,7 @@ class Path:
     frames: Floats
     cosine_reencoded: Doubles
     labels: tuple[str, ...] = ()
+    reencoded: Floats | None = None
 
     @property
     def steps(self) -> int:
@@ -165,7 +169,8 @@ class PopulationPath:
     difference : (H, W, C) float32
         Mean over the pairs of the last frame minus the first.
     difference_low, difference_high : (H, W, C) float32
-        The 95 % t interval of that mean, pixel by pixel.
+        Its interval, wide enough for all pixels to be read together: of pixels that do not change, 0 lies outside in
+        5 % of such images only (see `cytovae.explore.intervals.PairsInterval.selected_level`).
     """
 
     z: Floats
@@ -331,6 +336,8 @@ def population(
     steps: int = 10,
     mode: str = Mode.TOP_FEATURES,
     spacing: str = Spacing.COUNT,
+    first: npt.ArrayLike | None = None,
+    second: npt.ArrayLike | None = None,
 ) -> PopulationPath:
     """The path of every pair, with the mean difference image.
 
@@ -343,6 +350,8 @@ def population(
     decode : callable
     steps, mode, spacing
         See `latent`.
+    first, second : (n,), optional
+        What the ends of each pair are units of, see `cytovae.explore.intervals.pairs_interval`.
 
     Raises
     ------
@@ -357,50 +366,17 @@ def population(
     z = np.stack([points for points, _ in drawn])  # (n, k, d)
     frames = np.concatenate([decode(points) for points in z]).reshape(*z.shape[:2], *decode(z[0, :1]).shape[1:])
     cosine = np.stack([cosine_similarity(points, points[-1]) for points in z])
-    mean, low, high = mean_interval(frames[:, -1] - frames[:, 0])
+    change = pairs_interval(frames[:, -1] - frames[:, 0], first, second)
+    level = change.selected_level()
     return PopulationPath(
         z=z,
         frames=frames,
         cosine=cosine,
         n_features=np.stack([counts for _, counts in drawn]),
-        difference=mean.astype(np.float32),
-        difference_low=low.astype(np.float32),
-        difference_high=high.astype(np.float32),
+        difference=change.mean.astype(np.float32),
+        difference_low=change.low(level).astype(np.float32),
+        difference_high=change.high(level).astype(np.float32),
     )
-
-
-def mean_interval(
-    values: npt.NDArray,
-) -> tuple[Doubles, Doubles, Doubles]:
-    """Mean over the first axis with its 95 % t interval.
-
-    Parameters
-    ----------
-    values : (n, ...)
-        At least two; not-a-number is left out of its own column.
-
-    Returns
-    -------
-    tuple of three (...) float64
-        Mean, lower and upper limit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [round(float(v), 3) for v in mean_interval(np.array([1.0, 2.0, 3.0]))]
-    [2.0, -0.484, 4.484]
-    """
-    from scipy.special import stdtrit
-
-    values = np.asarray(values, dtype=np.float64)
-    there = np.isfinite(values)
-    n = there.sum(axis=0)
-    filled = np.where(there, values, 0.0)
-    mean = np.divide(filled.sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
-    squares = (np.where(there, values - mean, 0.0) ** 2).sum(axis=0)
-    freedom = np.maximum(n - 1, 1)
-    half = np.where(n > 1, stdtrit(freedom, 0.975) * np.sqrt(squares / freedom / np.maximum(n, 1)), np.nan)
-    return mean, mean - half, mean + half
 
 
 def _counts(d: int, steps: int) -> npt.NDArray[np.int64]:
@@ -491,6 +467,7 @@ def _decoded(
 ) -> Path:
     frames = np.asarray(decode(z), dtype=np.float32)
     left = ((z.astype(np.float64) - z[-1].astype(np.float64)) ** 2).sum(axis=1)
+    again = encode(frames)
     return Path(
         control_id=control_id,
         target_id=target_id,
@@ -502,5 +479,6 @@ def _decoded(
         distance_share=1.0 - left / left[0] if left[0] > 0 else np.ones(len(z)),
         cosine=cosine_similarity(z, z[-1]),
         frames=frames,
-        cosine_reencoded=cosine_similarity(encode(frames), z[-1]),
+        cosine_reencoded=cosine_similarity(again, z[-1]),
+        reencoded=again,
     )

@@ -24,6 +24,7 @@ from cytovae import schema
 from cytovae.errors import ConfigError, ScreenError, SelectionError
 from cytovae.explore import evidence, morphology, paths, render, targets
 from cytovae.explore.generator import Generator, require_fit
+from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.targets import Choice, Embeddings, Relation, Rows, Start, Target
 from cytovae.patches import Floats, normalise
@@ -33,6 +34,8 @@ STEPS = 10
 SEED = 0
 N_NULL = 200
 """Null paths that a path is compared with."""
+N_HALF = 40
+"""Null paths whose half-gap stands beside a path's."""
 N_MEASURED = 64
 """Control cells, and treated cells, that are decoded and measured behind the morphology of a path."""
 MIN_DISTINCT = 20
@@ -208,7 +211,11 @@ class Material:
     @functools.cached_property
     def ground(self) -> evidence.Ground:
         """The real cells, searchable."""
-        return evidence.Ground(self.cells, self.embeddings, np.random.default_rng(SEED))
+        return evidence.Ground(self.cells, self.embeddings, np.random.default_rng(SEED), self.again)
+
+    def again(self, z: Floats) -> Floats:
+        """Points decoded and encoded again, (n, d)."""
+        return self.generator.encode(self.generator.decode(z))
 
     def images(self, rows: npt.ArrayLike) -> npt.NDArray | None:
         """Patches of embedded cells as acquired, (n, H, W, C) uint16; None where there are none to read."""
@@ -274,6 +281,30 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class HalfGap:
+    """How soon a path closes half of the gap between the populations at its ends, beside what null paths do.
+
+    Parameters
+    ----------
+    features : int
+        See `cytovae.explore.evidence.half_gap`.
+    null : (q,) float64
+        The same of null paths, empty where there are none.
+    """
+
+    features: int
+    null: npt.NDArray[np.float64]
+
+    @property
+    def sentence(self) -> str:
+        """What null paths need."""
+        if not len(self.null):
+            return "There are no null paths to compare it with."
+        low, high = np.quantile(self.null, [0.05, 0.95])
+        return f"Control-to-control paths need {low:.0f} to {high:.0f} (90 % of {len(self.null)})."
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A path with what stands beside it.
 
@@ -300,6 +331,8 @@ class Drawn:
         The two cells at the ends as the model sees them, range [0, 1].
     near : (k, H, W, C) float32 or None
         The nearest real cell of each step.
+    half_gap : HalfGap or None
+        None where the steps do not move some features at a time.
     """
 
     request: Request
@@ -318,6 +351,15 @@ class Drawn:
     pixel_size_um: float | None
     real: Floats | None = None
     near: Floats | None = None
+    half_gap: HalfGap | None = None
+
+    @property
+    def usual_typicality(self) -> str:
+        """What the same cosine is for null paths, in a sentence; empty where there are none."""
+        if self.null is None:
+            return ""
+        low, high = np.quantile(self.null.typicality, [0.05, 0.95])
+        return f"Control-to-control paths have {low:.2f} to {high:.2f} (90 % of {len(self.null.draws)})."
 
     @property
     def verdict(self) -> Verdict:
@@ -359,15 +401,22 @@ class Population:
     ----------
     path : paths.PopulationPath
     cosine : DataFrame
-        One row per step: ``mean``, ``low``, ``high`` (95 % t interval) over the pairs, and ``gap_closed`` by the latent
+        One row per step: ``mean``, ``low``, ``high`` (95 % interval) over the pairs, and ``gap_closed`` by the latent
         points, ``gap_closed_reencoded`` by what their images show to the model.
     curves : DataFrame
         See `cytovae.explore.morphology.population`.
+    start_rows, end_rows : (n,) int64
+        The cells of each pair.
+    units : str
+        What the intervals rest on, in words: how many different cells, of how many wells.
     """
 
     path: paths.PopulationPath
     cosine: pd.DataFrame
     curves: pd.DataFrame
+    start_rows: Rows
+    end_rows: Rows
+    units: str
 
 
 @dataclass(frozen=True)
@@ -438,7 +487,22 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         pixel_size_um=material.pixel_size_um,
         real=None if real is None else real[:2],
         near=None if real is None else real[2:],
+        half_gap=_half_gap(material, path, start_rows, end_rows, null) if path.by_features else None,
     )
+
+
+def _half_gap(material: Material, path: paths.Path, start_rows: Rows, end_rows: Rows, null: Null | None) -> HalfGap:
+    embeddings = material.embeddings
+
+    def some_of(rows: Rows) -> Rows:  # quantiles of many cells take long, and change little
+        return rows[:: -(-len(rows) // N_MEASURED)]
+
+    def half(z0: npt.NDArray, z1: npt.NDArray, start: Rows, end: Rows) -> int:
+        return evidence.half_gap(z0, z1, embeddings[some_of(start)], embeddings[some_of(end)])
+
+    draws = () if null is None else null.draws[:N_HALF]
+    nulls = [half(embeddings[d.start], embeddings[d.end], d.start_rows, d.end_rows) for d in draws]
+    return HalfGap(half(path.z[0], path.z[-1], start_rows, end_rows), np.array(nulls, dtype=np.float64))
 
 
 def record(material: Material, request: Request, **more: Any) -> dict[str, Any]:
@@ -583,10 +647,19 @@ def population(material: Material, request: Request, n: int) -> Population:
         goal = targets.rows_of(cells, request.start_treatment)
     else:
         goal = targets.controls(cells, material.control)
+    first, second = targets.units(cells, starts), targets.units(cells, ends)
     drawn = paths.population(
-        embeddings[starts], embeddings[ends], generator.decode, request.steps, request.mode, request.spacing
+        embeddings[starts],
+        embeddings[ends],
+        generator.decode,
+        request.steps,
+        request.mode,
+        request.spacing,
+        first,
+        second,
     )
-    mean, low, high = paths.mean_interval(drawn.cosine)
+    over = pairs_interval(drawn.cosine, first, second)
+    mean, low, high = over.mean, over.low(), over.high()
     n_pairs, k = drawn.z.shape[:2]
     again = generator.encode(drawn.frames.reshape(n_pairs * k, *drawn.frames.shape[2:])).reshape(n_pairs, k, -1)
     cosine = pd.DataFrame(
@@ -599,7 +672,13 @@ def population(material: Material, request: Request, n: int) -> Population:
             "gap_closed_reencoded": evidence.population_gap_closed(again, embeddings[goal]),
         }
     )
-    return Population(drawn, cosine, morphology.population(drawn.frames, material.channels, material.pixel_size_um))
+    curves = morphology.population(drawn.frames, material.channels, material.pixel_size_um, first, second)
+    words = " and ".join(
+        f"{len(np.unique(rows))} different cells of {len(np.unique(targets.wells(cells, rows)))} wells "
+        f"at the {end} of the paths"
+        for rows, end in ((starts, "start"), (ends, "end"))
+    )
+    return Population(drawn, cosine, curves, starts, ends, words)
 
 
 def document(
@@ -618,15 +697,25 @@ def document(
         "end": {"cell": drawn.end.cell_id, "how": drawn.end.how, "of": drawn.end.n_cells},
         "relation": drawn.relation.value,
         "verdict": {"level": verdict.level.value, "sentence": verdict.sentence},
+        "half_gap": None
+        if drawn.half_gap is None
+        else {"features": drawn.half_gap.features, "null": drawn.half_gap.null.tolist()},
         "null": None
         if drawn.null is None
-        else {"how": drawn.null.how, "n": len(drawn.null.draws), "n_distinct": drawn.null.n_distinct},
+        else {"how": drawn.null.how, "n": len(drawn.null.draws), "n_distinct": drawn.null.n_distinct}
+        | {
+            f"typicality_{word}": float(np.quantile(drawn.null.typicality, q))
+            for word, q in (("p05", 0.05), ("p95", 0.95))
+        },
     }
     if measured is not None:
         out["changed_most"] = _records(measured.ranked)
     if many is not None:
         out["population"] = {
             "n": len(many.path.z),
+            "n_start_cells": len(np.unique(many.start_rows)),
+            "n_end_cells": len(np.unique(many.end_rows)),
+            "units": many.units,
             "steps": _records(many.cosine),
             "morphology": _records(many.curves),
             "difference_mean": many.path.difference.mean(axis=(0, 1)).tolist(),

@@ -8,6 +8,7 @@ are never chosen, nor counted, unless one is named by its id.
 from __future__ import annotations
 
 import enum
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,8 @@ SUBPOPULATION = "subpopulation:"
 """What the word for a subpopulation's exemplar begins with; its number follows."""
 MAX_GROUPS = 4
 """No more subpopulations than this are looked for."""
+FALSE_SPLITS = 0.05
+"""Cells of one group are shown as several in no more than this share of cases."""
 MIN_GROUP_CELLS = 3
 """A subpopulation has at least this many cells."""
 CLUSTERED_CELLS = 2000
@@ -119,17 +122,14 @@ class Subpopulations:
     ----------
     groups : tuple of Subpopulation
         Largest first; one alone where the cells do not fall apart.
-    separation : float
-        Mean silhouette of the grouping, -1 to 1; 0 for one group.
-    separation_by_chance : float
-        The 95th percentile of the same on unimodal (normal) data of the same covariance: `separation` had to exceed it.
+    p : float
+        How often cells of one group would show such valleys; the groups are shown if it is at most `FALSE_SPLITS`.
     n_clustered : int
         Cells that the groups were found on; the others were assigned to the nearest group mean.
     """
 
     groups: tuple[Subpopulation, ...]
-    separation: float
-    separation_by_chance: float
+    p: float
     n_clustered: int
 
     def group(self, number: str) -> Subpopulation:
@@ -266,6 +266,20 @@ def controls_near(cells: pd.DataFrame, control: str, row: int, at_least: int = M
         if len(rows) >= at_least:
             return rows, f"of {word} {value}"
     return everyone, "of the screen"
+
+
+def wells(cells: pd.DataFrame, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Numbers that tell the wells of rows apart, (n,)."""
+    mine = cells.iloc[np.asarray(rows, dtype=np.int64)]
+    return np.asarray(
+        mine.groupby([schema.PLATE, schema.WELL], sort=False, dropna=False).ngroup().to_numpy(), dtype=np.int64
+    )
+
+
+def units(cells: pd.DataFrame, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """What an interval over rows counts as one: a well where there are two or more of them, else a cell; (n,)."""
+    of_well = wells(cells, rows)
+    return of_well if len(np.unique(of_well)) > 1 else np.asarray(rows, dtype=np.int64)
 
 
 def relation(cells: pd.DataFrame, a: int, b: int) -> Relation:
@@ -417,9 +431,12 @@ def subpopulations(
 ) -> Subpopulations:
     """The groups that a treatment's cells fall into, each with an exemplar and its share.
 
-    K-means (2 to `MAX_GROUPS` groups) on the leading principal components (90 % of the variance, at most 10); the
-    number with the best mean silhouette is kept if it exceeds the 95th percentile of the same search on 20 normal
-    samples of the same covariance. Else the cells are one group: clustering always finds clusters.
+    The cells are halved at random. On one half, k-means (2 to `MAX_GROUPS` groups, the number with the best mean
+    silhouette) proposes groups; on the other half, which the proposal has not seen, every two of them must be told
+    apart by a valley: along the line through their means, fewer cells in the middle than at either of them
+    (`valley_p`). The two halves change roles, and the smaller p counts, doubled. Only if that is at most
+    `FALSE_SPLITS` are all cells grouped. Cells of any distribution with one peak along such a line, heavy-tailed or
+    skewed, are split in no more than that share of cases; so are few cells, which cannot show a valley.
 
     Raises
     ------
@@ -428,14 +445,14 @@ def subpopulations(
     """
     rows = rows_of(cells, treatment)
     z = np.asarray(embeddings[rows], dtype=np.float64)
-    labels, separation, chance, n_clustered = _group(z, rng)
+    labels, p, n_clustered = grouping(z, rng)
     order = sorted(np.unique(labels), key=lambda g: -int((labels == g).sum()))
     groups = []
     for number, label in enumerate(order, start=1):
         mine = rows[labels == label]
         exemplar = typical(cells, embeddings, mine, f"subpopulation {number} of {len(order)} of {treatment}")
         groups.append(Subpopulation(number, mine, len(mine) / len(rows), exemplar))
-    return Subpopulations(tuple(groups), separation, chance, n_clustered)
+    return Subpopulations(tuple(groups), p, n_clustered)
 
 
 def dose_series(cells: pd.DataFrame, compound: str) -> list[Dose]:
@@ -676,34 +693,93 @@ def _components(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(u[:, :keep] * s[:keep])
 
 
-def _best_grouping(x: npt.NDArray[np.float64], seed: int) -> tuple[float, npt.NDArray[np.float64]]:
+def _best_grouping(x: npt.NDArray[np.float64], seed: int, only: int | None = None) -> npt.NDArray[np.int64] | None:
+    """The k-means grouping of the best mean silhouette, or of `only` so many groups; None where none is possible."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
-    best, means = 0.0, x.mean(axis=0, keepdims=True)
-    for k in range(2, min(MAX_GROUPS, len(x) // MIN_GROUP_CELLS) + 1):
+    best, labels = -np.inf, None
+    for k in range(2, MAX_GROUPS + 1) if only is None else (only,):
+        if k > len(x) // MIN_GROUP_CELLS or k > len(np.unique(x, axis=0)):
+            break
         fit = KMeans(k, n_init=3, random_state=seed).fit(x)
         if np.bincount(fit.labels_, minlength=k).min() < MIN_GROUP_CELLS:
             continue
         score = float(silhouette_score(x, fit.labels_))
         if score > best:
-            best, means = score, fit.cluster_centers_
-    return best, means
+            best, labels = score, np.asarray(fit.labels_, dtype=np.int64)
+    return labels
 
 
-def _group(z: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[Rows, float, float, int]:
-    x = _components(z)
-    one = np.zeros(len(x), dtype=np.int64)
-    if len(x) < 2 * MIN_GROUP_CELLS or not x.any():
-        return one, 0.0, 0.0, len(x)
-    n = min(len(x), CLUSTERED_CELLS)
-    sample = x[np.sort(rng.choice(len(x), n, replace=False))]
+def valley_p(values: npt.NDArray, low: float, high: float) -> float:
+    """Whether there are fewer values between two places than at both: an exact p, whatever the distribution.
+
+    Three windows of equal width lie side by side, the outer ones about the two places. Where a density has one peak
+    only, the middle window cannot hold less than both outer ones: of the values in it and in one of the outer windows,
+    at least half are to be expected in the middle. The larger of the two binomial p is valid for all such densities.
+
+    Parameters
+    ----------
+    values : (n,)
+        Drawn independently of `low` and `high`.
+    low, high : float
+        The two places, ``low < high``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> valley_p(np.repeat([0.0, 4.0], 6), 0.0, 4.0)
+    0.015625
+    """
+    from scipy.special import bdtr
+
+    edge = np.linspace(
+        low, high, 5
+    )  # outer windows: low - w to low + w, high - w to high + w, with 4 w from low to high
+    width = edge[1] - edge[0]
+    edges = (low - width, edge[1], edge[3], high + width)
+    left, middle, right = (int(((values >= a) & (values < b)).sum()) for a, b in itertools.pairwise(edges))
+    return max(float(bdtr(middle, middle + side, 0.5)) if side else 1.0 for side in (left, right))
+
+
+def grouping(z: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[Rows, float, int]:
+    """The groups that points fall into, see `subpopulations`.
+
+    Parameters
+    ----------
+    z : (n, d)
+
+    Returns
+    -------
+    tuple of ((n,) int64, float, int)
+        Group of each point, all 0 where there is one; the p of the grouping; the points it was found on.
+    """
+    one = np.zeros(len(z), dtype=np.int64)
+    n = min(len(z), CLUSTERED_CELLS)
+    order = rng.permutation(len(z))[:n]
     seed = int(rng.integers(2**31))
-    separation, means = _best_grouping(sample, seed)
-    spread = sample.std(axis=0)  # principal components are uncorrelated
-    null = [_best_grouping(rng.normal(0.0, spread, size=sample.shape), seed)[0] for _ in range(20)]
-    chance = float(np.quantile(null, 0.95))
-    if separation <= chance:
-        return one, 0.0, chance, n
-    everyone = ((x[:, None, :] - means[None]) ** 2).sum(axis=2).argmin(axis=1)
-    return everyone.astype(np.int64), separation, chance, n
+    halves = order[: n // 2], order[n // 2 :]
+    if n < 4 * MIN_GROUP_CELLS or not np.ptp(z, axis=0).any():
+        return one, 1.0, n
+    p, k = 1.0, 1
+    for mine, other in (halves, halves[::-1]):
+        labels = _best_grouping(_components(z[mine]), seed)
+        if labels is None:
+            continue
+        means = [z[mine[labels == g]].mean(axis=0) for g in np.unique(labels)]
+        worst = 0.0
+        for a, b in itertools.combinations(means, 2):
+            way = (b - a) / np.linalg.norm(b - a)
+            worst = max(worst, valley_p(z[other] @ way, float(a @ way), float(b @ way)))
+        if 2.0 * worst < p:
+            p, k = 2.0 * worst, len(means)
+    if p > FALSE_SPLITS:
+        return one, p, n
+    x = _components(z[order])
+    labels = _best_grouping(x, seed, only=k)
+    if labels is None:
+        return one, p, n
+    means_of = np.array([z[order[labels == g]].mean(axis=0) for g in np.unique(labels)])
+    everyone = ((z[:, None, :] - means_of[None]) ** 2).sum(axis=2).argmin(axis=1)
+    everyone[order] = labels
+    return everyone.astype(np.int64), p, n

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from cytovae import schema
@@ -17,15 +18,38 @@ def cloud(make_table):
     return cells, z, evidence.Ground(cells, z, np.random.default_rng(0))
 
 
+def naive_nearest(z, query, m, leave=()):
+    """The likeness about the mean, less the crowding of the cell, one pair at a time."""
+    mean = z.astype(float).mean(axis=0)
+    unit = [(v - mean) / np.linalg.norm(v - mean) for v in z.astype(float)]
+    crowding = [np.mean(sorted(unit[i] @ unit[j] for j in range(len(z)) if j != i)[-10:]) for i in range(len(z))]
+    out = []
+    for q in query.astype(float):
+        q = (q - mean) / np.linalg.norm(q - mean)
+        key = [-(2 * (q @ unit[i]) - crowding[i]) if i not in leave else np.inf for i in range(len(z))]
+        rows = np.argsort(key, kind="stable")[:m]
+        out.append((rows, [1 - q @ unit[i] for i in rows]))
+    return np.array([rows for rows, _ in out]), np.array([apart for _, apart in out])
+
+
 @pytest.mark.parametrize("block", [7, 64, 16384])
-def test_nearest_cells_agree_with_scikit_learn(cloud, monkeypatch, block):
+def test_nearest_cells_are_those_of_a_naive_loop(cloud, monkeypatch, block):
     _, z, ground = cloud
     monkeypatch.setattr(evidence, "BLOCK_CELLS", block)
-    query = (np.random.default_rng(3).normal(size=(20, 32)) + 50).astype(np.float32)
-    rows, distances = ground.nearest(query, 5)
-    expected, where = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(z.astype(float)).kneighbors(query)
-    np.testing.assert_array_equal(rows, where)
-    np.testing.assert_allclose(distances, expected, rtol=1e-9)
+    query = (np.random.default_rng(3).normal(size=(6, 32)) + 50).astype(np.float32)
+    for leave in ((), (5, 17)):
+        rows, distances = ground.nearest(query, 5, exclude=leave or None)
+        where, expected = naive_nearest(z, query, 5, leave)
+        np.testing.assert_array_equal(rows, where)
+        np.testing.assert_allclose(distances, expected, atol=1e-5)
+
+
+def test_likeness_is_scikit_learns_cosine_about_the_mean(cloud):
+    _, z, ground = cloud
+    rows, distances = ground.nearest(z[:20] + 0.5, 3)
+    mean = z.astype(float).mean(axis=0)
+    expected = cosine_similarity(z[:20].astype(float) + 0.5 - mean, z.astype(float) - mean)
+    np.testing.assert_allclose(1 - distances, np.take_along_axis(expected, rows, axis=1), atol=1e-5)
 
 
 def test_excluded_and_blank_cells_are_never_near(cloud):
@@ -36,11 +60,21 @@ def test_excluded_and_blank_cells_are_never_near(cloud):
     assert rows.shape == (3, 498)
     assert not np.isin(rows, [1, 2]).any()
     own, _ = ground.nearest(z[:3], 1, exclude=np.arange(3)[:, None])
-    brute = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(z.astype(float)).kneighbors(z[:3])[1]
-    np.testing.assert_array_equal(own[:, 0], brute[:, 1])
+    assert not (own[:, 0] == np.arange(3)).any()
     blanked = cells.assign(**{schema.BLANK: np.arange(500) < 100})
     hidden = evidence.Ground(blanked, z, np.random.default_rng(0))
     assert (hidden.nearest(z[:50], 3)[0] >= 100).all()
+    assert hidden.nearest(z[:2], 600)[0].shape == (2, 400)
+
+
+def test_no_cell_is_everyones_nearest(make_table):
+    rng = np.random.default_rng(9)
+    z = rng.normal(size=(600, 200)) * np.linspace(2, 0.2, 200)
+    ground = evidence.Ground(make_table([("P1", "B02", "DMSO", 0.0)] * 600), z.astype(np.float32), rng)
+    ours = ground.nearest(z, 1, exclude=np.arange(600)[:, None])[0][:, 0]
+    euclidean = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(z).kneighbors(z)[1][:, 1]
+    most, plain = (np.sort(np.bincount(rows, minlength=600))[-6:].sum() / 600 for rows in (ours, euclidean))
+    assert most < 0.12 and most < 0.5 * plain
 
 
 def test_real_cells_are_as_supported_as_they_are_to_each_other(cloud):
@@ -48,15 +82,55 @@ def test_real_cells_are_as_supported_as_they_are_to_each_other(cloud):
     _, apart = ground.nearest(z, 1, exclude=np.arange(500)[:, None])
     shares = ground.percentile(apart[:, 0])
     assert abs(shares.mean() - 50) < 2
-    np.testing.assert_allclose(np.sort(apart[:, 0]), ground.real_to_real)
+    np.testing.assert_allclose(np.sort(apart[:, 0]), ground.real_to_real, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def curved(make_table):
+    """2,000 cells on a curved sheet of 4 dimensions in 32, and a model that keeps to the sheet."""
+    rng = np.random.default_rng(12)
+    way, turn = rng.normal(size=(4, 32)), rng.normal(size=(4, 32))
+
+    def real(n):
+        hidden = rng.normal(size=(n, 4))
+        return (np.tanh(hidden) @ way + hidden**2 @ turn + rng.normal(0, 0.2, (n, 32))).astype(np.float32)
+
+    z = real(2000)
+    known = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)[2][:8]
+
+    def again(points):
+        return ((points - z.mean(axis=0)) @ known.T @ known + z.mean(axis=0)).astype(np.float32)
+
+    cells = make_table([("P1", f"B{i % 5:02d}", "DMSO", 0.0) for i in range(2000)])
+    return z, evidence.Ground(cells, z, np.random.default_rng(0), again), real, rng
+
+
+def test_the_flag_takes_5_of_100_real_cells_for_something_else(curved):
+    _, ground, real, _ = curved
+    flagged = ground.rarity(real(1000)) <= evidence.FALSE_ALARMS
+    assert 0.05 - 2.6 * np.sqrt(0.05 * 0.95 * (1 / 1000 + 1 / 512)) < flagged.mean()
+    assert flagged.mean() < 0.05 + 2.6 * np.sqrt(0.05 * 0.95 * (1 / 1000 + 1 / 512))
+
+
+@pytest.mark.parametrize("kind", ["chimeras", "sign flips", "noise", "far out"])
+def test_the_flag_has_power(curved, kind):
+    z, ground, _, rng = curved
+    some = z[rng.choice(2000, 300)]
+    fakes = {
+        "chimeras": z[rng.integers(2000, size=(300, 32)), np.arange(32)],
+        "sign flips": ground.mean + (some - ground.mean) * rng.choice([-1, 1], some.shape),
+        "noise": rng.normal(size=some.shape) * z.std(),
+        "far out": ground.mean + 8 * (some - ground.mean),
+    }[kind]
+    assert (ground.rarity(fakes.astype(np.float32)) <= evidence.FALSE_ALARMS).mean() > 0.8
 
 
 def test_a_step_in_the_void_is_off_the_data_and_one_in_the_cloud_is_not(cloud):
     _, z, ground = cloud
-    path = _path(np.stack([z[0], z.mean(axis=0), z.mean(axis=0) + 30, z[1]]))
+    path = _path(np.stack([z[0], z[3], z.mean(axis=0) + 30, z[1]]))
     found = evidence.assess(path, ground, exclude=[0, 1])
     assert list(found.off_data[1:3]) == [False, True]
-    assert found.support_percentile[2] == 100.0
+    assert found.rarity[2] < 0.01
     assert "off the data" in found.summary and "step 2" in found.summary
     assert found.gap_closed is None and found.length_percentile is None
 
@@ -73,7 +147,9 @@ def test_the_ends_of_a_path_are_not_their_own_evidence(small):
     np.testing.assert_array_equal(
         found.nearest_treatments, small.cells[schema.TREATMENT].to_numpy()[found.nearest_rows]
     )
-    assert (np.diff(found.nearest_distances, axis=1) >= 0).all()
+    rows, apart = ground.nearest(path.z, 3, exclude=[0, 40])
+    np.testing.assert_array_equal(found.nearest_rows, rows)
+    np.testing.assert_array_equal(found.nearest_distances, apart)
 
 
 def test_nothing_left_to_be_near_to_is_an_error(make_table):
@@ -136,6 +212,18 @@ def test_features_peculiar_to_the_pair_close_no_gap():
     assert evidence.gap_closed(odd_path, start, target)[1] < 0.1
     assert evidence.typicality(_path(typical_path), start, target) == pytest.approx(1.0)
     assert evidence.typicality(_path(odd_path), start, target) < 0.5
+
+
+def test_half_of_the_gap_is_closed_by_the_features_counted():
+    rng = np.random.default_rng(16)
+    start, target = rng.normal(size=(40, 12)), rng.normal(1.0, 2.0, size=(50, 12))
+    z0, z1 = start[0], target[0]
+    order = paths.feature_order(z0, z1)
+    closed = [
+        evidence.gap_closed(np.stack([z0, np.where(np.isin(np.arange(12), order[:n]), z1, z0), z1]), start, target)[1]
+        for n in range(13)
+    ]
+    assert evidence.half_gap(z0, z1, start, target) == int(np.argmax(np.array(closed) >= 0.5 - 1e-9))
 
 
 def test_populations_that_do_not_differ_have_no_gap():

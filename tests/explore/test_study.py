@@ -72,7 +72,13 @@ def test_a_growing_nucleus_leads_the_ranking(small):
 @pytest.mark.parametrize("options", [{}, {"reverse": True}, {"start_treatment": "dim@1"}])
 def test_a_population_path_closes_the_gap(small, options):
     request = study.Request(treatment="grow@3", steps=3, **options)
-    got = study.population(material(small), request, 8)
+    cells = small.cells.copy()
+    cells[schema.WELL] += np.where(np.arange(len(cells)) % 2, "a", "b")  # four wells a treatment
+    got = study.population(material(small, cells), request, 8)
+    assert (
+        f"{len(np.unique(got.end_rows))} different cells of {len(np.unique(targets.wells(cells, got.end_rows)))} wells"
+        in got.units
+    )
     assert got.path.z.shape == (8, 3, 24)
     assert got.cosine["gap_closed"][0] == 0
     assert got.cosine["gap_closed"][2] > 0.5
@@ -81,6 +87,15 @@ def test_a_population_path_closes_the_gap(small, options):
     sign = -1 if options.get("reverse") else 1
     assert (sign * area["change"]).iloc[-1] > 100
     assert (sign * (area["change_low"] if sign > 0 else area["change_high"])).iloc[-1] > 0
+
+
+def test_two_wells_claim_less_than_four(small):
+    request = study.Request(treatment="grow@3", steps=2)
+    cells = small.cells.copy()
+    cells[schema.WELL] += np.where(np.arange(len(cells)) % 2, "a", "b")
+    two, four = (study.population(material(small, table), request, 12) for table in (small.cells, cells))
+    width = [(many.cosine["high"] - many.cosine["low"])[0] for many in (two, four)]
+    assert width[0] > 2 * width[1]
 
 
 def test_one_control_well_leaves_the_path_and_says_what_is_missing(small):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cytovae import schema
 from cytovae.errors import SelectionError
@@ -91,7 +92,7 @@ def test_two_planted_groups_are_found_with_their_shares(make_table):
     assert [g.share for g in found.groups] == pytest.approx([2 / 3, 1 / 3])
     assert set(found.groups[0].rows) == set(range(60))
     assert found.groups[1].exemplar.row == naive_closest(z, list(range(60, 90)))
-    assert found.separation > found.separation_by_chance
+    assert found.p < 0.01
 
 
 def test_one_cloud_is_one_group(make_table):
@@ -101,6 +102,34 @@ def test_one_cloud_is_one_group(make_table):
     assert len(found.groups) == 1
     assert found.groups[0].share == 1.0
     assert found.groups[0].exemplar.row == naive_closest(z, list(range(120)))
+
+
+def test_valleys_are_counted_in_three_windows():
+    values = np.array([-1.5, -0.5, 0.5, 0.9, 1.1, 2.0, 3.1, 4.0, 4.9, 5.1])
+    # windows -1 to 1, 1 to 3, 3 to 5: 3, 2 and 3 values
+    expected = stats.binom.cdf(2, 5, 0.5)
+    assert targets.valley_p(values, 0.0, 4.0) == pytest.approx(expected)
+    assert targets.valley_p(np.zeros(0), 0.0, 4.0) == 1.0
+
+
+ONE_PEAK = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "heavy tails": lambda rng, shape: rng.standard_t(2, size=shape),
+    "skewed": lambda rng, shape: rng.lognormal(0, 1, size=shape),
+    "flat": lambda rng, shape: rng.uniform(size=shape),
+    "one scale for all": lambda rng, shape: rng.normal(size=shape) * rng.lognormal(0, 1, size=(shape[0], 1)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_PEAK)
+def test_cells_of_one_group_are_rarely_split(make_table, name):
+    rng = np.random.default_rng(11)
+    cells = make_table([("P1", "B02", "drug", 1.0)] * 60)
+    split = 0
+    for _ in range(30):
+        z = (ONE_PEAK[name](rng, (60, 12)) * np.linspace(3, 0.3, 12)).astype(np.float32)
+        split += len(targets.subpopulations(cells, z, "drug@1", rng).groups) > 1
+    assert split <= 5  # 5 % of 30, and not more than chance adds in 1 of 200 such tests
 
 
 def test_a_few_cells_are_one_group(small, make_table):

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from cytovae.errors import ConfigError
 from cytovae.explore.evidence import Evidence
-from cytovae.explore.paths import Path, PopulationPath, mean_interval
+from cytovae.explore.intervals import mean_interval
+from cytovae.explore.paths import Path, PopulationPath
 from cytovae.explore.render.colours import COLOURS, OVERLAID, Look, composite, difference, scale_bar
 from cytovae.explore.render.drawing import INK, WARN, Drawing
 
@@ -103,8 +104,8 @@ def strip(
     title: str = "",
     zoom: int = 2,
     form: str = "png",
-    shown: Sequence[int] | None = None,
     record: dict[str, Any] | None = None,
+    shown: Sequence[int] | None = None,
 ) -> bytes:
     """A figure: one image per step, rows under each other, captions, channel legend and scale bar.
 
@@ -197,8 +198,8 @@ def gif(
     zoom: int = 4,
     step_ms: int = 250,
     ends: npt.NDArray | None = None,
-    shown: Sequence[int] | None = None,
     record: dict[str, Any] | None = None,
+    shown: Sequence[int] | None = None,
 ) -> bytes:
     """An animation of a path, there and back, endless, with the step and its cosine under the image.
 

@@ -43,6 +43,7 @@ def table(path: Path, evidence: Evidence | None = None, morphology: pd.DataFrame
         out["nearest_treatment"] = evidence.nearest_treatments[:, 0]
         out["nearest_distance"] = evidence.nearest_distances[:, 0]
         out["support_percentile"] = evidence.support_percentile
+        out["rarity"] = evidence.rarity
         out["off_data"] = evidence.off_data
         if evidence.gap_closed is not None:
             out["gap_closed"] = evidence.gap_closed
