@@ -21,5 +21,10 @@ page = st.navigation(
     position="top",
 )
 loaders.warm()
-with context.page_errors():
-    page.run()
+above = st.container()
+try:
+    with context.page_errors():
+        page.run()
+finally:  # a page may stop early
+    with above:
+        context.say_unknown()

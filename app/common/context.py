@@ -12,6 +12,7 @@ import streamlit as st
 from app.common import loaders
 from cytovae import schema
 from cytovae.errors import CytovaeError
+from cytovae.explore.targets import Start, Target
 from cytovae.screen import Screen
 
 LOG = logging.getLogger("cytovae.app")
@@ -48,6 +49,16 @@ and start the app with `--models models`. The folder looked into is `{folder}`.
 """
 
 
+UNKNOWN = "unknown-in-link"
+"""Session state: sentences about what a link names and is not there."""
+
+
+def say_unknown() -> None:
+    """Say what the link named in vain; shown once, above the page."""
+    for sentence in st.session_state.pop(UNKNOWN, []):
+        st.warning(sentence, icon=":material/link_off:")
+
+
 def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
     """What a widget is to start with: what a page asked for, its own last value, the link's, or the default.
 
@@ -70,6 +81,11 @@ def linked(key: str, options: Sequence[str], default: str, *, free: bool = False
             break
     else:
         value = default
+        named = st.query_params.get(key)
+        if named is not None and not free and key not in st.session_state:
+            there = f"showing {default} instead" if default else "nothing is shown"
+            sentence = f"The link names the {key} {named!r}, which is not here; {there}."
+            st.session_state.setdefault(UNKNOWN, []).append(sentence)
     if st.session_state.get(key) != value:
         st.session_state[key] = value
     return str(value)
@@ -92,6 +108,7 @@ def choose(
     *,
     words: Mapping[str, str] | None = None,
     free: bool = False,
+    default: str | None = None,
     **more: Any,
 ) -> str:
     """A select box whose value stands in the address and outlives a change of page.
@@ -99,7 +116,9 @@ def choose(
     Parameters
     ----------
     options : sequence of str
-        The first is the default.
+        What can be chosen.
+    default : str, optional
+        Where neither the session nor the link says; the first of the options where not given.
     words : mapping of str to str, optional
         How options are shown.
     free : bool
@@ -107,7 +126,8 @@ def choose(
     **more
         For ``st.selectbox``.
     """
-    value = linked(key, options, options[0], free=free)
+    default = options[0] if default is None else default
+    value = linked(key, options, default, free=free)
     options = [*options, *([value] if value not in options else [])]
     answer = st.selectbox(
         label,
@@ -118,7 +138,7 @@ def choose(
         persist_state="session",
         **more,
     )
-    return publish(key, answer or options[0], options[0])
+    return publish(key, answer or default, default)
 
 
 @contextlib.contextmanager
@@ -185,8 +205,14 @@ def treatment_labels(screen: Screen) -> dict[str, str]:
     }
 
 
-def choose_treatment(screen: Screen) -> str:
-    """A treatment other than the control; stops the page where there is none."""
+def choose_treatment(screen: Screen, default: str | None = None) -> str:
+    """A treatment other than the control; stops the page where there is none.
+
+    Parameters
+    ----------
+    default : str, optional
+        The one to open with; the first of the list where not given.
+    """
     labels = treatment_labels(screen)
     if not labels:
         st.info(
@@ -196,21 +222,29 @@ def choose_treatment(screen: Screen) -> str:
         )
         st.stop()
     return choose(
-        "Treatment", "treatment", list(labels), words=labels, on_change=lambda: st.session_state.update(target="mean")
+        "Treatment",
+        "treatment",
+        list(labels),
+        words=labels,
+        default=default if default in labels else None,
+        on_change=lambda: st.session_state.update(target="mean"),
     )
 
 
 def choose_target() -> str:
     """How the target cell is chosen: ``mean``, ``subpopulation:K`` or a cell id."""
-    words = {"mean": "closest to the treatment's mean"}
+    words = {each.value: each.words for each in Target}
     how = "pick one under Cells, or type a cell id"
     return choose("Target cell", "target", list(words), words=words, free=True, help=how)
 
 
 def choose_control() -> str:
     """How the control cell is chosen: ``auto``, ``random`` or a cell id."""
-    words = {"auto": "typical, same plate as the target", "random": "random, same plate as the target"}
-    how = "pick one under Cells, or type a cell id"
+    words = {each.value: each.words for each in Start}
+    how = (
+        "of the target's plate where that has enough control cells, else of its batch, else of the screen; the badge "
+        "above the pictures says which. Pick one under Cells, or type a cell id"
+    )
     return choose("Control cell", "control", list(words), words=words, free=True, help=how)
 
 

@@ -117,12 +117,42 @@ def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tup
         }
     counts = values.astype(str).value_counts()
     names = [*counts.index[:MAX_COLOURS]]
-    categories = [{"name": name, "count": int(counts[name]), "other": False} for name in names]
+    style, control = _styles(screen, by), screen.record.control
+    categories = [
+        {
+            "name": name,
+            "count": int(counts[name]),
+            "other": False,
+            "style": style.get(name, k),
+            "control": name == control and by in ("mechanism", "compound"),
+        }
+        for k, name in enumerate(names)
+    ]
     if len(counts) > MAX_COLOURS:
         rest = counts.index[MAX_COLOURS:]
         categories.append({"name": f"{len(rest)} others", "count": int(counts[rest].sum()), "other": True})
     codes = values.astype(str).map({name: k for k, name in enumerate(names)}).fillna(len(names))
     return codes.to_numpy(np.uint16), {"categories": categories}
+
+
+def _styles(screen: Screen, by: str) -> dict[str, int]:
+    """A number for every name, the same on every level of the map: names in alphabetical order, the control left out."""
+    column = COLOURS[by]
+    cells = loaders.cells(screen)
+    if column not in cells:
+        return {}
+    names = sorted(set(cells[column].astype(str)) - {screen.record.control})
+    return {name: k % MAX_COLOURS for k, name in enumerate(names)}
+
+
+def axes(shown: Points, method: str) -> tuple[str, str]:
+    """What the axes of a map are, with the share of variance that principal components hold."""
+    if method != "pca":
+        return f"{method.upper()} 1", f"{method.upper()} 2"
+    total = float(shown.features.astype(np.float64).var(axis=0).sum())
+    held = [float(shown.table[axis].var(ddof=0)) / total if total > 0 else 0.0 for axis in ("x", "y")]
+    first, second = (f"principal component {k + 1} ({share:.0%} of variance)" for k, share in enumerate(held))
+    return first, second
 
 
 def says(screen: Screen, level: str, shown: int) -> str:

@@ -15,7 +15,7 @@ from cytovae.explore.targets import Start
 screen, model = context.header("What does the drug do to the cell?")
 one, two, three, four = st.columns([2.1, 1.4, 1.4, 0.55], vertical_alignment="bottom")
 with one:
-    treatment = context.choose_treatment(screen)
+    treatment = context.choose_treatment(screen, view.opening(screen, model))
 with two:
     target = context.choose_target()
 with three:
@@ -37,13 +37,16 @@ request = Request(
     mode=Mode(mode),
     spacing=Spacing(spacing),
 )
-shown = view.view(screen, model, request)
+shown, sentence = view.view_or_typical(screen, model, request)
+if sentence:
+    st.warning(sentence, icon=":material/info:")
+request = shown.request
+sections.verdict(shown)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
-sections.say(shown.study.verdict)
 player(*view.player_data(screen, shown), key="player")
 
 with st.container(horizontal=True, gap="large"):
-    for name, figure, meaning in view.verdict(shown):
+    for name, figure, meaning in view.figures_of(shown):
         st.metric(name, figure, help=meaning, width="content")
 st.caption(". ".join(note[:1].upper() + note[1:] for note in shown.study.notes) + ".")
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):

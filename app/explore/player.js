@@ -44,12 +44,16 @@ class Player {
   build() {
     const { header, n } = this, film = this.$(".film");
     film.style.setProperty("--n", n);
+    film.style.setProperty("--least", n > 24 ? "1.9rem" : n > 13 ? "2.5rem" : "3.5rem");
+    film.classList.toggle("dense", n > 13);
     film.replaceChildren();
     this.thumbs = []; this.frames = [];
     const put = (node, column, row) => { node.style.gridColumn = column; node.style.gridRow = row; film.append(node); return node; };
     const picture = (index, role) => {
       const canvas = element("canvas");
       canvas.dataset.role = role; canvas.dataset.image = index;
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", this.spoken(index));
       this.thumbs.push([canvas, index]);
       return canvas;
     };
@@ -83,7 +87,7 @@ class Player {
     this.slider.setAttribute("aria-label", "Step of the path");
     this.slider.oninput = () => { this.stop(); this.go(Number(this.slider.value)); };
     put(element("div"), `4 / ${n + 4}`, 3).append(this.slider);
-    label(4, "Cosine to target", [["latent", "dash"], ["re-encoded", "dash two"]]);
+    label(4, "Cosine to target", [["planned", "dash"], ["seen in the image", "dash two"]]);
     put(this.curve(), `4 / ${n + 4}`, 4);
     header.frames.forEach((frame, i) => {
       const box = put(element("div", "cell numbers"), i + 4, 5);
@@ -98,10 +102,20 @@ class Player {
         const name = element("div", "name", frame.nearest.treatment);
         name.title = `${frame.nearest.treatment}, ${frame.nearest.moa}\n${frame.nearest.cell_id}\ndistance ${number(frame.nearest.distance)}`;
         box.append(name);
-        if (frame.off) { const tag = element("span", "tag", "off data"); tag.title = frame.why ?? ""; box.append(tag); }
+        if (frame.off) { const tag = element("span", "tag", "unlike any"); tag.title = frame.why ?? ""; box.append(tag); }
       });
     }
     this.big = [];
+  }
+
+  // a picture in words
+  spoken(index) {
+    const { header, n } = this;
+    if (index === 0) return `${header.control.title}: ${header.control.text}`;
+    if (index === n + 1) return `${header.target.title}: ${header.target.text}`;
+    if (index <= n) return `Decoded step ${index - 1} of ${n - 1}`;
+    const frame = header.frames[index - n - 2];
+    return `Nearest real cell of step ${index - n - 2}: ${frame?.nearest?.treatment ?? ""}`;
   }
 
   curve() {
@@ -141,6 +155,8 @@ class Player {
     const figure = (image, only, title, text, className = "") => {
       const box = element("figure", className), wrap = element("div", "picture"), canvas = element("canvas");
       canvas.dataset.role = className || "end-large";
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", image === "now" ? `The present step${only === null ? "" : `, ${title} alone`}` : this.spoken(image));
       wrap.append(canvas);
       const bar = scaleBar(header), line = element("div", "bar");
       line.style.width = `${bar.part * 100}%`; line.append(element("span", "", bar.label));
@@ -187,7 +203,7 @@ class Player {
   caption(box, frame) {
     const { at, n, header } = this;
     box.firstChild.textContent = frame.label ? `Decoded, ${frame.label}` : at === 0 ? "Decoded start" : at === n - 1 ? "Decoded end" : `Step ${at} of ${n - 1}`;
-    const cosines = `cosine ${number(frame.cosine)} latent, ${number(frame.cosine_reencoded)} re-encoded`;
+    const cosines = `cosine ${number(frame.cosine)} planned, ${number(frame.cosine_reencoded)} seen in the image`;
     box.lastChild.textContent = frame.label ? cosines : `${frame.n_features} of ${header.n_features} features changed · ${cosines}`;
   }
 
@@ -199,11 +215,17 @@ class Player {
     this.$(".where").textContent = `step ${at} / ${n - 1}`;
     const verdict = this.$(".verdict");
     verdict.className = `verdict ${frame.off ? "off" : "muted"}`;
-    verdict.textContent = frame.off ? (frame.why ?? "off the data") :
+    verdict.textContent = frame.off ? (frame.why ?? "unlike any real cell") :
       frame.nearest ? `nearest real cell: ${frame.nearest.treatment}` : "";
     this.$(".play").textContent = this.timer ? "❚❚" : "▶";
     this.$(".play").setAttribute("aria-label", this.timer ? "Pause" : "Play");
     this.root.dataset.frame = at;
+    const said = frame.label || `${frame.n_features} of ${header.n_features} features`;
+    this.slider.setAttribute("aria-valuetext", `step ${at} of ${n - 1}, ${said}, cosine ${number(frame.cosine)}`);
+    const film = this.$(".scroller"), box = this.frames[at];  // the strip follows the step
+    const left = box.offsetLeft - film.offsetLeft, right = left + box.offsetWidth;
+    if (left < film.scrollLeft) film.scrollLeft = left - 8;
+    else if (right > film.scrollLeft + film.clientWidth) film.scrollLeft = right - film.clientWidth + 8;
   }
 
   // a step repaints the large picture alone; the thumbnails do not change
@@ -227,7 +249,7 @@ class Player {
     if (step) { this.stop(); this.go(this.at + step); event.preventDefault(); }
     else if (event.key === "Home" && inside) { this.go(0); event.preventDefault(); }
     else if (event.key === "End" && inside) { this.go(this.n - 1); event.preventDefault(); }
-    else if (event.key === " " && inside) { this.toggle(); event.preventDefault(); }
+    else if (event.key === " " && !event.composedPath()[0]?.matches?.("button, a, summary, [role=tab], [role=button]")) { this.toggle(); event.preventDefault(); }
   }
 
   toggle() { if (this.timer) { this.stop(); } else { this.play(); } this.where(); }

@@ -15,7 +15,7 @@ from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
 from app.explore import figures, view
 from app.explore.player import player
 from cytovae.explore import morphology, render, study, targets
-from cytovae.explore.study import Form, Level, Request, Verdict
+from cytovae.explore.study import Form, Level, Request
 from cytovae.screen import Screen
 
 N_PAIRS = (8, 16, 32)
@@ -23,16 +23,26 @@ PAIR_STEPS = 5
 """Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
 
 
-def say(verdict: Verdict) -> None:
-    """What the path shows, in a sentence and a colour, above the pictures."""
-    boxes = {Level.SHOWN: st.success, Level.DOUBTFUL: st.warning, Level.NOTHING: st.warning, Level.UNKNOWN: st.info}
-    boxes[verdict.level](verdict.sentence)
-
-
 def content(screen: Screen, model: str, shown: view.View, form: Form, look: str) -> bytes:
     """The path as a file; cells of unfinished quizzes are black in it."""
     limits = tuple((0.0, 1.0) for _ in screen.record.channels)
     return study.content(view.veiled(screen, shown), form, study.Figure(render.Look(look), limits=limits))
+
+
+COLOURS = {
+    Level.SHOWN: ("green", ":material/check_circle:"),
+    Level.DOUBTFUL: ("orange", ":material/help:"),
+    Level.NOTHING: ("red", ":material/block:"),
+    Level.UNKNOWN: ("gray", ":material/help:"),
+}
+"""How a verdict looks."""
+
+
+def verdict(shown: view.View) -> None:
+    """What the path shows, in a sentence, and where its two cells are from."""
+    said = shown.study.verdict
+    colour, icon = COLOURS[said.level]
+    st.markdown(f":{colour}-badge[{icon} {shown.study.relation.value}] :{colour}[**{said.sentence}**]")
 
 
 MIME = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from app.common.pixels import Pictures
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore import evidence, morphology, paths, study, targets
-from cytovae.explore.study import Drawn, Material, Request
+from cytovae.explore.study import Drawn, Level, Material, Request
+from cytovae.explore.targets import Start, Target
 from cytovae.screen import Screen
 
 STEPS = [str(n) for n in (study.STEPS, 5, 7, 15, 20, 30)]
 """What the page offers; the first is the default."""
+TRIED = 12
+"""Treatments that are looked at, at most, for the one to open with."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,48 @@ def view(screen: Screen, model: str, request: Request) -> View:
         rows = [targets.closest_to_mean(made.embeddings, dose.rows) for dose in doses]
         ids[1:] = made.cells[schema.CELL_ID].iloc[rows].astype(str)
     return View(drawn, request, made.cells, tuple(ids))
+
+
+def view_or_typical(screen: Screen, model: str, request: Request) -> tuple[View, str]:
+    """The path that was asked for; where a cell that it names is not there, the usual one, and a sentence that says so.
+
+    Raises
+    ------
+    SelectionError
+        The treatment cannot be shown whatever the cells.
+    """
+    try:
+        return view(screen, model, request), ""
+    except SelectionError as unknown:
+        usual = dataclasses.replace(request, target=Target.MEAN, control=Start.AUTO)
+        if usual == request:
+            raise
+        said = str(unknown)
+        return view(screen, model, usual), f"{said[:1].upper()}{said[1:]}. Showing the most central cells instead."
+
+
+@loaders.cached(16)
+def opening(screen: Screen, model: str) -> str | None:
+    """The treatment to open with: of those farthest from the controls, the first whose path shows more than control
+    cells differ among themselves; None where there is none among `TRIED`.
+    """
+    made = material(screen, model)
+    cells, z = made.cells, made.embeddings
+    control = (cells[schema.COMPOUND] == screen.record.control).to_numpy()
+    if not control.any():
+        return None
+    centre = z[control].mean(axis=0)
+    groups = cells.reset_index(drop=True).groupby(schema.TREATMENT, observed=True).indices
+    far = {
+        str(name): float(np.linalg.norm(z[rows].mean(axis=0) - centre))
+        for name, rows in groups.items()
+        if len(rows) > 1 and not control[rows].any()
+    }
+    for name in sorted(far, key=lambda name: -far[name])[:TRIED]:
+        with contextlib.suppress(SelectionError):
+            if view(screen, model, Request(treatment=name)).study.verdict.level == Level.SHOWN:
+                return name
+    return None
 
 
 @loaders.cached(64, "Looking for groups among the treatment's cells")
@@ -149,7 +195,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
             "cosine": float(path.cosine[i]),
             "cosine_reencoded": float(path.cosine_reencoded[i]),
             "off": bool(support.off_data[i]),
-            "why": f"off the data: only {100 * support.rarity[i]:.1f} % of real cells are as strange to the model",
+            "why": f"unlike any real cell: only {100 * support.rarity[i]:.1f} % of real cells are as strange to the model",
             "nearest": {
                 "image": k + 2 + i,
                 "cell_id": str(support.nearest_ids[i, 0]),
@@ -185,22 +231,22 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
     return header, real[:1] + decoded + real[1:] + near
 
 
-def verdict(shown: View) -> list[tuple[str, str, str]]:
+def figures_of(shown: View) -> list[tuple[str, str, str]]:
     """How far the path can be believed: name, figure, and what it means."""
     support, path = shown.study.evidence, shown.study.path
     off = int(support.off_data.sum())
     said = [
         (
-            "Steps off the data",
+            "Steps unlike any real cell",
             f"{off} of {path.steps}",
-            f"A step is off the data where it is stranger to the model than {evidence.OFF_DATA_PERCENTILE:g} % of real "
+            f"A step is unlike any real cell where it is stranger to the model than {evidence.OFF_DATA_PERCENTILE:g} % of real "
             f"cells: farther from every real cell, larger, or decoded into something else. {evidence.MISSES}",
         )
     ]
     if support.length_percentile is not None:
         said.append(
             (
-                "Longer than null paths",
+                "Longer than control-to-control paths",
                 f"{support.length_percentile:.0f} %",
                 "Share of paths from one control cell to another that are no longer. Below 95 % the two cells differ "
                 "no more than controls do.",
@@ -209,7 +255,7 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
     if support.typicality is not None and np.isfinite(support.typicality):
         said.append(
             (
-                "Typical of the treatment",
+                "In the treatment's own direction",
                 f"{support.typicality:.2f}",
                 "Cosine between this pair's difference and the difference of the two populations' means: near 1 the "
                 f"pair shows what the treatment does, near 0 it shows two individuals. {shown.study.usual_typicality}",
@@ -218,7 +264,7 @@ def verdict(shown: View) -> list[tuple[str, str, str]]:
     if half := shown.study.half_gap:
         said.append(
             (
-                "Half of the gap",
+                "Features that close half of the difference",
                 f"{half.features} of {path.z.shape[1]}",
                 "Features, largest difference first, that close half of the distance between the two populations. Few: "
                 f"the first steps hold what the treatment does. {half.sentence}",

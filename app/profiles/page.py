@@ -38,6 +38,7 @@ def explore_map() -> None:
             "map": f"{screen.name}/{model}/{level}/{method}",
             "colour": f"{screen.name}/{model}/{level}/{by}",
             "says": maps.says(screen, level, len(codes)),
+            "axes": maps.axes(points, method),
             "paths": picks.trail(screen, model, points),
             "names": points.table["key"].tolist() if level != "cells" else None,
         }

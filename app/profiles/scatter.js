@@ -3,7 +3,8 @@ const maps = new WeakMap();
 const OKABE_ITO = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#7F7F7F"];
 const RAMP = [[0.267, 0.005, 0.329], [0.283, 0.141, 0.458], [0.254, 0.265, 0.530], [0.207, 0.372, 0.553], [0.164, 0.471, 0.558], [0.128, 0.567, 0.551],
   [0.135, 0.659, 0.518], [0.267, 0.749, 0.441], [0.478, 0.821, 0.318], [0.741, 0.873, 0.150], [0.993, 0.906, 0.144]];
-const SHAPES = 5; // circle, square, triangle, diamond, cross
+const SHAPES = 5; // circle, square, triangle, diamond, cross; the controls alone are stars
+const STAR = 5;
 const VERTEX = `
 attribute vec2 at; attribute vec3 tint; attribute float shape; attribute float weight;
 uniform vec4 view; uniform float size; varying vec3 colour; varying float form; varying float alpha; varying float edge;
@@ -20,7 +21,8 @@ void main() {
   else if (form < 1.5) d = max(abs(p.x), abs(p.y)) - 0.74;
   else if (form < 2.5) d = max(p.y - 0.62, abs(p.x) * 0.88 - p.y * 0.5 - 0.42);
   else if (form < 3.5) d = abs(p.x) + abs(p.y) - 1.0;
-  else d = max(max(abs(p.x), abs(p.y)) - 0.92, min(abs(p.x), abs(p.y)) - 0.3);
+  else if (form < 4.5) d = max(max(abs(p.x), abs(p.y)) - 0.92, min(abs(p.x), abs(p.y)) - 0.3);
+  else d = length(p) - (0.66 + 0.3 * cos(5.0 * atan(p.x, -p.y)));
   float a = alpha * (1.0 - smoothstep(-edge, edge, d));
   if (a < 0.01) discard;
   gl_FragColor = vec4(colour * a, a);
@@ -114,13 +116,21 @@ class Scatter {
     this.view = { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 + 2 * pad, h: y1 - y0 + 2 * pad };
   }
 
-  style(k) {
+  ink() {
+    const parts = getComputedStyle(this.root).color.match(/[\d.]+/g)?.slice(0, 3).map(Number) ?? [23, 33, 43];
+    return `#${parts.map((v) => Math.round(v).toString(16).padStart(2, "0")).join("")}`;
+  }
+
+  style(category) {
+    if (category.other) return { colour: "#999fa3", shape: 0 };
+    if (category.control) return { colour: this.ink(), shape: STAR };
+    const k = category.style;
     return { colour: OKABE_ITO[k % OKABE_ITO.length], shape: Math.floor(k / OKABE_ITO.length) % SHAPES };
   }
 
   colour() {
     const { n, header } = this, tint = new Float32Array(3 * n), shape = new Float32Array(n);
-    const table = header.categories?.map((c, k) => ({ t: c.other ? [0.6, 0.63, 0.65] : rgb(this.style(k).colour), s: c.other ? 0 : this.style(k).shape }));
+    const table = header.categories?.map((c) => ({ t: rgb(this.style(c).colour), s: this.style(c).shape }));
     for (let i = 0; i < n; i++) {
       const t = table ? table[this.code[i]].t : ramp(this.code[i] / 65535);
       tint.set(t, 3 * i);
@@ -160,6 +170,13 @@ class Scatter {
   legend() {
     const list = this.$(".legend-list"), { header } = this, find = this.$(".find");
     list.replaceChildren();
+    const [across, up] = header.axes ?? ["", ""];
+    this.$(".across").textContent = across; this.$(".up").textContent = up;
+    if (header.paths?.length) {
+      const row = element("div", "trail muted");
+      row.append(element("span", "", "●—○ "), element("span", "", "the last path on Explore, each step placed among its nearest cells"));
+      list.append(row);
+    }
     if (!header.categories) {
       const bar = element("div", "ramp");
       bar.style.background = `linear-gradient(90deg, ${RAMP.map((c) => `rgb(${c.map((v) => Math.round(255 * v))})`).join(",")})`;
@@ -169,11 +186,21 @@ class Scatter {
       return;
     }
     const wanted = this.wanted();
+    const hits = wanted ? (header.names ?? []).map((name, i) => [name, i]).filter(([name]) => name.toLowerCase().includes(wanted)) : [];
+    for (const [name, i] of hits.slice(0, 12)) {  // a point that was searched for, to open
+      const row = element("button", "hit"); row.type = "button"; row.title = "open this point";
+      row.append(element("span", "", "→"), element("span", "name", name));
+      row.onclick = () => this.send("opened", { point: i, map: header.map });
+      list.append(row);
+    }
+    if (wanted && !hits.length && !header.categories.some((c) => c.name.toLowerCase().includes(wanted))) {
+      list.append(element("div", "muted none", "no match"));
+    }
     header.categories.forEach((category, k) => {
       if (wanted && !category.name.toLowerCase().includes(wanted)) return;
-      const { colour, shape } = this.style(k), row = element("button", this.hidden.has(k) ? "dim" : "");
+      const { colour, shape } = this.style(category), row = element("button", this.hidden.has(k) ? "dim" : "");
       row.type = "button"; row.title = `${category.name}: click hides, double click shows it alone`;
-      const mark = new DOMParser().parseFromString(this.mark(category.other ? "#999fa3" : colour, category.other ? 0 : shape), "image/svg+xml").documentElement;
+      const mark = new DOMParser().parseFromString(this.mark(colour, shape), "image/svg+xml").documentElement;
       row.append(document.importNode(mark, true), element("span", "name", category.name), element("span", "n muted", category.count.toLocaleString("en")));
       row.onclick = () => { this.hidden.has(k) ? this.hidden.delete(k) : this.hidden.add(k); this.after(); };
       row.ondblclick = () => {
@@ -189,7 +216,7 @@ class Scatter {
 
   mark(colour, shape) {
     const inner = [`<circle cx="8" cy="8" r="6"/>`, `<rect x="2.5" y="2.5" width="11" height="11"/>`, `<path d="M8 2 L14 13 L2 13 Z"/>`,
-      `<path d="M8 1 L15 8 L8 15 L1 8 Z"/>`, `<path d="M6 1h4v5h5v4h-5v5H6v-5H1V6h5z"/>`][shape];
+      `<path d="M8 1 L15 8 L8 15 L1 8 Z"/>`, `<path d="M6 1h4v5h5v4h-5v5H6v-5H1V6h5z"/>`, `<path d="M8 0.8 L10 6 L15.4 6.2 L11.1 9.6 L12.6 15 L8 11.9 L3.4 15 L4.9 9.6 L0.6 6.2 L6 6 Z"/>`][shape];
     return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="${colour}">${inner}</svg>`;
   }
 
@@ -317,7 +344,8 @@ class Scatter {
     this.tip.textContent = this.header.names?.[i] ?? category?.name ?? "";
     if (!this.tip.textContent) this.tip.style.display = "none";
     const { w } = this.scale();
-    this.tip.style.left = x > w - 180 ? "auto" : `${x + 14}px`; this.tip.style.right = x > w - 180 ? `${w - x + 14}px` : "auto"; this.tip.style.top = `${y + 12}px`;
+    this.tip.style.left = x > w - 180 ? "auto" : `${x + 14}px`; this.tip.style.right = x > w - 180 ? `${w - x + 14}px` : "auto"; const low = y > this.scale().h - 60;
+    this.tip.style.top = low ? "auto" : `${y + 12}px`; this.tip.style.bottom = low ? `${this.scale().h - y + 12}px` : "auto";
     this.rest = setTimeout(() => this.send("hovered", { point: i, map: this.header.map }), 110);
   }
 

@@ -129,6 +129,8 @@ def training(log: pd.DataFrame) -> go.Figure:
         )
         positive = (thin[term].dropna() > 0).all()
         figure.update_yaxes(type="log" if positive else "linear", row=k // columns + 1, col=k % columns + 1)
-    figure.update_layout(height=60 + 200 * rows, margin=SMALL)
+    figure.update_layout(height=80 + 210 * rows, margin=SMALL)
+    figure.update_xaxes(title_text="iteration", title_standoff=4, title_font_size=11)
+    figure.update_yaxes(title_text="loss, mean a cell", title_standoff=4, title_font_size=11)
     figure.update_annotations(font_size=13)
     return figure

@@ -133,6 +133,14 @@ def _pixels(channels: tuple[str, ...], files: tuple[Path, ...]) -> npt.NDArray[n
     return images.read_field(dict(zip(channels, files, strict=True)))
 
 
+def no_fields(screen: Screen, table: pd.DataFrame) -> str:
+    """Why there are no fields to look at, as a screen of cut cells has none; empty where there are."""
+    columns = [f"path_{c}" for c in screen.record.channels]
+    if set(columns) <= set(table.columns) and table[columns].notna().all(axis=1).any():
+        return ""
+    return f"{screen.name} was made of cut cells, so there are no fields to look at."
+
+
 def field(screen: Screen, name: str) -> Field:
     """A field's pixels and the nuclei that were found in it.
 

@@ -66,6 +66,9 @@ def field(screen: Screen) -> None:
     if table is None:
         st.info("This screen has no table of fields: it was made of cut cells.", icon=":material/info:")
         return
+    if missing := overview.no_fields(screen, table):
+        st.info(missing, icon=":material/info:")
+        return
     good = table[table[schema.STATUS] == "ok"]
     names = dict(zip(good[schema.FIELD], good[schema.TREATMENT], strict=True))
     one, two, three = st.columns([2, 1, 1])
@@ -114,8 +117,11 @@ def training(screen: Screen) -> None:
         )
         return
     running = [name for name, path in logs.items() if overview.runs(path)]
-    names = [*running, *(n for n in logs if n not in running)]
-    words = {n: f"{n} (running)" if n in running else n for n in names}
+    names = sorted(logs, key=lambda n: (n not in running, not loaders.trained_on(screen, n), n))
+    here = {
+        n: " (running)" if n in running else "" if loaders.trained_on(screen, n) else " (another screen)" for n in names
+    }
+    words = {n: n + here[n] for n in names}
     name = st.selectbox("Training", names, format_func=words.__getitem__, key="log", persist_state="session")
 
     @st.fragment(run_every=3 if name in running else None)

@@ -153,6 +153,61 @@ def test_strip_shows_both_ends_real_both_cosines_and_the_nearest_cell(explore: A
     assert player.locator(".stage .bar span").first.inner_text() == "20 px"
 
 
+def test_strip_of_many_steps_follows_the_present_one(tab: Tab, url: str) -> None:
+    page = tab(width=1366, height=768)
+    page.goto(f"{url}/?treatment=taxol%400.3&steps=30")
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    assert page.locator(".player canvas[data-role=frame]").count() == 30
+    page.locator(".player input.scrub").first.fill("29")
+    film, now = (
+        page.locator(".player .scroller").first.bounding_box(),
+        page.locator(".player .frame.now").bounding_box(),
+    )
+    assert film["x"] - 1 <= now["x"] and now["x"] + now["width"] <= film["x"] + film["width"] + 1
+    page.locator(".player input.scrub").first.fill("0")
+    now = page.locator(".player .frame.now").bounding_box()
+    assert film["x"] - 1 <= now["x"]
+
+
+def test_magenta_green_and_cyan_together_keep_their_hue(explore: Any) -> None:
+    player = explore.locator(".player").first
+    player.get_by_role("button", name="MGC").click()
+    clipped = """(canvas) => {
+      const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data; let n = 0;
+      for (let i = 0; i < d.length; i += 4) n += [0, 1, 2].filter((c) => d[i + c] === 255).length > 1;
+      return n / (d.length / 4);
+    }"""
+    shares = player.locator("canvas[data-role=end]").evaluate_all(f"(all) => all.map({clipped})")
+    assert max(shares) < 0.002
+
+
+def test_space_plays_wherever_the_focus_is_not_in_a_field(explore: Any) -> None:
+    page = explore
+    page.mouse.move(5, 300)
+    page.keyboard.press("Space")
+    page.wait_for_function(
+        "Number(document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
+        ".querySelector('.player').dataset.frame) >= 2"
+    )
+    assert page.locator(".player .play").first.get_attribute("aria-label") == "Pause"
+    page.keyboard.press("Space")
+    assert page.locator(".player .play").first.get_attribute("aria-label") == "Play"
+
+
+def test_every_picture_button_and_slider_says_what_it_is(explore: Any) -> None:
+    page = explore
+    silent = "(all) => all.filter((e) => !e.getAttribute('aria-label') || e.getAttribute('role') !== 'img').length"
+    for part in (".player", ".cells"):
+        assert page.locator(f"{part} canvas").count() > 0
+        assert page.locator(f"{part} canvas").evaluate_all(silent) == 0
+    names = page.locator(".cells .pick").evaluate_all("(all) => all.map((e) => e.getAttribute('aria-label'))")
+    assert len(set(names)) == len(names) > 5
+    page.keyboard.press("ArrowRight")
+    said = page.locator(".player input.scrub").first.get_attribute("aria-valuetext")
+    assert re.fullmatch(r"step 1 of 6, .+, cosine -?\d\.\d\d", said)
+
+
 def test_another_treatment_shows_another_path(explore: Any) -> None:
     page = explore
     first = page.locator(".player").first.get_attribute("data-ready")
@@ -276,6 +331,19 @@ def test_hover_shows_the_cell_and_undo_takes_a_selection_back(tab: Tab, url: str
         break
     name = tip.inner_text()
     page.wait_for_selector(f"text=Under the pointer: typical cell of {name}")
+
+
+def test_search_on_the_map_opens_a_point_or_says_no_match(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto(f"{url}/profiles?level=treatments")
+    page.wait_for_selector(".scatter[data-ready]")
+    quiet(page)
+    assert "of variance" in page.locator(".scatter .across").inner_text()
+    page.locator(".scatter .find").fill("nothing like it")
+    assert page.locator(".legend-list").inner_text().strip() == "no match"
+    page.locator(".scatter .find").fill("emetine")
+    page.locator(".legend-list .hit").first.click()
+    page.wait_for_selector("text=Opened: typical cell of emetine@0.1")
 
 
 def test_pages_open_by_their_address_on_a_fresh_server(tab: Tab, app_server: Callable[..., str], tiny: Any) -> None:

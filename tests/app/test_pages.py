@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from app import registry
+from app.common import loaders
+from app.explore import view
 from app.reconstructions import compare
 from cytovae import schema
 from cytovae.errors import ScreenError
 from cytovae.explore import study
+from cytovae.explore.study import Level, Request
 from cytovae.screen import Screen
 
 PAGES = tuple(entry.name for entry in registry.PAGES if entry.name != "quiz")
@@ -120,12 +123,45 @@ def test_link_to_what_is_not_there_falls_back(app: App, tiny: Any) -> None:
     assert test.selectbox(key="steps").value == str(study.STEPS)
 
 
-def test_unknown_cell_is_refused_in_one_sentence(app: App, tiny: Any) -> None:
-    test = app([tiny.screen], tiny.models, target="no-such-cell")
-    assert not test.exception
-    assert len(test.error) == 1
-    print([m.value for m in (*test.error, *test.info, *test.warning, *test.caption)], test.exception)
-    assert "no-such-cell" in test.error[0].value
+def test_unknown_cell_is_said_in_one_sentence_and_the_page_stays(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="emetine@0.1", target="no-such-cell")
+    sound(test)
+    assert len(test.warning) == 1
+    assert "no-such-cell" in test.warning[0].value
+    assert "Showing the most central cells instead" in test.warning[0].value
+    assert test.metric  # the path of the usual cells is there
+
+
+def test_link_that_names_what_is_not_there_says_so(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@99", model="nobody", screen="Elsewhere")
+    sound(test)
+    said = " ".join(w.value for w in test.warning)
+    for name in ("'taxol@99'", "'nobody'", "'Elsewhere'"):
+        assert name in said
+    good = app([tiny.screen], tiny.models, treatment="emetine@0.1", model="linear-b")
+    assert not good.warning
+
+
+def test_verdict_and_where_the_cells_are_from_stand_above_the_path(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3")
+    sound(test)
+    screen = loaders.screens()["Tiny screen"]
+    drawn = view.view(screen, "linear-a", Request(treatment="taxol@0.3")).study
+    assert drawn.verdict.sentence in words(test)
+    assert f"{drawn.relation.value}]" in words(test)
+
+
+def test_page_opens_with_a_treatment_that_shows_something(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models)
+    sound(test)
+    screen = loaders.screens()["Tiny screen"]
+    levels = {
+        str(name): view.view(screen, "linear-a", Request(treatment=str(name))).study.verdict.level
+        for name in loaders.treatments(screen)[schema.TREATMENT]
+        if name != "DMSO@0"
+    }
+    opened = test.selectbox(key="treatment").value
+    assert levels[opened] == Level.SHOWN or Level.SHOWN not in levels.values()
 
 
 def test_another_treatment_resets_the_target(app: App, tiny: Any) -> None:

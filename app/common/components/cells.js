@@ -42,10 +42,12 @@ class Gallery {
         const figure = element("figure", item.chosen ? "chosen" : "");
         const button = element("button", "pick"); button.type = "button";
         button.disabled = !header.pickable || !item.id;
-        button.setAttribute("aria-label", item.label ?? item.title ?? "cell");
+        const spoken = [row.label, item.title, item.text, item.id || `picture ${c + 1}`].filter(Boolean).join(", ");
+        button.setAttribute("aria-label", spoken);
         if (item.id) figure.dataset.cell = item.id;
         figure.title = item.hover ?? "";
         const picture = element("div", "picture"), canvas = element("canvas");
+        canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", spoken);
         picture.append(canvas);
         this.paintings.push([canvas, item.image, item.only ?? null]);
         if (r === 0 && c === 0) {

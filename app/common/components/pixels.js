@@ -48,6 +48,11 @@ function paint(canvas, header, index, lut, only = null) {
       if (grey) { r += v; } else { const t = colours[k % colours.length]; r += v * t[0]; g += v * t[1]; b += v * t[2]; }
     }
     if (grey) { r /= Math.max(shown.length, 1); g = r; b = r; }
+    else {
+      // where colours share a component, as magenta and cyan share blue, a sum beyond white is dimmed and keeps its hue
+      const most = Math.max(r, g, b);
+      if (most > 255) { const down = 255 / most; r *= down; g *= down; b *= down; }
+    }
     out[o] = r; out[o + 1] = g; out[o + 2] = b; out[o + 3] = 255;
   }
   context.putImageData(image, 0, 0);
