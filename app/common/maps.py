@@ -136,7 +136,7 @@ def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tup
 
 
 def _styles(screen: Screen, by: str) -> dict[str, int]:
-    """A number for every name, the same on every level of the map: names in alphabetical order, the control left out."""
+    """A number for every name but the control, the same on every level of the map: names in alphabetical order."""
     column = COLOURS[by]
     cells = loaders.cells(screen)
     if column not in cells:
