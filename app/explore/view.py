@@ -195,7 +195,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
             "cosine": float(path.cosine[i]),
             "cosine_reencoded": float(path.cosine_reencoded[i]),
             "off": bool(support.off_data[i]),
-            "why": f"unlike any real cell: only {100 * support.rarity[i]:.1f} % of real cells are as strange to the model",
+            "why": f"unlike any real cell: only {100 * support.rarity[i]:.1f} % of real cells are as strange",
             "nearest": {
                 "image": k + 2 + i,
                 "cell_id": str(support.nearest_ids[i, 0]),
@@ -239,8 +239,8 @@ def figures_of(shown: View) -> list[tuple[str, str, str]]:
         (
             "Steps unlike any real cell",
             f"{off} of {path.steps}",
-            f"A step is unlike any real cell where it is stranger to the model than {evidence.OFF_DATA_PERCENTILE:g} % of real "
-            f"cells: farther from every real cell, larger, or decoded into something else. {evidence.MISSES}",
+            f"A step is unlike any real cell where it is stranger to the model than {evidence.OFF_DATA_PERCENTILE:g} % of "
+            f"real cells: farther from every real cell, larger, or decoded into something else. {evidence.MISSES}",
         )
     ]
     if support.length_percentile is not None:
