@@ -62,6 +62,29 @@ Fit = Annotated[bool, typer.Option("--fit", help="Cut crops of another size to t
 Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
 
 
+LOADDATA_EXAMPLE = """\b
+Example of a table, in five lines:
+FileName_OrigDNA,PathName_OrigDNA,Metadata_Plate,Metadata_Well,Metadata_Site,drug,Metadata_Concentration
+r01c01f01-ch1.tif,plate1/Images,P1,A01,1,DMSO,0
+r01c02f01-ch1.tif,plate1/Images,P1,A02,1,taxol,0.3
+cytovae ingest loaddata load_data.csv my.screen --channels DNA=OrigDNA --column compound=drug
+"""
+FILES_EXAMPLE = """\b
+Example of a plate map, in five lines:
+well,compound,concentration,moa
+A01,DMSO,0,
+A02,taxol,0.3,Microtubule stabilizers
+cytovae ingest files RAW my.screen --microscope operetta --channels DNA=1,Actin=2 --plate-map map.csv
+"""
+CROPS_EXAMPLE = """\b
+Example of a table, in five lines:
+cell_id,plate,well,compound,concentration_uM,moa
+c1,P1,A01,DMSO,0,
+c2,P1,A02,taxol,0.3,Microtubule stabilizers
+cytovae ingest crops my.screen --images cells.npz --table cells.csv --channels DNA,Tubulin,Actin
+"""
+
+
 @console.ingest_app.command("bbbc021")
 def ingest_bbbc021(
     raw: Annotated[Path, typer.Argument(metavar="RAW_DIR", help="Folder with the collection's image folders.")],
@@ -109,7 +132,7 @@ def ingest_bbbc021(
     _report(outcome, as_json)
 
 
-@console.ingest_app.command("loaddata")
+@console.ingest_app.command("loaddata", epilog=LOADDATA_EXAMPLE)
 def ingest_loaddata(
     table: Annotated[Path, typer.Argument(metavar="CSV", help="A CellProfiler LoadData table.")],
     screen: ScreenPath,
@@ -144,9 +167,6 @@ def ingest_loaddata(
     from cytovae.ingest import assembly, layouts
     from cytovae.ingest.nuclei import NucleiOptions
 
-    pairs = [pair.split("=") for pair in channels.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise typer.BadParameter(f"write channel=column for each, such as DNA=OrigDNA, not {channels!r}")
     asked = {
         schema.COMPOUND: compound_column,
         schema.CONCENTRATION: concentration_column,
@@ -155,7 +175,7 @@ def ingest_loaddata(
     }
     layout = layouts.loaddata.read(
         table,
-        {channel.strip(): column.strip() for channel, column in pairs},
+        _pairs(channels),
         images=images,
         centres=centres,
         design=_design(control, column, plate_map, treatment_columns, {n: c for n, c in asked.items() if c}),
@@ -186,7 +206,63 @@ def ingest_loaddata(
     _report(outcome, as_json)
 
 
-@console.ingest_app.command("crops")
+@console.ingest_app.command("files", epilog=FILES_EXAMPLE)
+def ingest_files(
+    raw: Annotated[Path, typer.Argument(metavar="RAW_DIR", help="Folder of TIFFs, with a folder for each plate.")],
+    screen: ScreenPath,
+    microscope: Annotated[
+        str,
+        typer.Option(
+            help="Whose file names they are: operetta (Opera, Operetta), imagexpress, incell; or a regular expression "
+            "with the groups well (or row and column), plate, site, channel, z, time."
+        ),
+    ],
+    channels: Annotated[str, typer.Option(help="Channel=what the file names call it: DNA=1,Tubulin=2,Actin=4.")],
+    name: Name = None,
+    source: Source = "",
+    licence: Licence = "",
+    pixel_size_um: PixelSize = None,
+    patch_size_px: PatchSize = 68,
+    control: Control = "DMSO",
+    column: Columns = None,
+    plate_map: PlateMap = None,
+    treatment_columns: TreatmentColumns = None,
+    z: Stack = None,
+    nucleus_px: Diameter = 34.0,
+    rescale: Rescale = None,
+    illumination: Illumination = "none",
+    bit_depth: BitDepth = 16,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Fields named as a microscope names them, and a plate map -> nuclei -> patches."""
+    from cytovae.config import ScreenRecord
+    from cytovae.ingest import assembly, layouts
+    from cytovae.ingest.nuclei import NucleiOptions
+
+    design = _design(control, column, plate_map, treatment_columns)
+    layout = layouts.files.read(raw, _pairs(channels), microscope, z=z, design=design)
+    record = ScreenRecord(
+        name=name or screen.stem,
+        channels=layout.channels,
+        pixel_size_um=pixel_size_um,
+        patch_size_px=patch_size_px,
+        control=control,
+        source=source,
+        licence=licence,
+    )
+    record = _scaled(record, rescale, nucleus_px)
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z)
+    _warn(layout.fields, control)
+    with console.progress("fields") as progress:
+        outcome = assembly.ingest_fields(
+            layout, raw, screen, record, options, workers=_workers(workers), overwrite=overwrite, progress=progress
+        )
+    _report(outcome, as_json)
+
+
+@console.ingest_app.command("crops", epilog=CROPS_EXAMPLE)
 def ingest_crops(
     screen: ScreenPath,
     images: Annotated[
@@ -234,6 +310,14 @@ def ingest_crops(
     with console.progress("crops") as progress:
         outcome = assembly.ingest_crops(layout, screen, record, options, overwrite=overwrite, progress=progress)
     _report(outcome, as_json)
+
+
+def _pairs(channels: str) -> dict[str, str]:
+    """Channel -> what the images or tables call it."""
+    pairs = [pair.split("=") for pair in channels.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise typer.BadParameter(f"write channel=column for each, such as DNA=OrigDNA, not {channels!r}")
+    return {channel.strip(): theirs.strip() for channel, theirs in pairs}
 
 
 def _design(

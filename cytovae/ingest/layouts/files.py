@@ -1,0 +1,192 @@
+"""A folder of images whose names say where they belong, as microscopes write them: no table is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import ConfigError, IngestError
+from cytovae.ingest.layouts import tables
+
+
+class Microscope(StrEnum):
+    """Whose way of naming files it is."""
+
+    OPERETTA = "operetta"
+    IMAGEXPRESS = "imagexpress"
+    INCELL = "incell"
+
+
+PATTERNS = {
+    Microscope.OPERETTA: r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)"
+    r"(?:sk(?P<time>\d+))?[a-z0-9]*\.tiff?",
+    Microscope.IMAGEXPRESS: r".*_(?P<well>[A-Z]{1,2}\d{2})(?:_s(?P<site>\d+))?_w(?P<channel>\d)"
+    r"(?:[0-9A-F]{8}-[0-9A-F-]{27})?\.tiff?",
+    Microscope.INCELL: r"(?P<row>[A-Z]{1,2}) - (?P<column>\d+)\(fld (?P<site>\d+) wv (?P<channel>[^)]*?)"
+    r"(?: z (?P<z>\d+))?(?: time (?P<time>\d+)[^)]*)?\)\.tiff?",
+}
+"""Microscope -> what its file names are; the groups say well, or row and column, site, channel, z and time."""
+
+_PARTS = ("well", "row", "column", "site", "channel", "z", "time", "plate")
+_NO_PLATE = re.compile(r"images|timepoint_\d+|zstep_\d+", re.IGNORECASE)
+_THUMBNAIL = re.compile(r"_thumb", re.IGNORECASE)
+
+
+def read(
+    raw: Path,
+    channels: Mapping[str, str],
+    naming: Microscope | str,
+    *,
+    z: str | None = None,
+    design: tables.Design | None = None,
+) -> tables.Layout:
+    """The fields of a folder, from the names of its files.
+
+    A plate is the folder a file lies in, passing over ``Images``, ``TimePoint_1`` and ``ZStep_1``. What was done to the
+    wells comes from a plate map; without one every well is its own treatment: its compound is ``<plate>/<well>``.
+
+    Parameters
+    ----------
+    raw : Path
+        The folder; folders in it count too, thumbnails do not.
+    channels : mapping of str to str
+        Channel -> what the file names call it, such as ``{"DNA": "1"}``; where one file holds all channels, what the
+        file itself calls it.
+    naming : Microscope or str
+        Whose names they are; or a regular expression with the groups ``well`` (or ``row`` and ``column``) and, where
+        there are any, ``plate``, ``site``, ``channel``, ``z`` and ``time``.
+    z : str, optional
+        Which plane is taken where every plane of a z-stack is a file: its number.
+    design : Design, optional
+        What was done to the wells.
+
+    Raises
+    ------
+    ConfigError
+        The regular expression cannot be used, or no file is of a channel asked for.
+    IngestError
+        There is no folder, no file is named so, or several files are the same channel of a field.
+    """
+    design = design or tables.Design()
+    if not raw.is_dir():
+        raise IngestError(f"there is no folder {raw}")
+    order = tables.stored_order(list(channels))
+    pattern = _compiled(naming)
+    names = [n for n in sorted(tables.image_files(raw, (".tif", ".tiff"))) if not _THUMBNAIL.search(Path(n).name)]
+    matches = {name: pattern.fullmatch(Path(name).name) for name in names}
+    found = pd.DataFrame([_described(name, m.groupdict(), raw) for name, m in matches.items() if m])
+    if found.empty:
+        seen = f"the first of its {len(names)} TIFFs is {Path(names[0]).name!r}" if names else "it holds no TIFF"
+        raise IngestError(f"no file of {raw} is named as {naming} names them: {seen}")
+    found = _one_plane(found, z, raw)
+    in_names = "channel" in pattern.groupindex
+    if in_names:
+        found = _asked_for(found, channels, raw)
+    _refuse_twice(found, raw)
+    keys = [schema.PLATE, schema.WELL, schema.SITE]
+    fields = found[keys].drop_duplicates().reset_index(drop=True)
+    where = pd.MultiIndex.from_frame(fields[keys])
+    for channel in order:
+        mine = found[found["channel"] == _token(channels[channel])] if in_names else found
+        fields[tables.path_column(channel)] = mine.set_index(keys)["path"].reindex(where).fillna("").to_numpy()
+    fields = tables.with_plate_map(fields, design)
+    if schema.COMPOUND not in fields:
+        fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
+        fields[schema.CONCENTRATION] = "0"
+    fields = tables.complete(fields, design, str(design.plate_map or raw))
+    unknown = fields[schema.MOA] == schema.UNKNOWN_MOA
+    tables.note(fields, unknown, tables.OK, "unknown-moa", "no table gives a mechanism for " + fields[schema.TREATMENT])
+    for channel in order:
+        lost = fields[tables.path_column(channel)] == ""
+        said = f"no file of {raw} is its channel {channel} ({channels[channel]})"
+        tables.note(fields, lost, tables.REFUSED, "missing-file", said)
+    inputs = design.inputs() | {"--channels": ",".join(f"{c}={channels[c]}" for c in order)}
+    return tables.Layout(fields, order, inputs, names={c: (name, c) for c, name in channels.items()})
+
+
+def _compiled(naming: Microscope | str) -> re.Pattern[str]:
+    if naming in list(Microscope):
+        return re.compile(PATTERNS[Microscope(naming)], re.IGNORECASE)
+    try:
+        pattern = re.compile(naming)
+    except re.error as broken:
+        raise ConfigError(f"{naming!r} is no regular expression: {broken}") from None
+    groups = set(pattern.groupindex)
+    if not ("well" in groups or {"row", "column"} <= groups) or groups - set(_PARTS):
+        raise ConfigError(
+            f"{naming!r} must name the group 'well', or 'row' and 'column', and may name "
+            f"{', '.join(_PARTS[3:])}; it names {', '.join(sorted(groups)) or 'none'}; "
+            f"or give {', '.join(Microscope)}"
+        )
+    return pattern
+
+
+def _described(name: str, parts: Mapping[str, str | None], raw: Path) -> dict[str, object]:
+    """What a file's name says."""
+    row = parts.get("row") or ""
+    letters = row if not row.isdecimal() else _letters(int(row))
+    well = tables.well_name(parts.get("well") or f"{letters}{parts.get('column')}")
+    folders = [f for f in Path(name).parent.parts if not _NO_PLATE.fullmatch(f)]
+    return {
+        schema.PLATE: parts.get("plate") or (folders[-1] if folders else raw.resolve().name),
+        schema.WELL: well,
+        schema.SITE: int(parts.get("site") or 1),
+        "channel": _token(parts.get("channel") or ""),
+        "z": int(parts.get("z") or 1),
+        "time": parts.get("time") or next((f for f in Path(name).parts if f.lower().startswith("timepoint_")), ""),
+        "path": name,
+    }
+
+
+def _letters(row: int) -> str:
+    """The letters of a plate's row, from 1.
+
+    Examples
+    --------
+    >>> _letters(1), _letters(26), _letters(27), _letters(32)
+    ('A', 'Z', 'AA', 'AF')
+    """
+    return (chr(64 + (row - 1) // 26) if row > 26 else "") + chr(65 + (row - 1) % 26)
+
+
+def _token(channel: str) -> str:
+    """A channel as names are compared: a number without leading zeros."""
+    text = channel.strip().lower()
+    return str(int(text)) if text.isdecimal() else text
+
+
+def _one_plane(found: pd.DataFrame, z: str | None, raw: Path) -> pd.DataFrame:
+    """The files of one time point and one z-plane."""
+    times = sorted(found["time"].unique())
+    if len(times) > 1:
+        raise IngestError(f"{raw} holds {len(times)} time points ({', '.join(times[:4])}); ingest each by itself")
+    planes = sorted(found["z"].unique())
+    if len(planes) == 1:
+        return found
+    if z is None or not z.isdecimal() or int(z) not in planes:
+        raise IngestError(
+            f"{raw} holds z-planes {planes[0]} to {planes[-1]}, each a file of its own; choose one of them with --z N"
+        )
+    return found[found["z"] == int(z)]
+
+
+def _asked_for(found: pd.DataFrame, channels: Mapping[str, str], raw: Path) -> pd.DataFrame:
+    """The files of the channels asked for."""
+    missing = [f"{ours}={theirs}" for ours, theirs in channels.items() if _token(theirs) not in set(found["channel"])]
+    if missing:
+        have = ", ".join(sorted(found["channel"].unique()))
+        raise ConfigError(f"no file of {raw} is of the channel {', '.join(missing)}; the file names say {have}")
+    return found[found["channel"].isin([_token(c) for c in channels.values()])]
+
+
+def _refuse_twice(found: pd.DataFrame, raw: Path) -> None:
+    same = [schema.PLATE, schema.WELL, schema.SITE, "channel"]
+    twice = found[found.duplicated(same, keep=False)]
+    if len(twice):
+        one, other = twice.sort_values(same)["path"].iloc[:2]
+        raise IngestError(f"{one} and {other} of {raw} are the same channel of the same field; ingest them apart")
