@@ -33,6 +33,9 @@ DESCRIPTIONS = {
     CHANCE: "a neighbour drawn at random from the admissible ones",
 }
 
+CALL_KEYS = ("baseline", "dimension", "summary", "whiten", "rule")
+"""What names the calls of a baseline in one column under one rule."""
+
 FIT_CELLS = 2_000
 """Cells whose principal axes are taken; the axes lie in their span, so this bounds the dimension too."""
 
@@ -205,7 +208,7 @@ def score(
     rng: np.random.Generator,
     control: str = "DMSO",
     progress: schema.Progress | None = None,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], pd.DataFrame]:
     """All baselines but chance, scored by the same functions as a model.
 
     Parameters
@@ -231,9 +234,9 @@ def score(
 
     Returns
     -------
-    tuple of (list of dict, list of dict)
+    tuple of (list of dict, list of dict, DataFrame)
         Lines of ``baselines`` and of ``skipped`` in ``scores.json``; the simple measurements are skipped where there
-        are too few control wells to put them in one unit.
+        are too few control wells to put them in one unit. And the calls, with `CALL_KEYS` before them.
     """
     pixels = PixelPCA.fit(sample, max(dimensions))
     projected, measured = [], []
@@ -259,13 +262,25 @@ def score(
             except ProfileError:
                 continue
             tables.append((PIXELS, own.shape[1], summary, options.by, table))
-    lines = []
+    lines, calls = [], []
     for name, dimension, summary, by, table in tables:
         head = {"baseline": name, "description": DESCRIPTIONS[name], "dimension": dimension}
         for rule in RULES:
-            line, _ = benchmark.score(treatments(table), rule, rng, control)
+            line, called = benchmark.score(treatments(table), rule, rng, control)
             lines.append({**head, "summary": summary, "whiten": by, **line})
-    return lines, skipped
+            calls.append(
+                called.assign(baseline=name, dimension=dimension, summary=summary, whiten=str(by), rule=rule.name)
+            )
+    return lines, skipped, pd.concat(calls, ignore_index=True)[[*CALL_KEYS, *benchmark.CALL_COLUMNS]]
+
+
+def chance_calls(calls: pd.DataFrame) -> pd.DataFrame:
+    """The calls of chance, from any model's: ``correct`` is the probability that a random neighbour is right."""
+    first = calls[calls["bundle"] == calls["bundle"].iloc[0]].drop_duplicates(["rule", schema.TREATMENT])
+    share = (first["n_admissible_same"] / first["n_admissible"].clip(lower=1)).astype(float)
+    head = {"baseline": CHANCE, "dimension": 0, "summary": "mean", "whiten": "none"}
+    called: pd.DataFrame = first.assign(**head, correct=share)[[*CALL_KEYS, *benchmark.CALL_COLUMNS]]
+    return called
 
 
 def chance(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -30,12 +30,13 @@ scored), ``reason`` (why not scored or not called, else "").
                 "median_cells_per_treatment"},
      "scores": [{"bundle", "summary", "whiten", "rule",
                  "accuracy",                 fraction of the scored that are correct, 0 to 1; null where none is scored
-                 "ci95": [lo, hi],           bootstrap over compounds
+                 "ci95": [lo, hi],           over compounds (`cytovae.profiling.intervals`)
                  "n_correct", "n_scored", "n_treatments",
                  "chance",                   a random admissible neighbour's expected accuracy
                  "permutation": {"mean", "sd", "p", "n"},   mechanisms shuffled among compounds
-                 "not_above": ["<baseline>", ...]}],        baselines that score as high or higher under the same rule
-     "baselines": [{"baseline", "description", "dimension", and the keys of a score but "not_above"}],
+                 "comparisons": [{"baseline", "difference", "ci95", "n_scored",      paired, over compounds
+                                  "verdict": "above"|"below"|"no difference shown"}]}],
+     "baselines": [{"baseline", "description", "dimension", and the keys of a score but "comparisons"}],
      "map": [{"bundle", "summary", "whiten", "rule", "moa", "map", "p", "p_corrected", "n_treatments"}],
      "batch": [{"bundle", "summary", "whiten", "by": "plate"|"batch", "score", "expected", "n_wells"}],
      "confusion": [{"bundle", "summary", "whiten", "rule", "true": [...], "predicted": [...], "counts": [[...], ...]}],
@@ -60,10 +61,10 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ProfileError, did_you_mean
+from cytovae.profiling import intervals
 from cytovae.profiling.precision import mean_average_precision
 from cytovae.profiling.ranking import NSC, RULES, TIE, Ranked, Rule
 
-N_BOOTSTRAP = 2_000
 N_PERMUTATIONS = 200
 
 
@@ -225,12 +226,8 @@ def chance(calls: pd.DataFrame) -> float | None:
     return float((scored["n_admissible_same"] / scored["n_admissible"]).mean()) if len(scored) else None
 
 
-def interval(
-    calls: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int = N_BOOTSTRAP, level: float = 0.95
-) -> tuple[float, float] | None:
-    """The bootstrap interval of the accuracy, compounds resampled with replacement and the calls kept.
-
-    Compounds, not treatments: the concentrations of a compound stand or fall together.
+def interval(calls: pd.DataFrame, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval of the accuracy over compounds (`cytovae.profiling.intervals.accuracy`).
 
     Returns
     -------
@@ -238,15 +235,8 @@ def interval(
         None where fewer than two compounds are scored.
     """
     scored = calls[calls["scored"]]
-    by_compound = scored.groupby(schema.COMPOUND, sort=True)["correct"].agg(["sum", "size"])
-    k = len(by_compound)
-    if k < 2:
-        return None
-    drawn = rng.multinomial(k, np.full(k, 1 / k), size=n_bootstrap)  # (n_bootstrap, k)
-    right = drawn @ by_compound["sum"].to_numpy(dtype=float)
-    accuracies = right / (drawn @ by_compound["size"].to_numpy(dtype=float))
-    lo, hi = np.quantile(accuracies, [(1 - level) / 2, (1 + level) / 2])
-    return float(lo), float(hi)
+    of = scored.groupby(schema.COMPOUND, sort=True)["correct"].agg(["sum", "size"])
+    return intervals.accuracy(of["sum"].to_numpy(dtype=float), of["size"].to_numpy(dtype=float), level)
 
 
 def permutation(
@@ -271,15 +261,8 @@ def permutation(
     ok = np.concatenate([ranked.admissible(rows) for rows in ranked.blocks()])
     nearest = np.concatenate([_first_of_the_nearest(ranked.cosines(rows), ok[rows])[1] for rows in ranked.blocks()])
     weights = ok.astype(np.float32)
-    # A compound with several mechanisms is shuffled in as many parts.
-    units = pd.factorize(ranked.table[schema.COMPOUND].astype(str) + "\0" + pd.Series(ranked.moa))[0]
-    _, first = np.unique(units, return_index=True)
-    of_unit, known_unit = ranked.moa_codes[first], ranked.known[first]
     out = np.empty(n_permutations)
-    for k in range(n_permutations):
-        shuffled = of_unit.copy()
-        shuffled[known_unit] = rng.permutation(of_unit[known_unit])
-        labels = shuffled[units]
+    for k, labels in enumerate(ranked.shuffles(rng, n_permutations)):
         one_hot = np.zeros((n, int(ranked.moa_codes.max()) + 1), dtype=np.float32)
         one_hot[np.arange(n), labels] = 1
         same = (weights @ one_hot)[np.arange(n), labels]
@@ -294,7 +277,6 @@ def score(
     rule: Rule,
     rng: np.random.Generator,
     control: str = "DMSO",
-    n_bootstrap: int = N_BOOTSTRAP,
     n_permutations: int = N_PERMUTATIONS,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """One line of ``scores`` with its calls.
@@ -309,7 +291,7 @@ def score(
     right = accuracy(calls)
     null = permutation(treatments, rule, rng, n_permutations, control) if n_permutations else np.empty(0)
     null = null[np.isfinite(null)]
-    ci = interval(calls, rng, n_bootstrap)
+    ci = interval(calls)
     line: dict[str, Any] = {
         "rule": rule.name,
         "accuracy": right,

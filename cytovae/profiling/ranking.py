@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,20 @@ class Ranked:
 
     def blocks(self) -> list[slice]:
         return [slice(start, min(start + _ROWS, len(self))) for start in range(0, len(self), _ROWS)]
+
+    def shuffles(self, rng: np.random.Generator, count: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Mechanism codes, (n,) each, with the known mechanisms shuffled among compounds.
+
+        A compound keeps one mechanism over its concentrations, as in the truth; one with several mechanisms is
+        shuffled in as many parts.
+        """
+        units = pd.factorize(self.table[schema.COMPOUND].astype(str) + "\0" + pd.Series(self.moa))[0]
+        _, first = np.unique(units, return_index=True)
+        of_unit, known_unit = self.moa_codes[first], self.known[first]
+        for _ in range(count):
+            shuffled = of_unit.copy()
+            shuffled[known_unit] = rng.permutation(of_unit[known_unit])
+            yield shuffled[units]
 
 
 def _membership(column: pd.Series) -> npt.NDArray[np.float32]:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cytovae.profiling import intervals
+from cytovae.profiling.intervals import Verdict
 from cytovae.profiling.profiles import Summary
 from cytovae.profiling.ranking import RULES
 from cytovae.profiling.whiten import Whitening
@@ -310,43 +312,71 @@ def _seeds(line: dict[str, Any] | None) -> str:
 
 
 def compare(
-    scores: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]]
+    scores: Sequence[dict[str, Any]],
+    baselines: Sequence[dict[str, Any]],
+    calls: pd.DataFrame,
+    baseline_calls: pd.DataFrame,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Scores beside the baselines: which of them a model is not above.
+    """Scores beside the baselines: which of them a model is shown to beat.
 
     A baseline that was made in the same column (summary and whitening) is compared in that column, else its plain one.
+    Only a paired interval over compounds that leaves out zero shows a difference.
+
+    Parameters
+    ----------
+    scores, baselines : sequence of dict
+        Lines as in ``scores.json``.
+    calls : DataFrame
+        Of the models, as in ``calls.parquet``.
+    baseline_calls : DataFrame
+        The same with ``baseline`` and ``dimension`` for ``bundle``, as ``results/_baselines/calls.parquet``.
 
     Returns
     -------
     tuple of (list of dict, list of str)
-        The scores with ``not_above``; one sentence per bundle and rule, which names what was compared.
+        The scores with ``comparisons``; one sentence per bundle and rule, which names what was compared.
     """
+    own_calls = dict(iter(calls.groupby(["bundle", "summary", "whiten", "rule"], sort=False)))
+    others = dict(iter(baseline_calls.groupby(["baseline", "dimension", "summary", "whiten", "rule"], sort=False)))
     names = list(dict.fromkeys(line["baseline"] for line in baselines))
     out = []
     for line in scores:
-        not_above = []
+        own = own_calls[line["bundle"], line["summary"], line["whiten"], line["rule"]]
+        comparisons = []
         for name in names:
             of_name = [b for b in baselines if b["baseline"] == name and b["rule"] == line["rule"]]
             same = [b for b in of_name if _is(b, line["summary"], line["whiten"])] or of_name[:1]
-            if same and _value(line) <= _value(same[0]):
-                not_above.append(name)
-        out.append({**line, "not_above": not_above})
-    sentences = []
-    for bundle, rule in dict.fromkeys((line["bundle"], line["rule"]) for line in out):
-        here = [line for line in out if line["bundle"] == bundle and line["rule"] == rule]
-        compared = list(dict.fromkeys(b["baseline"] for b in baselines if b["rule"] == rule))
-        counts = {name: sum(name in line["not_above"] for line in here) for name in compared}
-        if not here[0]["n_scored"]:
-            sentences.append(f"{bundle} under {rule}: no treatment can be scored")
-        elif any(counts.values()):
-            said = ", ".join(f"{name} in {k} of {len(here)}" for name, k in counts.items() if k)
-            sentences.append(f"{bundle} under {rule} does not beat {said} columns")
-        elif compared:
-            alone = "; it was compared with nothing else" if len(compared) == 1 else ""
-            sentences.append(f"{bundle} under {rule} beats {', '.join(compared)} in every column{alone}")
-        else:
-            sentences.append(f"{bundle} under {rule} was compared with no baseline")
-    return out, sentences
+            if same and line["n_scored"]:
+                other = others[tuple(same[0][key] for key in ("baseline", "dimension", "summary", "whiten", "rule"))]
+                comparisons.append({"baseline": name, **intervals.compared(own, other)})
+        out.append({**line, "comparisons": comparisons})
+    return out, [_verdict(*key, out) for key in dict.fromkeys((line["bundle"], line["rule"]) for line in out)]
+
+
+def _verdict(bundle: str, rule: str, lines: Sequence[dict[str, Any]]) -> str:
+    """How a bundle compares under a rule, in one sentence."""
+    here = [line for line in lines if line["bundle"] == bundle and line["rule"] == rule]
+    if not here[0]["n_scored"]:
+        return f"{bundle} under {rule}: no treatment can be scored"
+    found: dict[str, list[str]] = {}
+    for line in here:
+        for comparison in line["comparisons"]:
+            found.setdefault(comparison["baseline"], []).append(comparison["verdict"])
+    if not found:
+        return f"{bundle} under {rule} was compared with no baseline"
+    parts = []
+    for name, verdicts in found.items():
+        for verdict, words in (
+            (Verdict.above, "beats {}"),
+            (Verdict.below, "falls below {}"),
+            (Verdict.unclear, "no difference from {} shown"),
+        ):
+            k = verdicts.count(verdict)
+            if k:
+                where = "every column" if k == len(verdicts) else f"{k} of {len(verdicts)} columns"
+                parts.append(f"{words.format(name)} in {where}")
+    alone = "; it was compared with nothing else" if len(found) == 1 else ""
+    return f"{bundle} under {rule}, {here[0]['n_scored']} treatments scored: {'; '.join(parts)}{alone}"
 
 
 def over_seeds(scores: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -385,10 +415,6 @@ def over_seeds(scores: Sequence[dict[str, Any]], name: str) -> list[dict[str, An
             }
         )
     return lines
-
-
-def _value(line: dict[str, Any]) -> float:
-    return -1.0 if line["accuracy"] is None else float(line["accuracy"])
 
 
 def _is(line: dict[str, Any], summary: str, whiten: str) -> bool:

@@ -203,9 +203,9 @@ class Benchmark:
         document: dict[str, Any] = {}
         calls = []
         dimensions = sorted({screen.embeddings(model)[1].shape[1] for model in models})
-        lines, skipped = self._baselines(screen, dimensions, patches) if patches else ([], [])
+        made = self._baselines(screen, dimensions, patches) if patches else None
         for model in models:
-            own, called = self._of_model(screen, model, lines, skipped, with_baselines=patches is not None)
+            own, called = self._of_model(screen, model, made)
             calls.append(called)
             for key, value in own.items():
                 if key in ("baselines", "skipped"):
@@ -246,8 +246,9 @@ class Benchmark:
             calls.append(called)
             for key, value in own.items():
                 document[key] = document.get(key, []) + value if isinstance(value, list) else value
-        _beside(document, baselines.chance(document["scores"]))
-        return document | {"seed": self.seed}, pd.concat(calls, ignore_index=True)
+        together = pd.concat(calls, ignore_index=True)
+        _beside(document, [], together)
+        return document | {"seed": self.seed}, together
 
     def of_wells(self, wells: pd.DataFrame, name: str, control: str = "DMSO") -> tuple[dict[str, Any], pd.DataFrame]:
         """Ready well profiles: standardised on their plates' controls, whitened where asked for.
@@ -278,7 +279,7 @@ class Benchmark:
             return [Profiles(table, profiles.treatments(table), used.to_dict("records"), None, None, made=True)]
 
         document, calls = self._over_columns(name, name, control, made)
-        _beside(document, baselines.chance(document["scores"]))
+        _beside(document, [], calls)
         n = len(schema.feature_columns(wells))
         document |= {"seed": self.seed, "n_features": n, "n_features_used": n - len(dropped)}
         return document | {"features_dropped": dropped}, calls
@@ -346,9 +347,7 @@ class Benchmark:
         self,
         screen: Screen,
         model: str,
-        lines: list[dict[str, Any]],
-        skipped: list[dict[str, Any]],
-        with_baselines: bool,
+        made: tuple[list[dict[str, Any]], list[dict[str, Any]], pd.DataFrame] | None,
     ) -> tuple[dict[str, Any], pd.DataFrame]:
         """One model on a screen beside the screen's baselines: ``scores.json`` and the calls, as they are kept."""
         record = provenance(
@@ -356,7 +355,9 @@ class Benchmark:
             config={
                 "columns": self._columns_record(),
                 "strict": self.strict,
-                "baselines": with_baselines,
+                "baselines": made is not None,
+                "intervals": "clustered Wilson",
+                "null": "mechanisms among compounds",
                 "rules": {rule.name: list(rule.differ_by) for rule in RULES},
             },
             inputs={
@@ -375,11 +376,12 @@ class Benchmark:
                     self._draw(folder, there)
                 return there, read_table(calls_path)
         own, calls = self._scores([screen], model)
+        lines, skipped, called = made or ([], [], None)
         dimension = screen.embeddings(model)[1].shape[1]
         pixels = [x["dimension"] for x in lines if x["baseline"] == baselines.PIXELS]
         most = max((d for d in pixels if d <= dimension), default=None)  # fewer than asked for where cells are few
         fit = [x for x in lines if x["baseline"] != baselines.PIXELS or x["dimension"] == most]
-        _beside(own, fit + baselines.chance(own["scores"]))
+        _beside(own, fit, calls, called)
         own["skipped"] += skipped
         own |= {"model": model, "seed": self.seed, "provenance": record}
         write_table(calls_path, calls, record)
@@ -431,19 +433,20 @@ class Benchmark:
 
     def _baselines(
         self, screen: Screen, dimensions: list[int], patches: Callable[[Path], Patches]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The baselines of a screen and those skipped, kept in ``results/_baselines/scores.json``."""
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], pd.DataFrame]:
+        """The baselines of a screen, those skipped, and the calls, kept in ``results/_baselines``."""
         record = provenance(
             "benchmark",
-            config={"dimensions": dimensions, "columns": self._columns_record()},
+            config={"dimensions": dimensions, "columns": self._columns_record(), "intervals": "clustered Wilson"},
             inputs={"cells": screen.cells_digest()},
             seed=self.seed,
         )
-        path = screen.results_path("_baselines") / "scores.json"
+        folder = screen.results_path("_baselines")
+        path, calls_path = folder / "scores.json", folder / "calls.parquet"
         if path.exists() and not self.overwrite:
             there = json.loads(path.read_text())
-            if there["provenance"] == record:
-                return there["baselines"], there.get("skipped", [])
+            if there["provenance"] == record and calls_path.exists():
+                return there["baselines"], there.get("skipped", []), read_table(calls_path)
         cells = screen.cells()
         store = patches(screen.patches_path)
         good = np.flatnonzero(schema.not_blank(cells))
@@ -451,7 +454,7 @@ class Benchmark:
         n = min(len(good), max(baselines.FIT_CELLS, max(dimensions) + 1))
         sample = store.read(np.sort(rng.choice(good, n, replace=False)))
         with self.tasks("baselines: pixels, measurements, cell count") as progress:
-            lines, skipped = baselines.score(
+            lines, skipped, calls = baselines.score(
                 cells,
                 sample,
                 store.blocks(512),
@@ -462,8 +465,9 @@ class Benchmark:
                 screen.record.control,
                 progress,
             )
+        write_table(calls_path, calls, record)
         write_json(path, {"baselines": lines, "skipped": skipped, "provenance": record})
-        return lines, skipped
+        return lines, skipped, calls
 
     def _columns_record(self) -> list[list[Any]]:
         return [[summary, to_dict(options)] for summary, options in self.columns]
@@ -503,10 +507,17 @@ def columns(
     ]
 
 
-def _beside(document: dict[str, Any], lines: list[dict[str, Any]]) -> None:
-    """Put baselines into a document of scores, and say how the scores compare."""
-    document["baselines"] = lines
-    document["scores"], document["verdicts"] = report.compare(document["scores"], lines)
+def _beside(
+    document: dict[str, Any],
+    lines: list[dict[str, Any]],
+    calls: pd.DataFrame,
+    baseline_calls: pd.DataFrame | None = None,
+) -> None:
+    """Put baselines and chance into a document of scores, and say how the scores compare."""
+    document["baselines"] = lines + baselines.chance(document["scores"])
+    of_chance = baselines.chance_calls(calls)
+    others = of_chance if baseline_calls is None else pd.concat([baseline_calls, of_chance], ignore_index=True)
+    document["scores"], document["verdicts"] = report.compare(document["scores"], document["baselines"], calls, others)
 
 
 def _described(

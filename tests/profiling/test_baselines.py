@@ -118,7 +118,7 @@ def test_every_baseline_is_scored_under_both_rules(make_cells, rng):
         images[k, 6 - half : 6 + half, 6 - half : 6 + half] += 1000
     columns = [("mean", whiten.Options("none")), ("mean", whiten.Options("plate"))]
     seen: list[int] = []
-    lines, skipped = baselines.score(
+    lines, skipped, _ = baselines.score(
         cells,
         images[:50],
         ((start, images[start : start + 30]) for start in range(0, len(images), 30)),
@@ -148,7 +148,7 @@ def test_without_two_control_wells_the_measurements_are_skipped_and_the_rest_is_
     cells = make_cells(n_plates=1, controls=controls)
     images = rng.integers(50, 1000, size=(len(cells), 12, 12, 3)).astype(np.uint16)
     columns = [("mean", whiten.Options("none"))]
-    lines, skipped = baselines.score(cells, images, [(0, images)], CHANNELS, [4], columns, rng)
+    lines, skipped, _ = baselines.score(cells, images, [(0, images)], CHANNELS, [4], columns, rng)
     assert {x["baseline"] for x in lines} == {baselines.CELL_COUNT, baselines.PIXELS}
     reason = f"z-scores need at least two control wells (DMSO); the screen has {controls} with usable cells"
     assert skipped == [{"bundle": baselines.MEASUREMENTS, "summary": "mean", "whiten": "none", "reason": reason}]

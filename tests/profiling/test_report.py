@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from cytovae import schema
 from cytovae.profiling import report
 from cytovae.profiling.report import Score, Table1
 
@@ -34,29 +36,63 @@ def test_table_1_has_the_papers_layout():
     np.testing.assert_allclose(found.loc[("NSC", "vae")], [60, 80, 70])
 
 
-def test_a_model_that_does_not_beat_a_baseline_says_so():
-    scores = [line("m", 0.5), line("m", 0.2, "NSCB"), line("m", 0.6, whiten="plate")]
+def calls_of(lines, key):
+    """Calls on twenty compounds, as many right as each line's accuracy says; the same ones first."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    **{name: x[name] for name in (key, "summary", "whiten", "rule")},
+                    "dimension": 1,
+                    schema.TREATMENT: [f"d{c}@1" for c in range(20)],
+                    schema.COMPOUND: [f"d{c}" for c in range(20)],
+                    "scored": True,
+                    "correct": np.arange(20) < round(20 * x["accuracy"]),
+                }
+            )
+            for x in lines
+        ]
+        or [pd.DataFrame(columns=[key, "dimension", "summary", "whiten", "rule"])],
+        ignore_index=True,
+    )
+
+
+def compare(scores, baselines):
+    baselines = [b | {"dimension": 1} for b in baselines]
+    return report.compare(scores, baselines, calls_of(scores, "bundle"), calls_of(baselines, "baseline"))
+
+
+def test_a_model_beats_a_baseline_only_by_a_paired_interval():
+    scores = [line("m", 0.5), line("m", 0.2, "NSCB"), line("m", 0.9, whiten="plate")]
     baselines = [
-        line("pixel PCA", 0.5, key="baseline"),
-        line("pixel PCA", 0.4, whiten="plate", key="baseline"),
-        line("pixel PCA", 0.1, "NSCB", key="baseline"),
+        line("pixel PCA", 0.45, key="baseline"),
+        line("pixel PCA", 0.3, whiten="plate", key="baseline"),
+        line("pixel PCA", 0.8, "NSCB", key="baseline"),
         line("cell count", 0.55, key="baseline"),
     ]
-    out, said = report.compare(scores, baselines)
-    assert [x["not_above"] for x in out] == [["pixel PCA", "cell count"], [], []]
+    out, said = compare(scores, baselines)
+    assert [[(c["baseline"], c["verdict"]) for c in x["comparisons"]] for x in out] == [
+        [("pixel PCA", "no difference shown"), ("cell count", "no difference shown")],
+        [("pixel PCA", "below")],
+        [("pixel PCA", "above"), ("cell count", "above")],
+    ]
+    assert out[2]["comparisons"][0]["difference"] == pytest.approx(0.6)
     assert said == [
-        "m under NSC does not beat pixel PCA in 1 of 2, cell count in 1 of 2 columns",
-        "m under NSCB beats pixel PCA in every column; it was compared with nothing else",
+        "m under NSC, 9 treatments scored: beats pixel PCA in 1 of 2 columns; no difference from pixel PCA shown in 1 "
+        "of 2 columns; beats cell count in 1 of 2 columns; no difference from cell count shown in 1 of 2 columns",
+        "m under NSCB, 9 treatments scored: falls below pixel PCA in every column; it was compared with nothing else",
     ]
 
 
 def test_a_verdict_names_what_was_compared_and_claims_no_more():
     def verdict(*names: str) -> str:
-        (said,) = report.compare([line("m", 0.5)], [line(name, 0.1, key="baseline") for name in names])[1]
+        (said,) = compare([line("m", 0.9)], [line(name, 0.1, key="baseline") for name in names])[1]
         return said
 
-    assert verdict("cell count", "chance") == "m under NSC beats cell count, chance in every column"
-    assert verdict("chance") == "m under NSC beats chance in every column; it was compared with nothing else"
+    assert verdict("cell count", "chance") == (
+        "m under NSC, 9 treatments scored: beats cell count in every column; beats chance in every column"
+    )
+    assert verdict("chance").endswith("beats chance in every column; it was compared with nothing else")
     assert verdict() == "m under NSC was compared with no baseline"
 
 

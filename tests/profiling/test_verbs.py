@@ -216,7 +216,8 @@ def test_without_baselines_the_verdict_claims_chance_only(screen):
     done = json.loads(run("benchmark", screen.path, "m0", *words, "--json"))["model"]
     assert {x["baseline"] for x in done["baselines"]} == {"chance"}
     assert done["verdicts"] == [
-        f"m0 under {rule} beats chance in every column; it was compared with nothing else" for rule in ("NSC", "NSCB")
+        f"m0 under {rule}, 8 treatments scored: beats chance in every column; it was compared with nothing else"
+        for rule in ("NSC", "NSCB")
     ]
 
 
