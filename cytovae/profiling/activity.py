@@ -1,0 +1,333 @@
+"""Is a treatment active at all: does it look unlike the untreated cells of its own plates, and like itself?
+
+A treatment is described by its wells, or by its cells where its wells are too few to tell. Each of these units is asked
+for the others of its treatment among the controls of the same plates: the mean of the average precisions is the
+treatment's mAP. What that is worth is found by dealing out the labels anew among the units of each plate, so that
+plates, unequal numbers and the likeness of everything on one plate are in the null as they are in the data. The null
+is exact where the units of a plate are exchangeable; cells of one well may not be, and ``cytovae audit`` tries that
+with control wells that pose as treatments.
+
+``profiles/<model>/activity.parquet``: one row per treatment
+------------------------------------------------------------
+``Metadata_Treatment``, ``Metadata_Compound``, ``Metadata_Concentration``, ``Metadata_MoA``, ``unit`` (wells | cells),
+``n_units``, ``n_controls`` (units on its plates), ``n_plates``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg over
+treatments), ``active`` (p_corrected <= 0.05), ``similarity`` (mean cosine between its units), ``replicating``
+(similarity above the 95th percentile of relabelled units), ``grit`` (mean likeness of its units to each other, in s.d.
+of their likeness to controls), ``reason`` (why there is no answer, else "").
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from math import comb
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.errors import ProfileError
+from cytovae.profiling import profiles
+
+N_NULL = 999
+"""Relabellings; the smallest p-value is 1 / (N_NULL + 1)."""
+
+LEAST_ARRANGEMENTS = 200
+"""Ways to deal out the labels below which wells cannot reach a small p-value, so that cells are asked."""
+
+MOST_TREATED = 60
+MOST_CONTROLS = 60
+"""Cells of a treatment, and control cells of a plate, that are looked at; more are drawn from at random."""
+
+FDR = 0.05
+"""Below this corrected p-value a treatment is called active."""
+
+_OF_TREATMENT = [schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
+_ANSWER = ("unit", "n_units", "n_controls", "n_plates", "map", "p", "similarity", "replicating", "grit", "reason")
+
+
+class Unit(enum.StrEnum):
+    """What a treatment is described by."""
+
+    wells = "wells"
+    cells = "cells"
+
+
+def test(
+    values: npt.NDArray[np.floating[Any]],
+    plates: npt.NDArray[Any],
+    treated: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    n_null: int = N_NULL,
+) -> dict[str, Any]:
+    """One treatment against the controls of its plates.
+
+    Parameters
+    ----------
+    values : (n, d) float
+        Profiles of its units and of the controls.
+    plates : (n,)
+        The plate of each.
+    treated : (n,) bool
+        Which belong to the treatment; at least two of them, and at least two controls.
+    rng : Generator
+        Of the relabellings.
+    n_null : int
+
+    Returns
+    -------
+    dict
+        ``map``, ``p``, ``similarity``, ``replicating``, ``grit``; see the head of this module.
+    """
+    similar = _similarity(np.asarray(values, dtype=np.float64), plates)
+    order = np.argsort(-similar, axis=1, kind="stable")[:, :-1]  # (n, n - 1): itself comes last
+    labels = np.concatenate([treated[None, :], _relabelled(treated, plates, rng, n_null)])  # (1 + m, n)
+    units = np.nonzero(labels)[1].reshape(len(labels), -1)  # (1 + m, t)
+    precision = np.concatenate(
+        [_precision(labels[rows], units[rows], order) for rows in _blocks(len(labels), units.shape[1] * len(treated))]
+    )
+    t = units.shape[1]
+    pairs = similar[units[:, :, None], units[:, None, :]]  # (1 + m, t, t)
+    pairs[:, np.arange(t), np.arange(t)] = 0
+    likeness = pairs.sum(axis=(1, 2)) / (t * (t - 1))
+    to_controls = similar[np.ix_(treated, ~treated)]
+    to_own = pairs[0].sum(axis=1) / (t - 1)
+    spread = to_controls.std(axis=1)
+    return {
+        "map": float(precision[0]),
+        # Equal up to rounding is as good: a relabelling may be the true one.
+        "p": float((1 + (precision[1:] >= precision[0] - 1e-12).sum()) / (1 + n_null)),
+        "similarity": float(likeness[0]),
+        "replicating": bool(likeness[0] > np.quantile(likeness[1:], 0.95)),
+        "grit": float(np.mean((to_own - to_controls.mean(axis=1)) / np.where(spread > 0, spread, 1))),
+    }
+
+
+def _similarity(values: npt.NDArray[np.float64], plates: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(n, n) cosine of units about the centre of their plate, in s.d.; -inf to itself. Labels play no part in it."""
+    out = values.copy()
+    for plate in np.unique(plates):
+        out[plates == plate] -= values[plates == plate].mean(axis=0)
+    spread = out.std(axis=0)
+    out /= np.where(spread > 0, spread, 1)
+    norm = np.linalg.norm(out, axis=1, keepdims=True)
+    out /= np.where(norm > 0, norm, 1)
+    similar: npt.NDArray[np.float64] = out @ out.T
+    np.fill_diagonal(similar, -np.inf)
+    return similar
+
+
+def _relabelled(
+    treated: npt.NDArray[np.bool_], plates: npt.NDArray[Any], rng: np.random.Generator, count: int
+) -> npt.NDArray[np.bool_]:
+    """(count, n): as many units of every plate are treated, drawn at random."""
+    out = np.zeros((count, len(treated)), dtype=bool)
+    for plate in np.unique(plates):
+        here = np.flatnonzero(plates == plate)
+        chosen = np.argsort(rng.random((count, len(here))), axis=1)[:, : int(treated[here].sum())]
+        np.put_along_axis(out, here[chosen], True, axis=1)
+    return out
+
+
+def _precision(
+    labels: npt.NDArray[np.bool_], units: npt.NDArray[np.intp], order: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    """(m,) mean average precision of the units of each of m labellings."""
+    hit = labels[np.arange(len(labels))[:, None, None], order[units]]  # (m, t, n - 1)
+    places = np.arange(1, order.shape[1] + 1)
+    each = (np.cumsum(hit, axis=2) * hit / places).sum(axis=2) / (units.shape[1] - 1)
+    return np.asarray(each.mean(axis=1))
+
+
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    step = max(1, 4_000_000 // max(size, 1))
+    return (slice(start, start + step) for start in range(0, count, step))
+
+
+def measure(
+    cells: pd.DataFrame,
+    embeddings: npt.NDArray[np.floating[Any]],
+    control: str = "DMSO",
+    seed: int = 0,
+    *,
+    n_null: int = N_NULL,
+    progress: schema.Progress | None = None,
+) -> pd.DataFrame:
+    """The activity of every treatment of a screen.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per embedding, in its order; blank ones are left out.
+    embeddings : (n, d) float
+    control : str
+        Compound name of the controls.
+    seed : int
+        Of relabellings and draws; every treatment has its own stream, so that leaving one out changes no other.
+    n_null : int
+    progress : callable, optional
+        Called with (done, total) treatments.
+
+    Returns
+    -------
+    DataFrame
+        The columns at the head of this module, sorted by treatment.
+
+    Raises
+    ------
+    ProfileError
+        The screen has no controls.
+    """
+    from scipy.stats import false_discovery_control
+
+    tables = _Units(cells, embeddings, control)
+    names = sorted(tables.treatments)
+    lines = []
+    for done, name in enumerate(names, start=1):
+        lines.append({schema.TREATMENT: name, **tables.answer(name, seed, n_null)})
+        if progress is not None:
+            progress(done, len(names))
+    found = pd.DataFrame(lines, columns=[schema.TREATMENT, *_ANSWER])
+    said = cells[_OF_TREATMENT].drop_duplicates(schema.TREATMENT)
+    table = said.merge(found, on=schema.TREATMENT).sort_values(schema.TREATMENT, ignore_index=True)
+    known = table["p"].notna()
+    table["p_corrected"] = np.nan
+    if known.any():
+        table.loc[known, "p_corrected"] = false_discovery_control(table.loc[known, "p"].astype(float))
+    table["active"] = table["p_corrected"] <= FDR
+    order = ["unit", "n_units", "n_controls", "n_plates", "map", "p", "p_corrected", "active"]
+    return table[[*_OF_TREATMENT, *order, "similarity", "replicating", "grit", "reason"]]
+
+
+def control_wells(
+    cells: pd.DataFrame,
+    embeddings: npt.NDArray[np.floating[Any]],
+    control: str = "DMSO",
+    seed: int = 0,
+    n_null: int = 99,
+) -> npt.NDArray[np.float64]:
+    """(k,) p-values of control wells, each posing as a treatment among the other control wells of its plate.
+
+    What is true of every one of them is that it is not active: 5 % should lie at 0.05 or below. Its cells are asked,
+    as of a treatment with few wells; wells of fewer than two cells and plates of a single control well are left out.
+    """
+    tables = _Units(cells, embeddings, control)
+    rows = np.flatnonzero(tables.is_control)
+    wells = tables.cells[schema.WELL].astype(str).to_numpy()
+    found = []
+    for k, (plate, well) in enumerate(sorted({(tables.plates[row], wells[row]) for row in rows})):
+        here = rows[tables.plates[rows] == plate]
+        posing = wells[here] == well
+        if posing.sum() < 2 or (~posing).sum() < 2:
+            continue
+        rng = np.random.default_rng([seed, k])
+        own = _some(here[posing], MOST_TREATED, rng)
+        others = _some(here[~posing], MOST_CONTROLS, rng)
+        both = np.concatenate([own, others])
+        treated = np.arange(len(both)) < len(own)
+        found.append(test(tables.embeddings[both], tables.plates[both], treated, rng, n_null)["p"])
+    return np.array(found)
+
+
+class _Units:
+    """The usable cells of a screen and its wells, from which the units of a treatment and its controls are taken."""
+
+    def __init__(self, cells: pd.DataFrame, embeddings: npt.NDArray[np.floating[Any]], control: str) -> None:
+        keep = np.flatnonzero(schema.not_blank(cells))
+        self.cells = cells.iloc[keep].reset_index(drop=True)
+        self.embeddings = np.asarray(embeddings[keep], dtype=np.float64)
+        self.is_control = (self.cells[schema.COMPOUND] == control).to_numpy()
+        if not self.is_control.any():
+            raise ProfileError(f"the screen has no usable {control} cells, so nothing can be compared with controls")
+        self.plates = self.cells[schema.PLATE].astype(str).to_numpy()
+        self.names = self.cells[schema.TREATMENT].astype(str).to_numpy()
+        self.treatments = set(self.names[~self.is_control])
+        wells = profiles.wells(self.cells, self.embeddings)
+        self.well_values = wells[schema.feature_columns(wells)].to_numpy(dtype=np.float64)
+        self.well_plates = wells[schema.PLATE].astype(str).to_numpy()
+        self.well_names = wells[schema.TREATMENT].astype(str).to_numpy()
+        self.well_control = (wells[schema.COMPOUND] == control).to_numpy()
+
+    def answer(self, name: str, seed: int, n_null: int) -> dict[str, Any]:
+        """The columns of `_ANSWER`."""
+        rng = np.random.default_rng([seed, *name.encode()])
+        own = np.flatnonzero(self.well_names == name)
+        controls = np.flatnonzero(self.well_control & np.isin(self.well_plates, self.well_plates[own]))
+        unit, values, plates = Unit.wells, self.well_values, self.well_plates
+        if len(own) < 2 or _arrangements(plates[own], plates[controls]) < LEAST_ARRANGEMENTS:
+            unit, values, plates = Unit.cells, self.embeddings, self.plates
+            own = _some(np.flatnonzero(self.names == name), MOST_TREATED, rng)
+            on = np.flatnonzero(self.is_control & np.isin(self.plates, self.plates[own]))
+            controls = np.concatenate(
+                [_some(on[plates[on] == plate], MOST_CONTROLS, rng) for plate in np.unique(plates[own])]
+            )
+        n_plates = len(np.unique(plates[own]))
+        head = {"unit": str(unit), "n_units": len(own), "n_controls": len(controls), "n_plates": n_plates}
+        reason = ""
+        if len(own) < 2:
+            reason = "it has a single cell"
+        elif _arrangements(plates[own], plates[controls]) < LEAST_ARRANGEMENTS:
+            reason = "its plates hold too few control cells"
+        if reason:
+            none = {"map": np.nan, "p": np.nan, "similarity": np.nan, "replicating": False, "grit": np.nan}
+            return {**head, **none, "reason": reason}
+        both = np.concatenate([own, controls])
+        found = test(values[both], plates[both], np.arange(len(both)) < len(own), rng, n_null)
+        return {**head, **found, "reason": ""}
+
+
+def _some(rows: npt.NDArray[np.intp], most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def _arrangements(own: npt.NDArray[Any], controls: npt.NDArray[Any]) -> int:
+    """In how many ways the labels can be dealt out within the plates."""
+    ways = 1
+    for plate in np.unique(own):
+        k = int((own == plate).sum())
+        ways *= comb(k + int((controls == plate).sum()), k)
+    return ways
+
+
+def described(table: pd.DataFrame) -> dict[str, Any]:
+    """A table of activity in a few numbers: how many are active and replicate, of how many.
+
+    Returns
+    -------
+    dict
+        ``n_treatments``, ``n_tested``, ``n_active``, ``percent_replicating`` (of the tested; 5 % where nothing is
+        there), ``by_wells``, ``by_cells``.
+    """
+    tested = table[table["p"].notna()]
+    return {
+        "n_treatments": len(table),
+        "n_tested": len(tested),
+        "n_active": int(tested["active"].sum()),
+        "percent_replicating": float(100 * tested["replicating"].mean()) if len(tested) else None,
+        "by_wells": int((tested["unit"] == Unit.wells).sum()),
+        "by_cells": int((tested["unit"] == Unit.cells).sum()),
+    }
+
+
+COLUMNS = {
+    "map": "Metadata_ActivityMAP",
+    "p": "Metadata_ActivityP",
+    "p_corrected": "Metadata_ActivityFDR",
+    "grit": "Metadata_Grit",
+    "active": "Metadata_Active",
+}
+"""What of it stands in treatment profiles, and how it is called there."""
+
+
+def beside(treatments: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Treatment profiles with their activity; controls have none."""
+    plain = treatments.drop(columns=[c for c in COLUMNS.values() if c in treatments])
+    joined = plain[[schema.TREATMENT]].merge(
+        table[[schema.TREATMENT, *COLUMNS]].rename(columns=COLUMNS), on=schema.TREATMENT, how="left"
+    )
+    joined["Metadata_Active"] = joined["Metadata_Active"].fillna(False).astype(bool)
+    features = schema.feature_columns(plain)
+    metadata = [c for c in plain.columns if c not in set(features)]
+    return pd.concat([plain[metadata], joined[list(COLUMNS.values())], plain[features]], axis=1)
