@@ -1,4 +1,4 @@
-"""Verbs that turn embeddings into profiles, and profiles into scores: `profile`, `benchmark`."""
+"""Verbs that turn embeddings into profiles, and profiles into answers: `profile`, `benchmark`, `activity`."""
 
 from __future__ import annotations
 
@@ -123,19 +123,24 @@ def profile(
 
 def show(document: dict[str, Any]) -> None:
     """Tables and sentences about a document of scores, on stdout."""
+    show_sheets(report.sheets(document))
+    for sentence in report.sentences(document):
+        print(sentence)
+
+
+def show_sheets(sheets: list[report.Sheet]) -> None:
+    """Tables on stdout."""
     from rich.console import Console
     from rich.table import Table
 
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    for sheet in report.sheets(document):
+    for sheet in sheets:
         table = Table(title=sheet.title, title_justify="left")
         for k, head in enumerate(sheet.heads):
             table.add_column(head, justify="left" if k < sheet.n_names else "right")
         for k, row in enumerate(sheet.rows):
             table.add_row(*row, end_section=k in sheet.breaks)
         out.print(table)
-    for sentence in report.sentences(document):
-        out.print(sentence)
 
 
 @console.app.command()
@@ -240,3 +245,26 @@ def benchmark(
         console.emit({"model": document}, True)
     else:
         show(document)
+
+
+@console.app.command()
+def activity(
+    screen: Annotated[Path, typer.Argument(help="Screen folder.")],
+    bundles: BundlesArgument = None,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Is a treatment active at all: mAP against its plates' controls with p and FDR, replication, effect size."""
+    from cytovae.profiling import study
+
+    opened = Screen.open(screen)
+    lines = []
+    for model in bundle_names(opened, bundles):
+        table, made = study.measure_activity(opened, model, seed, overwrite=overwrite, tasks=console.progress)
+        if not made:
+            console.say(f"{model}: the activity is already there; --overwrite makes it again")
+        lines.append(report.activity_lines(model, table))
+        if not as_json:
+            show_sheets([report.activity_sheet(model, table)])
+    console.emit({"screen": str(opened.path), "activity": lines}, as_json)

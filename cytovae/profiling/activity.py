@@ -10,8 +10,8 @@ with control wells that pose as treatments.
 ``profiles/<model>/activity.parquet``: one row per treatment
 ------------------------------------------------------------
 ``Metadata_Treatment``, ``Metadata_Compound``, ``Metadata_Concentration``, ``Metadata_MoA``, ``unit`` (wells | cells),
-``n_units``, ``n_controls`` (units on its plates), ``n_plates``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg over
-treatments), ``active`` (p_corrected <= 0.05), ``similarity`` (mean cosine between its units), ``replicating``
+``n_units``, ``n_controls`` (units on its plates), ``n_plates``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg
+over treatments), ``active`` (p_corrected <= 0.05), ``similarity`` (mean cosine between its units), ``replicating``
 (similarity above the 95th percentile of relabelled units), ``grit`` (mean likeness of its units to each other, in s.d.
 of their likeness to controls), ``reason`` (why there is no answer, else "").
 """
@@ -40,6 +40,10 @@ LEAST_ARRANGEMENTS = 200
 MOST_TREATED = 60
 MOST_CONTROLS = 60
 """Cells of a treatment, and control cells of a plate, that are looked at; more are drawn from at random."""
+
+LEAST_POSING = 20
+"""Control wells that pose as treatments, below which groups of `_GROUP` control cells do."""
+_GROUP = 8
 
 FDR = 0.05
 """Below this corrected p-value a treatment is called active."""
@@ -201,34 +205,57 @@ def measure(
     return table[[*_OF_TREATMENT, *order, "similarity", "replicating", "grit", "reason"]]
 
 
-def control_wells(
+def posing(
     cells: pd.DataFrame,
     embeddings: npt.NDArray[np.floating[Any]],
     control: str = "DMSO",
     seed: int = 0,
+    *,
     n_null: int = 99,
-) -> npt.NDArray[np.float64]:
-    """(k,) p-values of control wells, each posing as a treatment among the other control wells of its plate.
+    most: int = 300,
+) -> tuple[npt.NDArray[np.float64], str]:
+    """P-values of controls that pose as treatments among the other controls of their plate: 5 % should be 0.05 or less.
 
-    What is true of every one of them is that it is not active: 5 % should lie at 0.05 or below. Its cells are asked,
-    as of a treatment with few wells; wells of fewer than two cells and plates of a single control well are left out.
+    Whole control wells pose where there are at least `LEAST_POSING` on plates with others; their cells are asked, as of
+    a treatment with few wells, so cells that are more alike within a well than on the plate show here. Where there are
+    too few, groups of control cells drawn from a plate pose, which shows less: that the test itself is calibrated.
+
+    Parameters
+    ----------
+    cells, embeddings, control, seed, n_null
+        As of `measure`.
+    most : int
+        How many pose at most.
+
+    Returns
+    -------
+    tuple of ((k,) float64, str)
+        The p-values, none where no plate has controls enough; and what posed: ``wells`` or ``groups of cells``.
     """
     tables = _Units(cells, embeddings, control)
+    rng = np.random.default_rng(seed)
     rows = np.flatnonzero(tables.is_control)
+    on = {plate: rows[tables.plates[rows] == plate] for plate in np.unique(tables.plates[rows])}
     wells = tables.cells[schema.WELL].astype(str).to_numpy()
+    pairs = [
+        (here[wells[here] == well], here[wells[here] != well]) for here in on.values() for well in set(wells[here])
+    ]
+    pairs = [(own, others) for own, others in pairs if len(own) > 1 and len(others) > 1]
+    what = "wells"
+    if len(pairs) < LEAST_POSING:
+        what = "groups of cells"
+        full = [here for here in on.values() if len(here) >= 4 * _GROUP]
+        drawn = [rng.permutation(full[k]) for k in rng.integers(len(full), size=most)] if full else []
+        pairs = [(cells_[:_GROUP], cells_[_GROUP:]) for cells_ in drawn]
+    if len(pairs) > most:
+        pairs = [pairs[k] for k in np.sort(rng.choice(len(pairs), most, replace=False))]
     found = []
-    for k, (plate, well) in enumerate(sorted({(tables.plates[row], wells[row]) for row in rows})):
-        here = rows[tables.plates[rows] == plate]
-        posing = wells[here] == well
-        if posing.sum() < 2 or (~posing).sum() < 2:
-            continue
-        rng = np.random.default_rng([seed, k])
-        own = _some(here[posing], MOST_TREATED, rng)
-        others = _some(here[~posing], MOST_CONTROLS, rng)
+    for own, others in pairs:
+        own, others = _some(own, MOST_TREATED, rng), _some(others, MOST_CONTROLS, rng)
         both = np.concatenate([own, others])
         treated = np.arange(len(both)) < len(own)
         found.append(test(tables.embeddings[both], tables.plates[both], treated, rng, n_null)["p"])
-    return np.array(found)
+    return np.array(found), what
 
 
 class _Units:
@@ -327,7 +354,7 @@ def beside(treatments: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     joined = plain[[schema.TREATMENT]].merge(
         table[[schema.TREATMENT, *COLUMNS]].rename(columns=COLUMNS), on=schema.TREATMENT, how="left"
     )
-    joined["Metadata_Active"] = joined["Metadata_Active"].fillna(False).astype(bool)
+    joined["Metadata_Active"] = joined["Metadata_Active"].eq(True)
     features = schema.feature_columns(plain)
     metadata = [c for c in plain.columns if c not in set(features)]
     return pd.concat([plain[metadata], joined[list(COLUMNS.values())], plain[features]], axis=1)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cytovae.profiling import intervals
+from cytovae import schema
+from cytovae.profiling import activity, intervals
 from cytovae.profiling.intervals import Verdict
 from cytovae.profiling.profiles import Summary
 from cytovae.profiling.ranking import RULES
@@ -211,6 +212,36 @@ class Sheet:
 def sheets(document: dict[str, Any]) -> list[Sheet]:
     """A ``scores.json`` as tables: Table 1, mechanisms of every bundle, batches."""
     return [_accuracies(document), *_precisions(document), *_batches(document)]
+
+
+def activity_lines(bundle: str, table: pd.DataFrame) -> dict[str, Any]:
+    """A table of `cytovae.profiling.activity` as JSON types: the numbers of `described` and one entry a treatment."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return {"bundle": bundle, **activity.described(table), "treatments": rows}
+
+
+def activity_sheet(bundle: str, table: pd.DataFrame) -> Sheet:
+    """A table of `cytovae.profiling.activity`, the most active treatments first, then what could not be tested."""
+    said = activity.described(table)
+    share = "" if said["percent_replicating"] is None else f", {said['percent_replicating']:.0f} % replicate"
+    tested = f"{said['n_active']} of {said['n_tested']} tested treatments are active"
+    title = (
+        f"{bundle}: {tested} (FDR {activity.FDR:g}){share}\n"
+        f"{said['n_treatments'] - said['n_tested']} of {said['n_treatments']} could not be tested"
+    )
+    ordered = table.sort_values(["p_corrected", "grit"], ascending=[True, False], kind="stable")
+    rows = [
+        (x[schema.TREATMENT], x["unit"], f"{x['n_units']}", f"{x['n_controls']}", *_numbers(x))
+        for x in ordered.to_dict("records")
+    ]
+    return Sheet(title, ("treatment", "by", "units", "controls", "mAP", "p", "p corrected", "grit", ""), 2, tuple(rows))
+
+
+def _numbers(row: dict[Any, Any]) -> tuple[str, ...]:
+    if row["reason"]:
+        return "-", "-", "-", "-", f"not tested: {row['reason']}"
+    verdict = "active" if row["active"] else "no activity shown"
+    return f"{row['map']:.2f}", f"{row['p']:.3f}", f"{row['p_corrected']:.3f}", f"{row['grit']:.2f}", verdict
 
 
 def sentences(document: dict[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import ProfileError
-from cytovae.profiling import baselines, benchmark, figures, profiles, published, report, whiten
+from cytovae.profiling import activity, baselines, benchmark, figures, profiles, published, report, whiten
 from cytovae.profiling.profiles import Summary
 from cytovae.profiling.ranking import RULES
 from cytovae.profiling.whiten import FewControls, Whitening
@@ -140,11 +140,71 @@ def profile(
             wells, options, screen.record.control, cells=cells, embeddings=embeddings, summary=summary
         )
         treatments = profiles.treatments(wells)
+        known = stored_activity(screen, model)
+        if known is not None:
+            treatments = activity.beside(treatments, known)
     made = Profiles(wells, treatments, used.to_dict("records"), len(cells) - n_blank, n_blank, made=True)
     record |= {"n_cells": made.n_cells, "n_blank": n_blank, "whitening": made.whitening}
     for path, table in zip(paths, (wells, treatments), strict=True):
         write_table(path, table, record)
     return made
+
+
+def _activity_path(screen: Screen, model: str) -> Path:
+    return screen.path / "profiles" / model / "activity.parquet"
+
+
+def _activity_record(screen: Screen, model: str, seed: int) -> dict[str, Any]:
+    return provenance(
+        "activity",
+        config={"model": model, "control": screen.record.control, "n_null": activity.N_NULL},
+        inputs={
+            "cells": screen.cells_digest(),
+            "embeddings": digest_file(screen.embeddings_path(model) / "embeddings.npy"),
+        },
+        seed=seed,
+    )
+
+
+def stored_activity(screen: Screen, model: str) -> pd.DataFrame | None:
+    """The activity of every treatment as `measure_activity` kept it, None where it is not there or not up to date."""
+    path = _activity_path(screen, model)
+    if not path.exists():
+        return None
+    made_of = read_provenance(path)
+    if made_of != _activity_record(screen, model, made_of.get("seed") or 0):
+        return None
+    return read_table(path)
+
+
+def measure_activity(
+    screen: Screen, model: str, seed: int = 0, *, overwrite: bool = False, tasks: Tasks = unwatched
+) -> tuple[pd.DataFrame, bool]:
+    """The activity of every treatment, read where it is up to date, else measured and kept.
+
+    The treatment profiles that the screen holds of the model get it as columns (`cytovae.profiling.activity.COLUMNS`).
+
+    Returns
+    -------
+    tuple of (DataFrame, bool)
+        The table of `cytovae.profiling.activity`; False where it was read.
+
+    Raises
+    ------
+    ProfileError
+        The screen has no controls.
+    """
+    path, record = _activity_path(screen, model), _activity_record(screen, model, seed)
+    if path.exists() and not overwrite and read_provenance(path) == record:
+        return read_table(path), False
+    cells, embeddings = screen.embeddings(model)
+    with tasks(f"activity of {model}") as progress:
+        table = activity.measure(cells, embeddings, screen.record.control, seed, progress=progress)
+    write_table(path, table, record)
+    for profile_path in sorted(path.parent.glob("treatments.*.parquet")):
+        held = activity.beside(read_table(profile_path), table)
+        write_table(profile_path, held, read_provenance(profile_path))
+    return table, True
 
 
 @dataclasses.dataclass(frozen=True)
