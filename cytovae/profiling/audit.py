@@ -63,7 +63,7 @@ def accuracy_interval_coverage(calls: pd.DataFrame, rng: np.random.Generator, co
     for k in range(count):
         accuracy = (0.35, 0.7, 0.9, 0.96)[k % 4]
         shares = rng.beta(accuracy, 1 - accuracy, len(sizes))
-        right = rng.binomial(sizes.astype(int), shares).astype(np.float64)
+        right = np.asarray(rng.binomial(sizes.astype(int), shares), dtype=np.float64)
         found = intervals.accuracy(right, sizes)
         hits += found is not None and found[0] <= accuracy <= found[1]
     return _of_counts("accuracy_interval_coverage", 0.95, hits, count)
