@@ -442,9 +442,9 @@ def train(
     path : str or Path
         The bundle's folder. A training that was interrupted goes on from its last checkpoint.
     model : str
-        ``ae``, ``vae``, ``vae+``, or another kind that is installed.
+        Its kind: ``ae``, ``vae``, ``vae+``, ``pca``, or one that another package brings (`cytovae.learn.kinds`).
     recipe : str
-        ``paper``, or ``best``.
+        ``paper``, or ``best``, for kinds that are trained by either.
     resume : bool
         Whether to go on with a training that was interrupted.
     **options
@@ -453,7 +453,7 @@ def train(
     Raises
     ------
     ConfigError, TrainingError
-        An unknown option, or training diverged.
+        An unknown kind or option; training diverged, or a finished model that was made otherwise is there.
 
     Examples
     --------
@@ -464,7 +464,9 @@ def train(
     """
     from cytovae.learn import kinds, models
 
-    models.train(_screen(screen), Path(path), model, {"recipe": recipe, **options}, kinds.Run(resume=resume))
+    if recipe != "paper":
+        options = {"recipe": recipe, **options}
+    models.train(_screen(screen), Path(path), model, options, kinds.Run(resume=resume))
     return load_model(Path(path))
 
 
@@ -495,12 +497,11 @@ def embed(screen: AnyScreen, model: Bundle | str | Path) -> CellTable:
     (4, 256)
     """
     from cytovae.learn import embed as embeddings
-    from cytovae.profiling.profiles import feature_names
 
     opened, loaded = _screen(screen), _model(model)
     embeddings.embed(opened, loaded)
     cells, values = opened.embeddings(loaded.name)
-    features = pd.DataFrame(np.asarray(values), columns=feature_names(values.shape[1]), index=cells.index)
+    features = pd.DataFrame(np.asarray(values), columns=opened.feature_names(loaded.name), index=cells.index)
     return CellTable(pd.concat([cells, features], axis=1))
 
 

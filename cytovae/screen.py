@@ -238,10 +238,29 @@ class Screen:
             Length n.
         embeddings : (n, d) float32
         record : dict
-            From `provenance`.
+            From `provenance`, with the screen's `cells_digest` as its input ``cells``; its option ``features`` names
+            the columns where they are not ``z000``, ``z001`` ...
+
+        Raises
+        ------
+        ScreenError
+            What `embeddings` would refuse to read: ids or names that do not fit, or provenance of other cells.
         """
         if len(cell_ids) != len(embeddings):
             raise ScreenError(f"{len(cell_ids)} cell ids do not name {len(embeddings)} embeddings")
+        if (made_from := record.get("inputs", {}).get("cells")) != self.cells_digest():
+            raise ScreenError(
+                f"embeddings of {model!r} were made from cells {str(made_from)[:12]!r}, not from those of {self.path} "
+                f"({self.cells_digest()[:12]!r}); give the cells' digest as the input 'cells' of their provenance"
+            )
+        known = set(read_table(self.cells_path, [schema.CELL_ID])[schema.CELL_ID])
+        strange = next((cell_id for cell_id in cell_ids if cell_id not in known), None)
+        if strange is not None or len(set(cell_ids)) != len(cell_ids):
+            what = "repeat a cell" if strange is None else f"name {strange!r}, which is no cell of the screen"
+            raise ScreenError(f"the cell ids of the embeddings of {model!r} {what}")
+        names = record.get("config", {}).get("features")
+        if names is not None and len(set(names)) != embeddings.shape[1]:
+            raise ScreenError(f"{len(set(names))} different names do not fit {embeddings.shape[1]} features")
         with whole_folder(self.embeddings_path(model)) as folder:
             write_table(folder / "index.parquet", pd.DataFrame({schema.CELL_ID: cell_ids}), record)
             np.save(folder / "embeddings.npy", np.ascontiguousarray(embeddings, dtype=np.float32))
@@ -273,6 +292,13 @@ class Screen:
         index = read_table(folder / "index.parquet")
         cells = index.merge(self.cells(), on=schema.CELL_ID, how="left", validate="one_to_one")
         return cells, np.load(folder / "embeddings.npy", mmap_mode="r")
+
+    def feature_names(self, model: str) -> list[str]:
+        """Names of the columns of a model's embeddings: those its provenance gives, else ``z000``, ``z001`` ..."""
+        _, values = self.embeddings(model)
+        record = read_provenance(self.embeddings_path(model) / "index.parquet")
+        names = record.get("config", {}).get("features") or schema.feature_names(values.shape[1])
+        return [str(name) for name in names]
 
     def profiles_path(self, model: str, level: str, summary: str = "mean", whiten: str = "none") -> Path:
         """Where a profile table lies; `level` is ``wells`` or ``treatments``."""

@@ -137,6 +137,24 @@ def test_embeddings_of_other_cells_are_refused(screen: Screen) -> None:
         screen.embeddings("m")
 
 
+def test_what_the_reader_would_refuse_is_not_written(screen: Screen) -> None:
+    values = np.zeros((2, 2), np.float32)
+    good = provenance("embed", inputs={"cells": screen.cells_digest()})
+    with pytest.raises(ScreenError, match="made from cells 'None', not from those of"):
+        screen.write_embeddings("m", ["a", "b"], values, provenance("embed"))
+    with pytest.raises(ScreenError, match="name 'x', which is no cell of the screen"):
+        screen.write_embeddings("m", ["a", "x"], values, good)
+    with pytest.raises(ScreenError, match="repeat a cell"):
+        screen.write_embeddings("m", ["a", "a"], values, good)
+    with pytest.raises(ScreenError, match="1 different names do not fit 2 features"):
+        screen.write_embeddings("m", ["a", "b"], values, {**good, "config": {"features": ["q", "q"]}})
+    assert screen.models() == []
+    screen.write_embeddings("m", ["a", "b"], values, {**good, "config": {"features": ["q", "r"]}})
+    assert screen.feature_names("m") == ["q", "r"]
+    screen.write_embeddings("m", ["a", "b"], values, good)
+    assert screen.feature_names("m") == ["z000", "z001"]
+
+
 def test_missing_embeddings_say_what_to_do(screen: Screen) -> None:
     embed(screen, ["a", "b", "c"])
     with pytest.raises(ScreenError, match=r"no embeddings of 'n'.*run 'cytovae embed' first"):

@@ -6,13 +6,16 @@ import sys
 
 from cytovae.cli import apps, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
 from cytovae.cli.console import app, say
-from cytovae.errors import CytovaeError
+from cytovae.errors import ConfigError, CytovaeError
 
 
 def run() -> None:
     """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
     try:
         app()
+    except ConfigError as misused:
+        say(f"cytovae: {misused}")
+        sys.exit(2)
     except CytovaeError as failed:
         say(f"cytovae: {failed}")
         sys.exit(1)

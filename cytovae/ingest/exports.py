@@ -45,7 +45,7 @@ def to_parquet(screen: Screen, out: Path, model: str | None = None) -> int:
         The model has not been run on this screen.
     """
     cells, features = _cells_and_features(screen, model)
-    names = schema.feature_names(0 if features is None else features.shape[1])
+    names = [] if model is None else screen.feature_names(model)
     plain = pa.Schema.from_pandas(cells, preserve_index=False).remove_metadata()
     types = pa.schema([*plain, *(pa.field(name, pa.float32()) for name in names)])
 
@@ -86,7 +86,7 @@ def to_anndata(screen: Screen, out: Path, model: str) -> int:
         raise DependencyError("AnnData needs the package anndata: pip install 'cytovae[anndata]'") from None
     cells, features = screen.embeddings(model)
     obs = cells.set_index(schema.CELL_ID)
-    var = pd.DataFrame(index=pd.Index(schema.feature_names(features.shape[1]), name="feature"))
+    var = pd.DataFrame(index=pd.Index(screen.feature_names(model), name="feature"))
     data = anndata.AnnData(X=np.asarray(features), obs=obs, var=var)
     data.uns["cytovae"] = json.dumps(_record(screen, model), sort_keys=True)
     with whole_file(out) as beside:

@@ -13,7 +13,7 @@ import torch
 
 from cytovae.errors import BundleError
 from cytovae.learn import bundle as bundles
-from cytovae.learn import networks
+from cytovae.learn import card, networks
 from cytovae.learn.sampling import normalise
 from cytovae.nets.autoencoders import Networks
 
@@ -85,6 +85,47 @@ def test_changed_weights_are_refused(folder: Path) -> None:
     weights.write_bytes(raw)
     with pytest.raises(BundleError, match="is not the file its bundle was made with"):
         bundles.load(folder)
+
+
+@pytest.mark.parametrize("name", [bundles.METRICS, bundles.CARD])
+def test_changed_measures_and_cards_are_refused_and_new_ones_taken(folder: Path, name: str) -> None:
+    before = (folder / name).read_text()
+    (folder / name).write_text(before.replace("0.5", "0.1"))
+    with pytest.raises(BundleError, match=f"{name} is not the file its bundle was made with"):
+        bundles.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"has no {name}"):
+        bundles.load(folder)
+    bundles.update_metrics(folder, {"mse": 0.25})
+    assert bundles.load(folder).metrics == {"mse": 0.25}
+
+
+def test_a_bundle_that_keeps_the_digest_of_its_weights_alone_is_still_read(folder: Path) -> None:
+    config = json.loads((folder / bundles.CONFIG).read_text())
+    old = {key: value for key, value in config.items() if key not in ("metrics", "card")}
+    (folder / bundles.CONFIG).write_text(json.dumps(old))
+    (folder / bundles.METRICS).write_text("{}")
+    assert bundles.load(folder).metrics == {}
+    assert bundles.trained_patches(folder) is None
+
+
+def test_the_card_begins_with_yaml_that_hubs_read(folder: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    config = {**json.loads((folder / bundles.CONFIG).read_text()), "name": 'a "b": c'}
+    data = {"screen": "S: 1", "licence": "CC BY-NC-SA 3.0"}
+    text = card.write({**config, "data": data}, {"mse": 0.000012, "split": "test", "n_cells": 4}, "A VAE", "Short.")
+    _, front, body = text.split("---\n", 2)
+    read = yaml.safe_load(front)
+    assert read["license"] == "cc-by-nc-sa-3.0"
+    assert read["library_name"] == "cytovae"
+    assert {"microscopy", "vae"} <= set(read["tags"])
+    assert read["datasets"] == ["S: 1"]
+    assert read["metrics"] == ["mse"]
+    index = read["model-index"][0]
+    assert index["name"] == 'a "b": c'
+    assert index["results"][0]["metrics"] == [{"type": "mse", "value": 0.000012}]
+    assert body.lstrip().startswith("# a")
+    assert yaml.safe_load((folder / bundles.CARD).read_text().split("---\n")[1])["license"] == "unknown"
 
 
 def test_a_changed_configuration_is_refused(folder: Path) -> None:

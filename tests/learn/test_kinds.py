@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cytovae.cli import console, models, paths  # noqa: F401  (registers the verbs)
+from cytovae.cli import console, verbs  # noqa: F401  (registers the verbs)
 from cytovae.errors import BundleError, ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import kinds

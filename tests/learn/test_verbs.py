@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cytovae import schema
-from cytovae.cli import console, data, models  # noqa: F401  (registers the verbs)
+from cytovae.cli import console, verbs
 from cytovae.errors import BundleError, ConfigError, SelectionError
 from cytovae.screen import Screen, provenance, write_table
 
@@ -57,6 +57,52 @@ def test_embedding_takes_several_bundles_and_says_what_is_done_already(screen: P
     out, err = run("embed", screen, trained[0], "--json")
     assert json.loads(out)["embeddings"][0]["embedded"] is False
     assert "embedded with tiny-pca already" in err
+
+
+def test_embedding_in_eight_orientations_and_with_intensity_has_a_name_of_its_own(
+    screen: Path, trained: list[Path]
+) -> None:
+    out = run("embed", screen, trained[0], "--orientations", 8, "--with-intensity", "--json")[0]
+    assert json.loads(out)["embeddings"][0]["bundle"] == "tiny-pca.turned.intensity"
+    assert Screen.open(screen).feature_names("tiny-pca.turned.intensity")[-1] == "log_area_nucleus"
+    run("profile", screen, "tiny-pca.turned.intensity", "--no-maps")
+
+
+def test_embeddings_from_elsewhere_go_through_profile(screen: Path, tmp_path: Path) -> None:
+    cells = Screen.open(screen).cells()
+    table = cells[[schema.CELL_ID]].assign(a=range(len(cells)), b=1.5 * cells[schema.CONCENTRATION])
+    table.to_csv(tmp_path / "dino.csv", index=False)
+    document = json.loads(run("import", "embeddings", screen, tmp_path / "dino.csv", "--name", "dino", "--json")[0])
+    assert document["cells"] == len(cells)
+    assert (document["features"], document["cells_without"], document["already"]) == (2, 0, False)
+    _, err = run("import", "embeddings", screen, tmp_path / "dino.csv", "--name", "dino")
+    assert "was imported as dino already" in err
+    run("profile", screen, "dino", "--no-maps")
+
+
+def test_a_wrong_option_is_wrong_usage(
+    screen: Path, trained: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, status, message in (
+        (["train", screen, screen / "x", "--model", "gan"], 2, "there is no model 'gan'"),
+        (["train", screen, screen / "x", "--model", "pca", "--iterations", 3], 2, "has no option 'iterations'"),
+        (["train", screen, screen / "x", "--model", "ae", "--iterations", 0], 2, "iterations is at least 1"),
+        (["embed", screen, trained[0], "--orientations", 3], 2, "1 or 8, not 3"),
+        (["train", screen, trained[0], "--model", "pca", "--seed", 9], 1, "made otherwise: seed 0, not 9"),
+        (["embed", screen, "nothing-here"], 1, "there is no model bundle 'nothing-here'"),
+    ):
+        monkeypatch.setattr("sys.argv", ["cytovae", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            verbs.run()
+        assert ended.value.code == status, words
+        assert message in capsys.readouterr().err.replace("\n", " "), words
+
+
+def test_training_ends_without_praise(screen: Path, trained: list[Path]) -> None:
+    options = ["--iterations", 2, "--batch-size", 4, "--device", "cpu", "--pictures-every", 0, "--overwrite"]
+    out = run("train", screen, screen.parent / "tiny-vae", "--model", "vae", *options)[0]
+    assert "measured on" in out
+    assert "look at its pictures with 'cytovae reconstruct' before relying on them" in out
 
 
 def test_reconstructing_measures_each_bundle_and_draws_a_picture(screen: Path, trained: list[Path]) -> None:
