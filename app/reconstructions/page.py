@@ -28,7 +28,9 @@ with two:
     elif how == "picked":
         ids = st.text_input("Cell ids, with spaces between", key="ids", placeholder="or lasso cells on Profiles")
     else:
-        st.caption("Held-out cells lie in wells that the first model below was not trained on.")
+        st.caption(
+            "Held-out cells are cells that the first model below was not trained on; of other wells where it could be."
+        )
 with three:
     n = int(context.choose("How many", "n", ["8", "6", "10", "12", "16"]))
 with four:
@@ -76,7 +78,7 @@ with left:
     st.dataframe(compare.table(screen, {m: known[m] for m in shown}), hide_index=True, column_config=compare.MEASURES)
     splits = {compare.sample(screen, m).split for m in shown}
     st.caption(
-        "On cells of wells that each model was not trained on."
+        "On cells that each model was not trained on."
         if splits == {"test"}
         else "A model above does not say which wells it left out, or none is here: then cells of any well count."
     )
