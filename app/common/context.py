@@ -200,7 +200,7 @@ def treatment_labels(screen: Screen) -> dict[str, str]:
     table = table[table[schema.COMPOUND] != screen.record.control]
     names, moas, counts = table[schema.TREATMENT], table[schema.MOA], table[schema.N_CELLS]
     return {
-        str(name): f"{name} µM · {moa} · {count:,} cell{'s' * (count != 1)}"
+        str(name): f"{loaders.named(str(name))} · {moa} · {count:,} cell{'s' * (count != 1)}"
         for name, moa, count in zip(names, moas, counts, strict=True)
     }
 

@@ -37,10 +37,10 @@ def caption(cell: pd.Series, image: int, chosen: Sequence[str] = (), tag: str = 
     """A cell's captions: treatment, plate and well; on hover everything."""
     return Item(
         image,
-        title=str(cell[schema.TREATMENT]),
+        title=loaders.named(str(cell[schema.TREATMENT])),
         text=f"{cell[schema.PLATE]} {cell[schema.WELL]}",
         tag=tag,
-        hover=f"{cell[schema.CELL_ID]}\n{cell[schema.TREATMENT]} µM · {cell[schema.MOA]}\n"
+        hover=f"{cell[schema.CELL_ID]}\n{loaders.named(str(cell[schema.TREATMENT]))} · {cell[schema.MOA]}\n"
         f"plate {cell[schema.PLATE]}, well {cell[schema.WELL]}, site {cell[schema.SITE]}",
         id=str(cell[schema.CELL_ID]),
         chosen=str(cell[schema.CELL_ID]) in chosen,

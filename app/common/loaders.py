@@ -20,6 +20,7 @@ from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
 from cytovae.learn import sampling
 from cytovae.patches import PatchStore
+from cytovae.profiling import study
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
@@ -250,6 +251,31 @@ def treatments(screen: Screen) -> pd.DataFrame:
     wells = found[[*by, schema.PLATE, schema.WELL]].drop_duplicates().groupby(by, dropna=False, sort=False)
     table = pd.DataFrame({schema.N_CELLS: grouped.size(), schema.N_WELLS: wells.size()}).reset_index()
     return table.sort_values([schema.MOA, schema.COMPOUND, schema.CONCENTRATION], ignore_index=True)
+
+
+@cached(16)
+def activity(screen: Screen, model: str) -> pd.DataFrame | None:
+    """Which treatments are active, by treatment, as ``cytovae activity`` kept it; None where it has not been run."""
+    found = study.stored_activity(screen, model)
+    return None if found is None else found.set_index(schema.TREATMENT)
+
+
+def named(treatment: str) -> str:
+    """A treatment as people write it: ``taxol 0.3 µM``, and the control without a dose.
+
+    Examples
+    --------
+    >>> named("taxol@0.3"), named("DMSO@0"), named("siRNA 7")
+    ('taxol 0.3 µM', 'DMSO', 'siRNA 7')
+    """
+    compound, at, dose = treatment.rpartition("@")
+    try:
+        amount = float(dose) if at else None
+    except ValueError:
+        amount = None
+    if amount is None:
+        return treatment
+    return f"{compound} {amount:g} µM" if amount else compound
 
 
 def read_json(path: Path) -> Any:

@@ -41,7 +41,7 @@ shown, sentence = view.view_or_typical(screen, model, request)
 if sentence:
     st.warning(sentence, icon=":material/info:")
 request = shown.request
-sections.verdict(shown)
+sections.verdict(screen, model, shown)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
 player(*view.player_data(screen, shown), key="player")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.common import galleries
+from app.common import galleries, loaders
 from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
 from app.explore import figures, view
 from app.explore.player import player
@@ -38,11 +38,20 @@ COLOURS = {
 """How a verdict looks."""
 
 
-def verdict(shown: view.View) -> None:
-    """What the path shows, in a sentence, and where its two cells are from."""
+def verdict(screen: Screen, model: str, shown: view.View) -> None:
+    """What the path shows, in a sentence; where its two cells are from; whether the treatment is active at all."""
     said = shown.study.verdict
     colour, icon = COLOURS[said.level]
-    st.markdown(f":{colour}-badge[{icon} {shown.study.relation.value}] :{colour}[**{said.sentence}**]")
+    badges = f":gray-badge[{shown.study.relation.value}]"
+    known, treatment = loaders.activity(screen, model), shown.request.treatment
+    if known is not None and treatment in known.index:
+        row = known.loc[treatment]
+        if row["reason"]:
+            badges += " :gray-badge[activity not known]"
+        else:
+            word, tint = ("active", "green") if row["active"] else ("not active", "orange")
+            badges += f" :{tint}-badge[{word}, p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}]"
+    st.markdown(f"{badges} :{colour}[{icon} **{said.sentence}**]")
 
 
 MIME = {
@@ -80,7 +89,7 @@ def cells(screen: Screen, model: str, shown: view.View) -> None:
     treatment = shown.request.treatment or ""
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown(f"**{treatment} µM**. Click a cell to make it the target.")
+        st.markdown(f"**{loaders.named(treatment)}**. Click a cell to make it the target.")
         mine = table.iloc[targets.rows_of(table, treatment)]
         target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
     with right:

@@ -94,8 +94,8 @@ def view_or_typical(screen: Screen, model: str, request: Request) -> tuple[View,
 
 @loaders.cached(16)
 def opening(screen: Screen, model: str) -> str | None:
-    """The treatment to open with: of those farthest from the controls, the first whose path shows more than control
-    cells differ among themselves; None where there is none among `TRIED`.
+    """The treatment to open with: of the active ones, farthest from the controls first, the first whose path shows
+    more than control cells differ among themselves; None where there is none among `TRIED`.
     """
     made = material(screen, model)
     cells, z = made.cells, made.embeddings
@@ -109,6 +109,10 @@ def opening(screen: Screen, model: str) -> str | None:
         for name, rows in groups.items()
         if len(rows) > 1 and not control[rows].any()
     }
+    known = loaders.activity(screen, model)
+    if known is not None:
+        active = set(known.index[known["active"].fillna(False).astype(bool)])
+        far = {name: distance for name, distance in far.items() if name in active} or far
     for name in sorted(far, key=lambda name: -far[name])[:TRIED]:
         with contextlib.suppress(SelectionError):
             if view(screen, model, Request(treatment=name)).study.verdict.level == Level.SHOWN:
@@ -181,7 +185,7 @@ def doses(shown: View) -> str:
 def describe(cells: pd.DataFrame, row: int) -> str:
     """A cell in one line: treatment, plate and well."""
     cell = cells.iloc[row]
-    return f"{cell[schema.TREATMENT]} µM · {cell[schema.PLATE]} {cell[schema.WELL]}"
+    return f"{loaders.named(str(cell[schema.TREATMENT]))} · {cell[schema.PLATE]} {cell[schema.WELL]}"
 
 
 def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
@@ -199,7 +203,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
             "nearest": {
                 "image": k + 2 + i,
                 "cell_id": str(support.nearest_ids[i, 0]),
-                "treatment": str(support.nearest_treatments[i, 0]),
+                "treatment": loaders.named(str(support.nearest_treatments[i, 0])),
                 "moa": str(moas[support.nearest_rows[i, 0]]),
                 "distance": float(support.nearest_distances[i, 0]),
             },

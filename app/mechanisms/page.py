@@ -12,6 +12,16 @@ from cytovae.profiling.report import column_title
 
 selection.leave()
 screen, model = context.header("Does the embedding know the mechanism?")
+known = loaders.activity(screen, model)
+if known is None:
+    st.caption(f"Which treatments are active at all has not been measured: `cytovae activity {screen.path} {model}`.")
+else:
+    n_known = int((known["reason"] == "").sum())
+    st.markdown(
+        f"**{int(known['active'].sum())} of {n_known} treatments are active** under {model}: their units are more like "
+        "each other than like the controls of their plates (corrected p ≤ 0.05). A treatment that is not active has "
+        "no mechanism to find."
+    )
 documents = scores.results(screen)
 if not documents:
     st.info(

@@ -166,6 +166,15 @@ def field(screen: Screen, name: str) -> Field:
     )
 
 
+def audit(screen: Screen, model: str) -> list[schema.Check]:
+    """The checks that ``cytovae audit`` kept of a model; none where it has not been run or cannot be understood."""
+    found = loaders.read_json(screen.results_path(model) / "audit.json")
+    try:
+        return [schema.Check(**{**row, "ci95": tuple(row["ci95"])}) for row in found["checks"]]
+    except (KeyError, TypeError):
+        return []
+
+
 def card(name: str) -> str:
     """A model's card without its title, or an empty string."""
     path = loaders.models_dir() / name / "README.md"

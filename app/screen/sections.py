@@ -141,10 +141,38 @@ def training(screen: Screen) -> None:
     curves()
 
 
+def audit(screen: Screen) -> None:
+    """Whether the evidence holds on this very screen: what was tried, how often it should and did come out."""
+    found = {model: checks for model in screen.models() if (checks := overview.audit(screen, model))}
+    if not found:
+        st.info(
+            f"The evidence has not been tried on this screen yet: `cytovae audit {screen.path} MODEL`.",
+            icon=":material/info:",
+        )
+        return
+    for model, checks in found.items():
+        good = sum(check.ok for check in checks)
+        with st.container(border=True):
+            st.markdown(f"**{model}**: {good} of {len(checks)} checks came out as they should.")
+            rows = [
+                {
+                    "what was tried": check.name.replace("_", " "),
+                    "should be": check.nominal,
+                    "was": check.observed,
+                    "95 % interval": f"{check.ci95[0]:.3f} to {check.ci95[1]:.3f}",
+                    "trials": check.n,
+                    "as it should be": check.ok,
+                }
+                for check in checks
+            ]
+            st.dataframe(rows, hide_index=True)
+
+
 TABS = {
     "Plates": plates,
     "Refused fields": refused,
     "A field": field,
+    "Evidence tried": audit,
     "Model cards": models,
     "Training": training,
 }

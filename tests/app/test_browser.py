@@ -221,7 +221,7 @@ def test_another_treatment_shows_another_path(explore: Any) -> None:
     )
     assert "treatment=emetine" in page.url
     quiet(page)
-    assert "emetine@0.1" in page.locator(".player .stage").first.inner_text()
+    assert "emetine 0.1 µM" in page.locator(".player .stage").first.inner_text()
 
 
 def test_click_on_a_cell_makes_it_the_target_and_the_link_keeps_it(explore: Any, tab: Tab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from cytovae import schema
 from cytovae.errors import ScreenError
 from cytovae.explore import study
 from cytovae.explore.study import Level, Request
+from cytovae.profiling import study as profiling
+from cytovae.schema import Check
 from cytovae.screen import Screen
 
 PAGES = tuple(entry.name for entry in registry.PAGES if entry.name != "quiz")
@@ -184,7 +187,7 @@ def test_controls_are_not_offered_as_a_treatment(app: App, tiny: Any) -> None:
     options = test.selectbox(key="treatment").options
     assert len(options) == 5
     assert not any("DMSO" in option for option in options)
-    assert "taxol@0.3 µM · Microtubule stabilizers · 10 cells" in options
+    assert "taxol 0.3 µM · Microtubule stabilizers · 10 cells" in options
 
 
 @pytest.mark.parametrize("name", ["What changed", "Population", "Dose series", "Null path", "Figure", "Cells"])
@@ -195,7 +198,7 @@ def test_every_tab_of_explore_shows(app: App, tiny: Any, name: str) -> None:
     sound(test)
 
 
-@pytest.mark.parametrize("name", ["Plates", "Refused fields", "A field", "Model cards", "Training"])
+@pytest.mark.parametrize("name", ["Plates", "Refused fields", "A field", "Evidence tried", "Model cards", "Training"])
 def test_every_tab_of_the_screen_shows(app: App, tiny: Any, name: str) -> None:
     test = app([tiny.screen], tiny.models, "screen")
     test.session_state["screen-tab"] = name
@@ -204,6 +207,35 @@ def test_every_tab_of_the_screen_shows(app: App, tiny: Any, name: str) -> None:
     said = words(test) + " ".join(str(frame.value) for frame in test.dataframe)
     expected = {"Refused fields": "missing-file", "A field": "made of cut cells", "Training": "iteration 39"}
     assert expected.get(name, "") in said
+
+
+def test_audit_of_the_evidence_is_shown_where_it_was_kept(app: App, tiny: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "audited.screen"
+    shutil.copytree(tiny.screen, copy)
+    rows = [Check("map_false_positives", 0.05, 0.048, (0.03, 0.07), 400, True).to_dict()]
+    rows.append(Check("null_paths", 0.05, 0.2, (0.1, 0.3), 60, False).to_dict())
+    (copy / "results" / "linear-a" / "audit.json").write_text(json.dumps({"checks": rows}))
+    test = app([copy], tiny.models, "screen")
+    test.session_state["screen-tab"] = "Evidence tried"
+    test.run()
+    sound(test)
+    assert "1 of 2 checks came out as they should" in words(test)
+    table = next(frame.value for frame in test.dataframe if "trials" in frame.value)
+    assert table["trials"].tolist() == [400, 60]
+
+
+def test_activity_stands_at_the_head_of_explore_and_mechanisms(app: App, tiny: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "active.screen"
+    shutil.copytree(tiny.screen, copy)
+    assert "cytovae activity" in words(app([copy], tiny.models, "mechanisms", model="linear-a"))
+    table, _ = profiling.measure_activity(Screen.open(copy), "linear-a")
+    n = int(table["active"].sum())
+    assert f"{n} of {(table['reason'] == '').sum()} treatments are active" in words(
+        app([copy], tiny.models, "mechanisms", model="linear-a")
+    )
+    row = table.set_index(schema.TREATMENT).loc["taxol@0.3"]
+    said = words(app([copy], tiny.models, treatment="taxol@0.3", model="linear-a"))
+    assert f"p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}" in said
 
 
 def test_dose_series_of_one_dose_is_refused_in_one_sentence(app: App, tiny: Any) -> None:
