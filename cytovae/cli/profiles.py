@@ -188,6 +188,9 @@ def benchmark(
             help="The bundles are trainings of one model: also their mean and s.d., 'seeds' in --json and --out.",
         ),
     ] = False,
+    join: Annotated[
+        bool, typer.Option("--join", help="Score the bundles side by side too, as one embedding of all their features.")
+    ] = False,
     figures: Annotated[bool, typer.Option(help="Draw Table 1 and the confusion, as SVG and PNG.")] = True,
     out: Annotated[
         Path | None,
@@ -207,7 +210,12 @@ def benchmark(
     if (profiles is None) == (not inputs):
         raise typer.BadParameter("give either a screen, or --profiles")
     of_profiles = {"--image-table": image_table, "--moa-table": moa_table, "--control": control}
-    of_screens = {"--with": also, "--as-seeds": as_seeds, "--summary mean+sd": Summary.mean_sd in (summary or [])}
+    of_screens = {
+        "--with": also,
+        "--as-seeds": as_seeds,
+        "--join": join,
+        "--summary mean+sd": Summary.mean_sd in (summary or []),
+    }
     if profiles is None:
         refuse_ignored(of_profiles, "a screen, which holds its own controls, treatments and mechanisms")
     else:
@@ -240,7 +248,9 @@ def benchmark(
         first, *models = inputs or []
         screens = [Screen.open(path) for path in [first, *(also or [])]]
         names = bundle_names(screens[0], [str(path) for path in models])
-        document = scoring.of_models(screens, names, PatchStore if baselines else None, as_seeds, out)
+        if join and as_seeds:
+            raise typer.BadParameter("--join and --as-seeds are asked for one at a time: a join is no further seed")
+        document = scoring.of_models(screens, names, PatchStore if baselines else None, as_seeds, out, join)
     if as_json:
         console.emit({"model": document}, True)
     else:

@@ -58,7 +58,8 @@ def accuracy_interval_coverage(calls: pd.DataFrame, rng: np.random.Generator, co
     Accuracies of 0.35, 0.7, 0.9 and 0.96 are simulated in turn, the treatments of a compound alike to the degree of 0.5
     (0.46 to 0.52 in BBBC021's published profiles). Good is a coverage of at least 95 %, within the tolerance.
     """
-    sizes = calls[calls["scored"]].groupby(schema.COMPOUND).size().to_numpy(dtype=float)
+    counts = calls[calls["scored"]].groupby(schema.COMPOUND).size()
+    sizes: npt.NDArray[np.float64] = np.array(counts, dtype=np.float64)
     hits = 0
     for k in range(count):
         accuracy = (0.35, 0.7, 0.9, 0.96)[k % 4]

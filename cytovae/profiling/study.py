@@ -150,6 +150,58 @@ def profile(
     return made
 
 
+def join(screen: Screen, models: Sequence[str]) -> str:
+    """Embeddings of several models side by side, kept in the screen under their names joined by ``+``.
+
+    Each is divided by the root mean square length of its embeddings, so that every model weighs as much in a cosine.
+
+    Parameters
+    ----------
+    screen : Screen
+    models : sequence of str
+        At least two that it is embedded with, such as trainings of one model that differ in their seed.
+
+    Returns
+    -------
+    str
+        The name of the joined embeddings.
+
+    Raises
+    ------
+    ProfileError
+        Fewer than two models.
+    ScreenError
+        A model is not embedded, or the screen's cells have changed since.
+    """
+    models = list(dict.fromkeys(models))
+    if len(models) < 2:
+        raise ProfileError(f"joining takes at least two models, not {len(models)}; name them after the screen")
+    name = "+".join(models)
+    record = provenance(
+        "join",
+        config={"models": models},
+        inputs={"cells": screen.cells_digest()}
+        | {model: digest_file(screen.embeddings_path(model) / "embeddings.npy") for model in models},
+    )
+    index = screen.embeddings_path(name) / "index.parquet"
+    if index.exists() and read_provenance(index) == record:
+        return name
+    ids: list[str] = []
+    parts = []
+    for model in models:
+        cells, embeddings = screen.embeddings(model)
+        own = cells[schema.CELL_ID].tolist()
+        ids = ids or own
+        rows = pd.Index(own).get_indexer(pd.Index(ids))
+        if (rows < 0).any() or len(own) != len(ids):
+            raise ProfileError(f"{models[0]} and {model} embedded different cells; embed both again")
+        values = np.asarray(embeddings, dtype=np.float64)[rows]
+        length = np.sqrt((values[schema.not_blank(cells)[rows]] ** 2).sum(axis=1).mean())
+        parts.append((values / (length if length > 0 else 1.0)).astype(np.float32))
+    screen.write_embeddings(name, ids, np.concatenate(parts, axis=1), record)
+    return name
+
+
 def _activity_path(screen: Screen, model: str) -> Path:
     return screen.path / "profiles" / model / "activity.parquet"
 
@@ -365,6 +417,7 @@ class Benchmark:
         patches: Callable[[Path], Patches] | None = None,
         as_seeds: bool = False,
         out: Path | None = None,
+        joined: bool = False,
     ) -> dict[str, Any]:
         """Models on one screen (`of_screen`) or on several together (`of_screens`).
 
@@ -376,7 +429,11 @@ class Benchmark:
             The models are trainings of one: ``seeds`` holds their mean and standard deviation.
         out : Path, optional
             Folder to keep everything in, beside what the screen keeps.
+        joined : bool
+            Score the models side by side as one more (`join`).
         """
+        if joined:
+            models = [*models, *{join(screen, models) for screen in screens}]
         if len(screens) > 1:
             document, calls = self.of_screens(screens, models)
         else:

@@ -333,3 +333,17 @@ def test_profiles_that_cannot_be_read_are_one_sentence(tmp_path):
     pd.DataFrame({"Metadata_Plate": ["a"], "z": [1]}).to_csv(tmp_path / "thin.csv", index=False)
     with pytest.raises(CytovaeError, match="lacks the columns Metadata_Well, Metadata_Compound"):
         run("benchmark", "--profiles", tmp_path / "thin.csv")
+
+
+def test_bundles_are_joined_each_with_the_same_weight(screen):
+    words = ("--join", "--no-baselines", "--no-figures", "--summary", "mean", "--whiten", "none", "--json")
+    done = json.loads(run("benchmark", screen.path, "m0", "m1", *words))["model"]
+    assert {x["bundle"] for x in done["scores"]} == {"m0", "m1", "m0+m1"}
+    cells, joined = screen.embeddings("m0+m1")
+    own = [np.asarray(screen.embeddings(model)[1]) for model in ("m0", "m1")]
+    good = ~cells[schema.BLANK].to_numpy(dtype=bool)
+    for part, values in zip(np.split(np.asarray(joined), 2, axis=1), own, strict=True):
+        np.testing.assert_allclose((part[good] ** 2).sum(axis=1).mean(), 1, rtol=1e-5)
+        np.testing.assert_allclose(part / part[0, 0], values / values[0, 0], rtol=1e-3, atol=1e-4)
+    with pytest.raises(ProfileError, match="at least two models, not 1"):
+        study.join(screen, ["m0"])
