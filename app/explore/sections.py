@@ -60,6 +60,7 @@ MIME = {
     Form.SVG: "image/svg+xml",
     Form.CSV: "text/csv",
     Form.JSON: "application/json",
+    Form.HTML: "text/html",
 }
 
 

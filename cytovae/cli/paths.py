@@ -70,11 +70,11 @@ def interpolate(
         request = Request(treatment, target, control, start_treatment, dose_series, reverse, steps, mode, spacing, seed)
     except ConfigError as wrong:
         raise typer.BadParameter(str(wrong)) from None
-    from cytovae.learn import bundle as bundles
+    from cytovae.learn.generators import open_model
     from cytovae.patches import PatchStore
 
     opened = Screen.open(screen)
-    model = bundles.load(bundles.locate(bundle, bundles.models_dir()))
+    model = open_model(bundle)
     material = study.Material.of(opened, model, PatchStore(opened.patches_path).read)
     shown = {"morphology": morphology, "population": population, "look": look.value, "gamma": gamma}
     made = study.record(material, request, **shown)

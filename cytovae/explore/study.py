@@ -53,6 +53,7 @@ class Form(enum.StrEnum):
     GIF = "gif"
     CSV = "csv"
     JSON = "json"
+    HTML = "html"
 
     @classmethod
     def of(cls, path: FilePath) -> Form:
@@ -505,6 +506,12 @@ def _half_gap(material: Material, path: paths.Path, start_rows: Rows, end_rows: 
     return HalfGap(half(path.z[0], path.z[-1], start_rows, end_rows), np.array(nulls, dtype=np.float64))
 
 
+def ends(material: Material, request: Request) -> tuple[int, int]:
+    """The rows of the cells that a request's path leads from and to."""
+    start, end, *_ = _ends(material, request)
+    return start.row, end.row
+
+
 def record(material: Material, request: Request, **more: Any) -> dict[str, Any]:
     """The provenance of whatever is made of a request; `more` are options of what stands beside the path."""
     config = {
@@ -769,6 +776,24 @@ def content(
             drawn.pixel_size_um,
             title,
             ends=drawn.real,
+            shown=figure.channels,
+            record=made,
+        )
+    if form == Form.HTML:
+        verdict = drawn.verdict
+        return render.webpage(
+            drawn.path,
+            channels,
+            limits,
+            figure.look,
+            figure.gamma,
+            drawn.pixel_size_um,
+            title,
+            evidence=drawn.evidence,
+            verdict=(verdict.level, verdict.sentence),
+            notes=drawn.notes,
+            nearest_images=drawn.near,
+            end_images=drawn.real,
             shown=figure.channels,
             record=made,
         )

@@ -76,7 +76,7 @@ def test_the_document_is_the_contracts(made, small):
     assert set(got["provenance"]["inputs"]) == {"cells", "weights"}
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "gif", "csv", "json"])
+@pytest.mark.parametrize("suffix", ["png", "svg", "gif", "csv", "json", "html"])
 def test_every_ending_writes_its_kind_of_file(made, tmp_path, suffix):
     out = tmp_path / "new" / f"path.{suffix}"
     result = run(made, "--treatment", "grow@3", "--steps", 4, "--out", out)
@@ -86,6 +86,11 @@ def test_every_ending_writes_its_kind_of_file(made, tmp_path, suffix):
         assert Image.open(io.BytesIO(content)).format == suffix.upper()
     elif suffix == "svg":
         assert content.startswith(b"<svg")
+    elif suffix == "html":
+        text = content.decode()
+        steps = json.loads(text.partition('id="steps">')[2].partition("</script>")[0])
+        assert len(steps) == 4 and all(step["image"].startswith("data:image/png;base64,") for step in steps)
+        assert "http" not in text and "real cell" in steps[0]["nearText"].lower()
     elif suffix == "csv":
         assert len(pd.read_csv(out)) == 4
     else:
@@ -93,8 +98,9 @@ def test_every_ending_writes_its_kind_of_file(made, tmp_path, suffix):
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
-def test_the_same_again_says_so_and_writes_nothing(made, tmp_path):
-    out = tmp_path / "path.png"
+@pytest.mark.parametrize("suffix", ["png", "html"])
+def test_the_same_again_says_so_and_writes_nothing(made, tmp_path, suffix):
+    out = tmp_path / f"path.{suffix}"
     run(made, "--treatment", "grow@3", "--out", out)
     before = out.stat().st_mtime_ns
     again = run(made, "--treatment", "grow@3", "--out", out)

@@ -18,6 +18,7 @@ from cytovae.explore.render.colours import (
 )
 from cytovae.explore.render.strip import StripRow, gif, path_rows, population_rows, strip
 from cytovae.explore.render.tables import PROVENANCE, csv, document, json_bytes, provenance_in, table
+from cytovae.explore.render.webpage import webpage
 
 __all__ = [
     "COLOURS",
@@ -40,4 +41,5 @@ __all__ = [
     "shared_limits",
     "strip",
     "table",
+    "webpage",
 ]

@@ -147,7 +147,7 @@ def strip(
         drawing.text(left, y, title, 15)
         y += 24
     x_legend = left + drawing.text(left, y, "channels:", 12) + 8
-    drawn = _passes(channels, look, shown)
+    drawn = passes_of(channels, look, shown)
     for c in sum(drawn, ()):
         lo, hi = np.asarray(limits)[c]
         x_legend += (
@@ -221,7 +221,7 @@ def gif(
     from PIL import Image
 
     bar_px, bar_label = scale_bar(pixel_size_um, path.frames.shape[2])
-    passes = _passes(channels, look, shown)
+    passes = passes_of(channels, look, shown)
     images = path.frames if ends is None else np.concatenate([ends[:1], path.frames, ends[1:]])
     names = [
         f"step {step} of {path.steps - 1}   {name}   cosine {cosine:.2f}"
@@ -275,7 +275,7 @@ def gif(
     return out.getvalue()
 
 
-def _passes(channels: Sequence[str], look: str, shown: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+def passes_of(channels: Sequence[str], look: str, shown: Sequence[int] | None = None) -> list[tuple[int, ...]]:
     """Which channels each picture of an image shows: one alone where they are grey, else several together."""
     if look == Look.GREY:
         return [(c,) for c in (range(len(channels)) if shown is None else shown)]

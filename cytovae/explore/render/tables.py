@@ -12,6 +12,7 @@ import pandas as pd
 
 from cytovae.explore.evidence import OFF_DATA_PERCENTILE, Evidence
 from cytovae.explore.paths import Path
+from cytovae.explore.render.webpage import RECORD_ID
 
 PROVENANCE = "Metadata_Provenance"
 
@@ -90,7 +91,7 @@ def provenance_in(content: bytes, suffix: str) -> dict[str, Any]:
     ----------
     content : bytes
     suffix : str
-        ``.png``, ``.gif``, ``.svg``, ``.csv`` or ``.json``.
+        ``.png``, ``.gif``, ``.svg``, ``.html``, ``.csv`` or ``.json``.
     """
     from PIL import Image
 
@@ -100,6 +101,8 @@ def provenance_in(content: bytes, suffix: str) -> dict[str, Any]:
                 found = image.info.get("cytovae" if suffix == ".png" else "comment", "{}")
         elif suffix == ".svg":
             found = html.unescape(content.decode().partition("<metadata>")[2].partition("</metadata>")[0])
+        elif suffix == ".html":
+            found = content.decode().partition(f'id="{RECORD_ID}">')[2].partition("</script>")[0]
         elif suffix == ".csv":
             found = pd.read_csv(io.BytesIO(content), nrows=1)[PROVENANCE].iloc[0]
         else:

@@ -1,0 +1,215 @@
+"""The evidence beside a path tried on a user's own screen: a row for each claim, with the rate it was seen to have.
+
+Every check takes a `Material` and a random number generator, so that each can be run alone. Rates of false alarms are
+fine where their interval does not lie above what is claimed; rates of coverage where it holds what is claimed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from cytovae import schema
+from cytovae.errors import SelectionError
+from cytovae.explore import evidence, study, targets
+from cytovae.explore.intervals import pairs_interval
+from cytovae.explore.study import Material, Request
+from cytovae.schema import Check
+
+N_CELLS = 400
+"""Cells, or made-up points, that a check of the flag rests on at most."""
+N_QUERIES = 1000
+"""Cells whose nearest cell is looked up at most."""
+N_NULL_REQUESTS = 60
+"""Groups of control cells that are taken for treatments."""
+N_POPULATIONS = 400
+N_GROUPS = 100
+GROUP_CELLS = (8, 64)
+"""Control cells that are taken for a treatment: at least, and at most."""
+HUB_SHARE, HUB_CELLS = 0.15, 0.01
+"""No more than this share of answers may be of so small a share of the cells."""
+
+STAND_IN = "control well taken for a treatment"
+
+Checked = Callable[[Material, np.random.Generator], Check]
+
+
+def flag_false_alarms(material: Material, rng: np.random.Generator) -> Check:
+    """Real cells that the flag takes for something else: cells that it was not calibrated on, each left out."""
+    ground = material.ground
+    rest = np.setdiff1d(ground.usable, ground.calibration_rows)
+    if len(rest) < 20:
+        raise SelectionError(
+            f"only {len(rest)} cells are left that the flag was not calibrated on; it takes 20 to count false alarms"
+        )
+    rows = rng.choice(rest, min(N_CELLS, len(rest)), replace=False)
+    flagged = ground.rarity(material.embeddings[rows], exclude=rows[:, None]) <= evidence.FALSE_ALARMS
+    # the flag's own level is a draw too: a quantile of the calibration cells
+    spread = len(rows) / len(ground.calibration_rows)
+    return _rate("flag_false_alarms", evidence.FALSE_ALARMS, flagged, spread=1.0 + spread)
+
+
+def flag_power_chimeras(material: Material, rng: np.random.Generator) -> Check:
+    """Points whose every feature is another random cell's: how many of them are flagged. Fine from 90 % on."""
+    ground = material.ground
+    d = ground.embeddings.shape[1]
+    fakes = ground.embeddings[rng.choice(ground.usable, (N_CELLS, d)), np.arange(d)]
+    made = _rate("flag_power_chimeras", 0.9, ground.rarity(fakes) <= evidence.FALSE_ALARMS)
+    return dataclasses.replace(made, ok=made.observed >= 0.9)
+
+
+def nearest_hub_share(material: Material, rng: np.random.Generator) -> Check:
+    """The largest share of answers that the 1 % of cells named most often give, when real cells are asked for."""
+    _, answers = _asked(material, rng)
+    most = max(1, round(HUB_CELLS * len(material.ground.usable)))
+    counts = np.sort(np.bincount(answers))[::-1]
+    share = float(counts[:most].sum() / len(answers))
+    # so few questions name a cell at most once by chance: that much is no hub
+    fair = max(HUB_SHARE, most / len(answers))
+    low, high = _wilson(counts[:most].sum(), len(answers))
+    return Check("nearest_hub_share", fair, share, (low, high), len(answers), low <= fair)
+
+
+def nearest_same_moa(material: Material, rng: np.random.Generator) -> Check:
+    """Treated cells whose nearest cell of another well has their mechanism; nominal: the share that chance gives."""
+    cells = material.cells
+    moas = cells[schema.MOA].astype(str).to_numpy()
+    ground = material.ground
+    mine = (cells[schema.COMPOUND] != material.control).to_numpy() & (moas != schema.UNKNOWN_MOA)
+    treated = np.intersect1d(np.flatnonzero(mine), ground.usable)
+    if len(treated) < 20 or len(np.unique(moas[treated])) < 2:
+        raise SelectionError("fewer than 20 treated cells of two known mechanisms: nothing to compare")
+    rows, answers = _asked(material, rng, treated)
+    chance = float(np.mean([(moas[ground.usable] == moas[row]).mean() for row in rows]))
+    made = _rate("nearest_same_moa", chance, moas[answers] == moas[rows])
+    return dataclasses.replace(made, ok=made.ci95[0] > chance)
+
+
+def null_path_false_alarms(material: Material, rng: np.random.Generator) -> Check:
+    """Control wells taken for a treatment: how often their path is said to differ more than control cells do."""
+    cells, control = material.cells, material.control
+    rows = targets.controls(cells, control)
+    wells = targets.wells(cells, rows)
+    of_well = [rows[wells == w] for w in range(int(wells.max()) + 1)]
+    several = [w for w in of_well if len(w) >= 2]
+    if len(of_well) < 10 or not several:
+        raise SelectionError(f"{len(of_well)} control wells; it takes 10 to try one of them as a treatment")
+    alarms = []
+    for at in rng.permutation(len(several))[:N_NULL_REQUESTS]:
+        mine = several[at]
+        marked = cells.assign(**{c: cells[c].astype(object) for c in (schema.COMPOUND, schema.TREATMENT)})
+        marked.iloc[mine, marked.columns.get_indexer([schema.COMPOUND, schema.TREATMENT])] = [STAND_IN, f"{STAND_IN}@1"]
+        marked.iloc[mine, marked.columns.get_loc(schema.CONCENTRATION)] = 1.0
+        tried = Material(marked, material.embeddings, material.generator, control)
+        request = Request(treatment=f"{STAND_IN}@1", seed=int(rng.integers(2**31)))
+        start, end = study.ends(tried, request)
+        length = float(np.linalg.norm(material.embeddings[end].astype(np.float64) - material.embeddings[start]))
+        percentile = study.null_paths(tried, request).percentile(length)
+        if percentile is not None:
+            alarms.append(percentile >= 95.0)
+    if not alarms:
+        raise SelectionError("too few distinct null paths for a percentile, so nothing is claimed and nothing to check")
+    return _rate("null_path_false_alarms", 0.05, np.array(alarms))
+
+
+def population_interval_coverage(material: Material, rng: np.random.Generator) -> Check:
+    """Groups of control cells paired with other control cells: how often the interval holds the true difference, 0.
+
+    What is compared is the cells' place along the first principal component of the control cells; half of the cells,
+    at random, stand for the treatment's population, half for the controls'. Both have the mean of the whole.
+    """
+    rows = targets.controls(material.cells, material.control)
+    if len(rows) < 2 * GROUP_CELLS[0]:
+        raise SelectionError(f"{len(rows)} control cells; it takes {2 * GROUP_CELLS[0]} to make groups of them")
+    z = material.embeddings[rows].astype(np.float64)
+    z = z - z.mean(axis=0)
+    place = z @ np.linalg.eigh(z.T @ z)[1][:, -1]
+    held = []
+    for _ in range(N_POPULATIONS):
+        size = int(rng.integers(3, GROUP_CELLS[1] + 1))
+        n = int(rng.choice([8, 32, 128, 500]))
+        # with replacement: the sample then has the population's mean, cells being those of an endless population
+        treated, others = rng.choice(place, size), rng.choice(place, max(len(place) // 2, 12))
+        ends = np.concatenate([rng.permutation(size) for _ in range(-(-n // size))])[:n]
+        starts = rng.integers(0, len(others), n)
+        found = pairs_interval(treated[ends] - others[starts], starts, ends)
+        held.append(bool(found.low() <= 0.0 <= found.high()))
+    made = _rate("population_interval_coverage", 0.95, np.array(held))
+    return dataclasses.replace(made, ok=made.ci95[0] <= 0.97 and made.ci95[1] >= 0.93)
+
+
+def subpopulation_false_splits(material: Material, rng: np.random.Generator) -> Check:
+    """Cells of one group shown as several: a normal cloud of the control cells' covariance, with their own tails.
+
+    Each made-up cell is at the distance from the mean that some control cell is at, so that the cloud has one peak and
+    is as heavy-tailed as the screen.
+    """
+    rows = targets.controls(material.cells, material.control)
+    if len(rows) < 2 * GROUP_CELLS[0]:
+        raise SelectionError(f"{len(rows)} control cells; it takes {2 * GROUP_CELLS[0]} to make groups of them")
+    z = material.embeddings[rows].astype(np.float64)
+    left, spread = z - z.mean(axis=0), np.linalg.svd(z - z.mean(axis=0), full_matrices=False)[1:]
+    scale = np.linalg.norm(left, axis=1) / np.sqrt((left**2).sum(axis=1).mean())
+    split = []
+    for _ in range(N_GROUPS):
+        n = int(rng.integers(GROUP_CELLS[0], min(GROUP_CELLS[1], len(rows)) + 1))
+        cloud = rng.normal(size=(n, len(spread[0]))) * spread[0] @ spread[1]
+        split.append(bool(targets.grouping(cloud * rng.choice(scale, n)[:, None], rng)[0].any()))
+    return _rate("subpopulation_false_splits", targets.FALSE_SPLITS, np.array(split))
+
+
+CHECKS: tuple[Checked, ...] = (
+    flag_false_alarms,
+    flag_power_chimeras,
+    nearest_hub_share,
+    nearest_same_moa,
+    null_path_false_alarms,
+    population_interval_coverage,
+    subpopulation_false_splits,
+)
+
+
+def _asked(
+    material: Material, rng: np.random.Generator, of: npt.NDArray[np.int64] | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of cells drawn, and of the nearest cell of each that is not of the same well."""
+    ground = material.ground
+    rows = ground.usable if of is None else of
+    rows = rng.choice(rows, min(N_QUERIES, len(rows)), replace=False)
+    wells = targets.wells(material.cells, np.arange(len(material.cells)))
+    order = np.argsort(wells, kind="stable")
+    edges = np.searchsorted(wells[order], np.arange(wells.max() + 2))
+    most = int(np.diff(edges)[wells[rows]].max())
+    left_out = np.repeat(rows[:, None], most, axis=1)
+    for i, row in enumerate(rows):
+        mates = order[edges[wells[row]] : edges[wells[row] + 1]]
+        left_out[i, : len(mates)] = mates
+    found, apart = ground.nearest(material.embeddings[rows], 1, exclude=left_out)
+    if not found.shape[1] or not np.isfinite(apart).all():
+        raise SelectionError("all cells are of one well, so none has a neighbour from another")
+    return rows, found[:, 0]
+
+
+def _rate(name: str, nominal: float, hits: npt.NDArray[np.bool_], spread: float = 1.0) -> Check:
+    """A row for a rate that should not lie above (where it is small) what is claimed.
+
+    Parameters
+    ----------
+    hits : (n,) bool
+    spread : float
+        By what the variance exceeds that of a binomial count.
+    """
+    n = len(hits)
+    low, high = _wilson(float(hits.mean()) * n / spread, n / spread)
+    return Check(name, nominal, float(hits.mean()), (low, high), n, low <= nominal)
+
+
+def _wilson(k: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share k / n (Wilson 1927)."""
+    z = 1.959964
+    centre = (k + z**2 / 2) / (n + z**2)
+    half = z * np.sqrt(max(k * (n - k) / n, 0.0) + z**2 / 4) / (n + z**2)
+    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
