@@ -41,10 +41,14 @@ def flag_false_alarms(material: Material, rng: np.random.Generator) -> Check:
     """Real cells that the flag takes for something else: cells that it was not calibrated on, each left out."""
     ground = material.ground
     rest = np.setdiff1d(ground.usable, ground.calibration_rows)
-    if len(rest) < 20:
-        raise SelectionError(
-            f"only {len(rest)} cells are left that the flag was not calibrated on; it takes 20 to count false alarms"
+    if len(rest) < N_CELLS:  # a small screen calibrates on most of its cells; half of them do for a trial
+        half = len(ground.usable) // 2
+        ground = evidence.Ground(
+            material.cells, material.embeddings, rng, material.again, n_sampled=min(half, evidence.N_CALIBRATION)
         )
+        rest = np.setdiff1d(ground.usable, ground.calibration_rows)
+    if len(rest) < 20:
+        raise SelectionError(f"{len(rest)} cells are left to count false alarms on; it takes 20")
     rows = rng.choice(rest, min(N_CELLS, len(rest)), replace=False)
     flagged = ground.rarity(material.embeddings[rows], exclude=rows[:, None]) <= evidence.FALSE_ALARMS
     # the flag's own level is a draw too: a quantile of the calibration cells
@@ -89,24 +93,28 @@ def nearest_same_moa(material: Material, rng: np.random.Generator) -> Check:
 
 
 def null_path_false_alarms(material: Material, rng: np.random.Generator) -> Check:
-    """Control wells taken for a treatment: how often their path is said to differ more than control cells do."""
+    """Cells of a control well taken for a treatment: how often their path is said to differ more than controls do."""
     cells, control = material.cells, material.control
     rows = targets.controls(cells, control)
     wells = targets.wells(cells, rows)
     of_well = [rows[wells == w] for w in range(int(wells.max()) + 1)]
-    several = [w for w in of_well if len(w) >= 2]
-    if len(of_well) < 10 or not several:
-        raise SelectionError(f"{len(of_well)} control wells; it takes 10 to try one of them as a treatment")
+    if len(of_well) < 10:
+        raise SelectionError(f"{len(of_well)} control wells; it takes 10 to try them as treatments")
     alarms = []
-    for at in rng.permutation(len(several))[:N_NULL_REQUESTS]:
-        mine = several[at]
-        marked = cells.assign(**{c: cells[c].astype(object) for c in (schema.COMPOUND, schema.TREATMENT)})
-        marked.iloc[mine, marked.columns.get_indexer([schema.COMPOUND, schema.TREATMENT])] = [STAND_IN, f"{STAND_IN}@1"]
-        marked.iloc[mine, marked.columns.get_loc(schema.CONCENTRATION)] = 1.0
-        tried = Material(marked, material.embeddings, material.generator, control)
+    for w in rng.permutation(len(of_well))[:N_NULL_REQUESTS]:  # each once: tries of one well are not independent
+        most = min(len(of_well[w]), int(rng.integers(GROUP_CELLS[0], GROUP_CELLS[1] + 1)))
+        mine = np.sort(rng.choice(of_well[w], most, replace=False))
+        taken = np.isin(np.arange(len(cells)), mine)
+        names = {schema.COMPOUND: STAND_IN, schema.TREATMENT: f"{STAND_IN}@1"}
+        marked = cells.assign(**{c: np.where(taken, name, cells[c].astype(object)) for c, name in names.items()})
+        marked[schema.CONCENTRATION] = np.where(taken, 1.0, cells[schema.CONCENTRATION])
+        kept = np.setdiff1d(np.arange(len(cells)), np.setdiff1d(of_well[w], mine))
+        tried = Material(
+            marked.iloc[kept].reset_index(drop=True), material.embeddings[kept], material.generator, control
+        )
         request = Request(treatment=f"{STAND_IN}@1", seed=int(rng.integers(2**31)))
         start, end = study.ends(tried, request)
-        length = float(np.linalg.norm(material.embeddings[end].astype(np.float64) - material.embeddings[start]))
+        length = float(np.linalg.norm(tried.embeddings[end].astype(np.float64) - tried.embeddings[start]))
         percentile = study.null_paths(tried, request).percentile(length)
         if percentile is not None:
             alarms.append(percentile >= 95.0)

@@ -22,7 +22,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, ScreenError, SelectionError
-from cytovae.explore import evidence, morphology, paths, render, targets
+from cytovae.explore import evidence, morphology, paths, render, responders, targets
 from cytovae.explore.generator import Generator, require_fit
 from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.paths import Mode, Spacing
@@ -40,6 +40,8 @@ N_MEASURED = 64
 """Control cells, and treated cells, that are decoded and measured behind the morphology of a path."""
 MIN_DISTINCT = 20
 """Fewer distinct null paths than this give no percentile."""
+
+RELATIONS = {Relation.PLATE: "one plate", Relation.BATCH: "one batch, but of two plates", Relation.NONE: "two batches"}
 
 Read = Callable[[npt.NDArray[np.int64]], npt.NDArray]
 """Rows of a screen's cells -> their patches (n, H, W, C) uint16 as acquired."""
@@ -459,7 +461,11 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
     cells, embeddings = material.cells, material.embeddings
     start, end, start_rows, end_rows, title = _ends(material, request)
     path, own = _path(material, request, start, end)
+    relation = targets.relation(cells, start.row, end.row)
     notes = [f"start: {start.cell_id}, {start.how}", f"end: {end.cell_id}, {end.how}"]
+    notes.append(
+        f"both cells are of the {relation}" if relation == Relation.PLATE else f"the cells are of {RELATIONS[relation]}"
+    )
     if null is None:
         try:
             null = null_paths(material, request)
@@ -479,7 +485,7 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         end=end,
         start_rows=start_rows,
         end_rows=end_rows,
-        relation=targets.relation(cells, start.row, end.row),
+        relation=relation,
         null=null,
         title=title,
         notes=(*notes, found.summary),
@@ -542,6 +548,7 @@ def null_paths(material: Material, request: Request) -> Null:
     central = request.target == Target.MEAN or request.dose_series is not None
     if request.target.startswith(targets.SUBPOPULATION):
         central, like = True, _group(material, request).rows
+    by_response = request.dose_series is None and request.target == Target.RESPONDING
     central_start = request.control == Start.AUTO
     draws = targets.null_draws(
         cells,
@@ -552,6 +559,7 @@ def null_paths(material: Material, request: Request) -> Null:
         request.rng("null"),
         typical_end=central,
         typical_start=central_start,
+        choose=functools.partial(responders.central_of, embeddings) if by_response else None,
     )
     lengths = evidence.null_lengths(embeddings, [d.start for d in draws], [d.end for d in draws])
     typicality = np.array(
@@ -565,6 +573,8 @@ def null_paths(material: Material, request: Request) -> Null:
         ]
     )
     words = "most central cell of" if central else "cell drawn at random from"
+    if by_response:
+        words = "most central of the cells that lie beyond the others, of"
     from_words = "most central" if central_start else "random"
     control = material.control
     how = (
@@ -573,6 +583,19 @@ def null_paths(material: Material, request: Request) -> Null:
         else f"from a {from_words} {control} cell to one of another well"
     )
     return Null(tuple(draws), lengths, typicality, how)
+
+
+def responding(material: Material, request: Request) -> responders.Responders:
+    """How many cells of a request's treatment respond.
+
+    Raises
+    ------
+    SelectionError
+        A dose series, or too few cells.
+    """
+    if request.treatment is None:
+        raise SelectionError("a dose series has no share of responding cells; name a treatment")
+    return responders.responders(material.cells, material.embeddings, material.control, request.treatment)
 
 
 def null_path(material: Material, request: Request, null: Null) -> paths.Path:
@@ -860,6 +883,8 @@ def _ends(material: Material, request: Request) -> tuple[Choice, Choice, Rows, R
         assert request.treatment is not None
         if request.target.startswith(targets.SUBPOPULATION):
             end = _group(material, request).exemplar
+        elif request.target == Target.RESPONDING:
+            end = responders.central_responder(cells, embeddings, control, request.treatment)
         else:
             end = targets.chosen(cells, embeddings, request.treatment, request.target, request.rng("target"))
         end_rows, to = targets.rows_of(cells, request.treatment), request.treatment

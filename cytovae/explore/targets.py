@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +27,17 @@ class Target(enum.StrEnum):
     """Which cell stands for a treatment, where it is not a subpopulation's or named by its id."""
 
     MEAN = "mean"
+    RESPONDING = "responding"
     RANDOM = "random"
 
     @property
     def words(self) -> str:
         """For menus and help texts."""
-        return {"mean": "most central cell of the treatment", "random": "drawn at random"}[self.value]
+        return {
+            "mean": "most central cell of the treatment",
+            "responding": "most central of the cells that respond",
+            "random": "drawn at random",
+        }[self.value]
 
 
 class Start(enum.StrEnum):
@@ -67,6 +73,8 @@ CLUSTERED_CELLS = 2000
 MEDOID_CANDIDATES = 2000
 MIN_NEAR = 5
 """A plate or batch with fewer controls is passed over."""
+MIN_HOMES = 3
+"""Control wells, at least, that null paths draw their cells from."""
 MAX_NULL_POOL = 400
 """Control cells that the start of a null path is chosen of, at most."""
 
@@ -587,6 +595,7 @@ def null_draws(
     *,
     typical_end: bool = True,
     typical_start: bool = True,
+    choose: Callable[[Rows, Rows], int] | None = None,
 ) -> list[NullDraw]:
     """Control cells taken for a treatment: ends of null paths chosen in the way that a request chose its own.
 
@@ -602,6 +611,8 @@ def null_draws(
         How many.
     typical_end, typical_start : bool
         The cell closest to the mean; else any.
+    choose : callable, optional
+        Another way to choose the end: of the rows that stand for the treatment and those of the start.
 
     Raises
     ------
@@ -625,14 +636,20 @@ def null_draws(
     of = treated.groupby([schema.PLATE, schema.WELL], dropna=False).ngroups
     together = len(treated[schema.PLATE].drop_duplicates()) == 1
     each = -(-n_cells // of)
+    # wells with as many cells as a well of the treatment, where there are some: one well's cells are much alike
+    size = np.bincount(well)
+    homes = np.flatnonzero(size >= each)
+    if len(homes) < MIN_HOMES:
+        homes = np.argsort(-size, kind="stable")[:MIN_HOMES]
     draws = []
     for _ in range(n):
-        home = int(rng.integers(n_wells))
+        home = int(rng.choice(homes))
         others = rng.permutation(n_wells)
         others = others[others != home]
         near = np.where(batch_of[others] == batch_of[home], 1, 2)  # a treatment's plates are of one batch, mostly
         if together:
             near[plate_of[others] == plate_of[home]] = 0
+        near = near + 0.5 * (size[others] < each)
         order = np.concatenate([[home], others[np.argsort(near, kind="stable")]])
         if not together:  # one well of each plate before a second one of any
             _, first_of_plate = np.unique(plate_of[order], return_index=True)
@@ -660,6 +677,8 @@ def null_draws(
                 break
         if len(pool) > MAX_NULL_POOL:
             pool = np.sort(rng.choice(pool, MAX_NULL_POOL, replace=False))
+        if choose is not None:
+            end = choose(rows[group], rows[pool])
         start = closest_to_mean(embeddings, rows[pool]) if typical_start else int(rows[rng.choice(pool)])
         draws.append(NullDraw(start, end, rows[pool], rows[group]))
     return draws

@@ -73,5 +73,5 @@ def test_intervals_are_wilsons():
 def test_too_few_control_wells_are_said(make_table):
     cells = make_table([("P1", "B02", "DMSO", 0.0)] * 20)
     tried = study.Material(cells, np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32), Same(), "DMSO")
-    with pytest.raises(SelectionError, match="it takes 10 to try one of them"):
+    with pytest.raises(SelectionError, match="it takes 10 to try them"):
         audit.null_path_false_alarms(tried, np.random.default_rng(0))
