@@ -196,7 +196,7 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
     """A path that means nothing, for comparison."""
     null, path = shown.study.null, view.null_path(screen, model, shown.request)
     if null is None or path is None:
-        st.markdown("No null path can be drawn: " + shown.study.notes[3])
+        st.markdown("; ".join(note for note in shown.study.notes if note.startswith("no null paths")))
         return
     path, mine = view.veiled_path(screen, path), view.veiled(screen, shown).path
     left, right = st.columns([1, 1.4], gap="large")
