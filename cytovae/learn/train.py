@@ -42,7 +42,13 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, dict[str, Any]] = {
     Preset.PAPER: {},
-    Preset.BEST: {"recipe": "best", "decoder_margin_px": 6, "average_cells": 32_000, "moments_batches": 30},
+    Preset.BEST: {
+        "recipe": "best",
+        "decoder_margin_px": 6,
+        "average_cells": 32_000,
+        "moments_batches": 30,
+        "anneal": 0.125,
+    },
 }
 """What a recipe sets beside what every training may choose: the paper's nothing, the best whatever docs/recipes.md
 measured to help."""
@@ -91,6 +97,9 @@ class Recipe:
         seen; 0: the last ones.
     moments_batches : int
         Batch-norm moments of the finished model are taken anew over so many balanced batches; 0: the running averages.
+    anneal : float
+        Share of the iterations, at the end, over which both rates fall in a straight line towards 0; weights are
+        averaged over these iterations alone.
     recipe : str
         What the options above came from: ``paper`` or ``best``; a card says it.
     validation : float
@@ -113,6 +122,7 @@ class Recipe:
     average_cells: int = 0
     moments_batches: int = 0
     validation: float = 0.0
+    anneal: float = 0.0
     recipe: str = "paper"
 
     def __post_init__(self) -> None:
@@ -128,6 +138,8 @@ class Recipe:
             raise ConfigError(f"held_out is a share from 0 to below 1, not {self.held_out}")
         if not 0 <= self.validation < 1 - self.held_out:
             raise ConfigError(f"validation is a share from 0 to what held_out leaves, not {self.validation}")
+        if not 0 <= self.anneal < 1:
+            raise ConfigError(f"anneal is a share from 0 to below 1, not {self.anneal}")
         for name in ("average_cells", "moments_batches"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is at least 0, not {getattr(self, name)}")
@@ -294,6 +306,17 @@ class Trainer:
         self.iteration = 0
         self.averages = [p.detach().clone() for p in self.averaged()]
 
+    def since_annealing(self) -> int:
+        """Iterations since the rates began to fall (all of them where they never do); negative before."""
+        return self.iteration - round(self.recipe.iterations * (1 - self.recipe.anneal)) * bool(self.recipe.anneal)
+
+    def set_rates(self) -> None:
+        """The learning rates of the next step."""
+        fallen = max(0, self.since_annealing()) / (self.recipe.iterations * self.recipe.anneal or math.inf)
+        for optimizer, rate in zip(self.optimizers().values(), RATES[Rates(self.recipe.rates)], strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1.0 - fallen)
+
     def averaged(self) -> list[torch.nn.Parameter]:
         """The weights that are averaged: none, or encoder's and decoder's."""
         return self.nets.autoencoder_parameters() if self.recipe.average_cells else []
@@ -333,6 +356,9 @@ class Trainer:
         parameters = [*self.nets.autoencoder_parameters(), *self.nets.discriminator_parameters()]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
+        self.set_rates()
+        if self.averages and not self.since_annealing():
+            torch._foreach_copy_(self.averages, [p.detach() for p in self.averaged()])
         for optimizer in self.optimizers().values():
             optimizer.step()
         with torch.no_grad():
@@ -349,7 +375,8 @@ class Trainer:
         The first steps weigh alike, so that the average does not remember the weights' start.
         """
         remembered = math.exp(-self.recipe.batch_size / self.recipe.average_cells)
-        return 1.0 - min(remembered, (self.iteration + 1) / (self.iteration + 10))
+        seen = max(0, self.since_annealing())
+        return 1.0 - min(remembered, (seen + 1) / (seen + 10))
 
     @torch.no_grad()
     def finished(self, batches: Batches) -> autoencoders.Networks:

@@ -35,8 +35,11 @@ PAPER_HAS_NOT = (
     "average_cells",
     "moments_batches",
     "validation",
+    "anneal",
 )
-BEST = dataclasses.replace(RECIPE, **{**trainings.RECIPES["best"], "average_cells": 10, "moments_batches": 2})
+BEST = dataclasses.replace(
+    RECIPE, **{**trainings.RECIPES["best"], "average_cells": 10, "moments_batches": 2, "anneal": 0.0}
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -156,6 +159,26 @@ def test_the_best_recipe_leaves_averages_over_the_cells_seen(blobs: Screen) -> N
     ):
         torch.testing.assert_close(left.detach(), mean)
         assert not torch.equal(left, last)
+
+
+def test_annealing_lowers_both_rates_to_their_end_and_averages_over_itself_alone() -> None:
+    recipe = dataclasses.replace(BEST, iterations=8, anneal=0.5)
+    trainer = trainings.Trainer(recipe, 3)
+    rates = []
+    for _ in range(8):
+        trainer.step(*batch(3))
+        rates.append([o.param_groups[0]["lr"] for o in trainer.optimizers().values()])
+        if trainer.iteration == 4:
+            expected = [p.detach().clone() for p in trainer.nets.autoencoder_parameters()]
+        if trainer.iteration > 4:
+            seen = trainer.iteration - 5
+            share = 1 - min(np.exp(-recipe.batch_size / 10), (seen + 1) / (seen + 10))
+            for mean, now in zip(expected, trainer.nets.autoencoder_parameters(), strict=True):
+                mean += share * (now.detach() - mean)
+    fall = [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    np.testing.assert_allclose(rates, [[0.001 * f, 0.01 * f] for f in fall])
+    for kept, mean in zip(trainer.averages, expected, strict=True):
+        torch.testing.assert_close(kept, mean)
 
 
 def test_the_best_recipe_takes_its_moments_anew_over_balanced_batches(blobs: Screen) -> None:
