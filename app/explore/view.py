@@ -22,7 +22,7 @@ from cytovae.screen import Screen
 
 STEPS = [str(n) for n in (study.STEPS, 5, 7, 15, 20, 30)]
 """What the page offers; the first is the default."""
-TRIED = 12
+TRIED = 6
 """Treatments that are looked at, at most, for the one to open with."""
 
 

@@ -14,7 +14,10 @@ selection.leave()
 screen, model = context.header("Does the embedding know the mechanism?")
 known = loaders.activity(screen, model)
 if known is None:
-    st.caption(f"Which treatments are active at all has not been measured: `cytovae activity {screen.path} {model}`.")
+    st.caption(
+        f"Which treatments are active at all has not been measured: run `cytovae activity {screen.path} "
+        f"{loaders.models_dir() / model}`."
+    )
 else:
     n_known = int((known["reason"] == "").sum())
     st.markdown(

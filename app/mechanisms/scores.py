@@ -57,7 +57,7 @@ def typical(
     ids = [maps.exemplar(screen, model, "treatments", name) for name in names]
     images = pixels.of_cells(screen, loaders.rows(screen, ids))
     items = [
-        Item(i, name, note, tag=str(table.loc[name, schema.MOA]), hover=ids[i], id=ids[i])
+        Item(i, loaders.named(name), note, tag=str(table.loc[name, schema.MOA]), hover=ids[i], id=ids[i])
         for i, (name, note) in enumerate(zip(names, notes, strict=True))
     ]
     return images, items

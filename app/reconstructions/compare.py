@@ -171,7 +171,7 @@ def grid(
     table = loaders.cells(screen).iloc[rows]
     ids, shown = table[schema.CELL_ID].tolist(), pixels.of_cells(screen, rows)
     original = shown.images
-    firsts = [Item(i, str(name), id=ids[i]) for i, name in enumerate(table[schema.TREATMENT])]
+    firsts = [Item(i, loaders.named(str(name)), id=ids[i]) for i, name in enumerate(table[schema.TREATMENT])]
     pictures, lines, refused = shown, [Row(firsts, "Original", "real cells")], []
     for name, words in models.items():
         try:
