@@ -144,11 +144,13 @@ def _histogram(pixels: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.floa
 
 
 def _spectrum(plane: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.float64]]:
-    """Logarithm of the mean power in each of `BANDS`."""
+    """Logarithm of the mean power in each of `BANDS` that patches of this size reach."""
     centred = (plane - plane[:, shown].mean(1)[:, None, None]) * shown
     power = np.abs(np.fft.fft2(centred)) ** 2
     radius = np.hypot(np.fft.fftfreq(shown.shape[0])[:, None], np.fft.fftfreq(shown.shape[1])[None])
-    return {
-        f"spectrum: {low:g} to {high:g} cycles/px": np.log(power[:, (radius > low) & (radius <= high)].mean(1) + 1)
-        for low, high in itertools.pairwise(BANDS)
-    }
+    found = {}
+    for low, high in itertools.pairwise(BANDS):
+        band = (radius > low) & (radius <= high)
+        if band.any():
+            found[f"spectrum: {low:g} to {high:g} cycles/px"] = np.log(power[:, band].mean(1) + 1)
+    return found
