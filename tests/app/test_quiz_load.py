@@ -180,6 +180,7 @@ def server(url: str, tiny: Any, tmp_path: Path) -> Iterator[AppServer]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_fifty_raters_lose_no_answer_while_server_and_database_are_killed(
     server: AppServer, url: str, request: pytest.FixtureRequest
 ) -> None:
