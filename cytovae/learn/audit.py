@@ -11,6 +11,7 @@ from cytovae.errors import SelectionError
 from cytovae.explore import audit as explore
 from cytovae.explore.generator import Generator
 from cytovae.explore.study import Material
+from cytovae.profiling import audit as profiling
 from cytovae.schema import Check
 from cytovae.screen import Screen, provenance, write_json
 
@@ -53,6 +54,11 @@ def audit(
         except SelectionError as few:
             skipped.append({"name": check.__name__, "reason": str(few)})
         done(number + 1, len(explore.CHECKS))
+    cells, embeddings = screen.embeddings(model.name)
+    tried = profiling.checks(cells, embeddings, screen.record.control, seed)
+    checks += tried
+    reason = "the screen has too few controls, or too few compounds of known mechanism"
+    skipped += [{"name": name, "reason": reason} for name in profiling.NAMES if name not in {c.name for c in tried}]
     document = {
         "checks": [check.to_dict() for check in checks],
         "skipped": skipped,

@@ -14,6 +14,9 @@ from cytovae.profiling import activity, benchmark, intervals, precision, profile
 from cytovae.profiling.ranking import NSC, Ranked
 from cytovae.schema import Check
 
+NAMES = ("accuracy_interval_coverage", "map_false_positives", "activity_false_positives")
+"""Of all checks of this room."""
+
 TOLERANCE = 0.02
 """How far beyond the nominal rate the near end of an observed one's interval may lie and still be called good."""
 
