@@ -13,7 +13,7 @@ Rules of the count
 
 ``results/<model>/calls.parquet``: one row per (summary, whiten, rule, treatment)
 ---------------------------------------------------------------------------------
-``bundle``, ``summary`` (mean | mean+sd), ``whiten`` (none | plate | batch), ``rule`` (NSC | NSCB), then
+``bundle``, ``summary`` (mean | mean+sd), ``whiten`` (none | plate | batch | tvn), ``rule`` (NSC | NSCB), then
 ``Metadata_Treatment``, ``Metadata_Compound``, ``Metadata_Concentration``, ``Metadata_MoA``, ``Metadata_Batch``,
 ``predicted`` (mechanism of the neighbour, None where there is none), ``neighbour`` (its treatment), ``cosine`` (to it),
 ``own_neighbour`` and ``own_cosine`` (the nearest admissible one of the same mechanism), ``n_admissible``,
