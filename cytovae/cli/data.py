@@ -59,6 +59,14 @@ Rescale = Annotated[
     ),
 ]
 Fit = Annotated[bool, typer.Option("--fit", help="Cut crops of another size to their centre, or pad them.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="Take nuclei from label images (Cellpose, StarDist, CellProfiler) beside the DNA images, whose names end "
+        "in this, such as _cp_masks.",
+    ),
+]
 Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
 
 
@@ -155,6 +163,7 @@ def ingest_loaddata(
     z: Stack = None,
     nucleus_px: Diameter = 34.0,
     rescale: Rescale = None,
+    labels: Labels = None,
     illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
     workers: Workers = None,
@@ -190,7 +199,7 @@ def ingest_loaddata(
         licence=licence,
     )
     record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z)
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels)
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
@@ -230,6 +239,7 @@ def ingest_files(
     z: Stack = None,
     nucleus_px: Diameter = 34.0,
     rescale: Rescale = None,
+    labels: Labels = None,
     illumination: Illumination = "none",
     bit_depth: BitDepth = 16,
     workers: Workers = None,
@@ -253,7 +263,7 @@ def ingest_files(
         licence=licence,
     )
     record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z)
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels)
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(

@@ -66,6 +66,9 @@ class IngestOptions:
         What becomes of z-stacks: ``max``, ``sum``, or the number of one plane, from 1. Without it they are refused.
     fit : bool, optional
         Crops of another size are cut to their centre or padded; without it they are refused.
+    labels : str, optional
+        What the names of label images end in after that of the DNA image, such as ``_cp_masks``: nuclei are taken from
+        them instead of being looked for.
     """
 
     bit_depth: int = 16
@@ -73,6 +76,7 @@ class IngestOptions:
     nuclei: nuclei.NucleiOptions = dataclasses.field(default_factory=nuclei.NucleiOptions)
     z: str | None = None
     fit: bool | None = None
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         if self.bit_depth not in (8, 16):
@@ -170,6 +174,10 @@ def ingest_fields(
     config = {"record": to_dict(record), "options": to_dict(options)}
     path = Path(path)
     names = [name for channel in layout.channels for name in layout.fields[layouts.path_column(channel)]]
+    if options.labels is not None:
+        stems = [Path(name) for name in layout.fields[layouts.path_column(layout.channels[0])]]
+        ends = [options.labels + suffix for suffix in images.SUFFIXES]
+        names += [str(stem.with_name(stem.stem + end)) for stem in stems if stem.name for end in ends]
     files = _Files(raw, names, len(usable), workers, progress)
     inputs = {**layout.inputs, "rows": _digest_table(layout.fields)}
     with _work_folder(path, config, inputs, overwrite, files) as begun:
@@ -665,7 +673,16 @@ def _cells_in(
     if task.scale is not None:
         pixels = scale.rescaled(pixels, task.scale)
         looked_for = dataclasses.replace(looked_for, diameter_px=looked_for.diameter_px * task.scale)
-    if field.centres is None:
+    if task.options.labels is not None:
+        file = label_file(dna, task.options.labels)
+        labels = images.read_labels(file)
+        if labels.shape != acquired[:2]:
+            said = f"{file} has {labels.shape[0]} x {labels.shape[1]} px, its field {acquired[0]} x {acquired[1]}"
+            raise ImageError("size-mismatch", said)
+        centres, objects, width = nuclei.of_labels(labels)
+        centres = centres if task.scale is None else scale.moved(centres, acquired, pixels.shape)
+        nothing = f"{file} labels no nucleus"
+    elif field.centres is None:
         found, width = nuclei.survey(pixels[..., 0], looked_for)
         centres = found.astype(np.float64)
         objects = np.arange(1, len(centres) + 1)
@@ -692,6 +709,21 @@ def _cells_in(
         "width": None if np.isnan(width) else round(width, 1),
         **unlit,
     }
+
+
+def label_file(dna: Path, ending: str) -> Path:
+    """The label image of a field: beside its DNA image, called like it with something after.
+
+    Raises
+    ------
+    ImageError
+        ``missing-file``.
+    """
+    names = [dna.with_name(dna.stem + ending + suffix) for suffix in images.SUFFIXES]
+    for path in names:
+        if path.is_file():
+            return path
+    raise ImageError("missing-file", f"there is no label image {names[0]}, nor with {', '.join(images.SUFFIXES[1:])}")
 
 
 def _result(task: _Task) -> list[dict[str, Any]]:

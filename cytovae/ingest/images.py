@@ -118,6 +118,31 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mappin
     return np.stack(read, axis=-1)
 
 
+def read_labels(path: Path) -> npt.NDArray[np.int64]:
+    """A label image: 0 outside, and one number for each nucleus, as Cellpose, StarDist and CellProfiler write them.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF, PNG or npy file of whole numbers.
+
+    Returns
+    -------
+    (H, W) int64
+
+    Raises
+    ------
+    ImageError
+        ``missing-file``, ``unreadable-file``, ``wrong-shape``, or ``wrong-labels``: fractions or negative numbers.
+    """
+    pixels = np.squeeze(_read(path))
+    if pixels.ndim != 2:
+        raise ImageError("wrong-shape", f"{path} holds labels of shape {pixels.shape}, not (H, W)")
+    if not np.issubdtype(pixels.dtype, np.integer) or pixels.min(initial=0) < 0:
+        raise ImageError("wrong-labels", f"{path} holds {pixels.dtype} values, not labels: whole numbers from 0")
+    return pixels.astype(np.int64)
+
+
 def read_crops(
     source: Path, names: Sequence[str], channels: int, size_px: int | None, *, bit_depth: int = 16
 ) -> Iterator[Image | ImageError]:

@@ -71,6 +71,26 @@ def find_nuclei(dna: npt.NDArray[Any], options: NucleiOptions | None = None) -> 
     return survey(dna, options or NucleiOptions())[0]
 
 
+def of_labels(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], float]:
+    """Centres of the nuclei of a label image.
+
+    Parameters
+    ----------
+    labels : (H, W) int64
+        0 outside, and a number for each nucleus.
+
+    Returns
+    -------
+    tuple of ((n, 2) float64, (n,) int64, float)
+        Centroids y, x (px) by rising label; the labels; and the diameter of a disc of the median area (px; 0 without
+        any).
+    """
+    ys, xs = np.nonzero(labels)
+    numbers, which, area = np.unique(labels[ys, xs], return_inverse=True, return_counts=True)
+    centres = np.stack([np.bincount(which, weights=v, minlength=len(numbers)) / area for v in (ys, xs)], axis=1)
+    return centres, numbers, float(np.sqrt(np.median(area) * 4 / np.pi)) if len(numbers) else 0.0
+
+
 def survey(dna: npt.NDArray[Any], options: NucleiOptions) -> tuple[npt.NDArray[np.float32], float]:
     """Centres of the nuclei of a field as `find_nuclei` gives them, and how wide the nuclei are (px; 0 without any).
 

@@ -46,7 +46,7 @@ def read(
         Folder to which relative paths belong; without it the table's own.
     centres : Path, optional
         CSV of known cell centres (px), such as CellProfiler's Nuclei.csv: Metadata_Plate, Metadata_Well, Metadata_Site
-        (or ImageNumber: the row of the table, from 1), and Location_Center_X and Y.
+        (or ImageNumber: that of the table, or its row from 1 where it has none), and Location_Center_X and Y.
     design : Design, optional
         What was done to the wells.
 
@@ -63,7 +63,7 @@ def read(
     here = {schema.PLATE, schema.WELL} - set(named)
     schema.require_columns(head, [*sorted(here), *(c for c in named.values() if c not in mapped), *files], str(table))
     places = [kind + column for kind in _LOADDATA_FILES for column in channels.values()]
-    given = tables.read_csv(table, [*_FIELD_METADATA, *own, *named.values(), *places])
+    given = tables.read_csv(table, ["ImageNumber", *_FIELD_METADATA, *own, *named.values(), *places])
     fields = pd.DataFrame(index=given.index)
     for name in dict.fromkeys([*_FIELD_METADATA, *own, *named]):
         column = named.get(name, name)
@@ -85,6 +85,9 @@ def read(
         told = tables.whole_numbers(given, frame, table) if frame in given else tables.UNTOLD
         fields[tables.frame_column(channel)] = told
     fields["row"] = np.arange(1, len(fields) + 1)
+    if "ImageNumber" in given:
+        schema.require_unique(given, "ImageNumber", str(table))
+        fields["row"] = tables.whole_numbers(given, "ImageNumber", table)
     fields = tables.complete(fields, design, str(table))
     tables.note(
         fields,

@@ -217,8 +217,22 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     return table.mask(table.apply(lambda column: column.str.strip() == ""))
 
 
+def _two_rows(path: Path) -> list[str] | None:
+    """The columns of a table of CellProfiler's that has two rows of names, objects above measurements; else None.
+
+    A measurement that stands once keeps its name; of several objects it is ``Nuclei_Location_Center_X``.
+    """
+    first = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False).to_numpy(str).tolist()
+    if len(first) < 2 or "ImageNumber" not in first[1] or "ImageNumber" in first[0]:
+        return None
+    above, names = first
+    return [n if names.count(n) == 1 else f"{a}_{n}" for a, n in zip(above, names, strict=True)]
+
+
 def _parse(path: Path, **how: Any) -> pd.DataFrame:
     try:
+        if names := _two_rows(path):
+            how = how | {"header": None, "skiprows": 2, "names": names}
         table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
         return table
     except FileNotFoundError:
