@@ -126,7 +126,8 @@ def choose(
     **more
         For ``st.selectbox``.
     """
-    default = options[0] if default is None else default
+    first = options[0]
+    default = first if default is None else default
     value = linked(key, options, default, free=free)
     options = [*options, *([value] if value not in options else [])]
     answer = st.selectbox(
@@ -138,7 +139,9 @@ def choose(
         persist_state="session",
         **more,
     )
-    return publish(key, answer or default, default)
+    # a default that was found by looking at the cells may be another tomorrow: an address that names it keeps it
+    leaves = default if default == first or key not in st.query_params else ""
+    return publish(key, answer or default, leaves)
 
 
 @contextlib.contextmanager

@@ -253,7 +253,7 @@ def test_downloads_are_the_files_they_claim_to_be(explore: Any) -> None:
         with open(caught.value.path(), "rb") as handle:  # noqa: PTH123  (a path of Playwright's)
             found[label] = handle.read()
     with Image.open(io.BytesIO(found["GIF"])) as moving:
-        assert moving.n_frames == 2 * 7 - 2
+        assert moving.n_frames == 2 * (7 + 2) - 2  # the real cells at both ends too, there and back
     with Image.open(io.BytesIO(found["PNG"])) as strip:
         assert json.loads(strip.info["cytovae"])["config"]["treatment"] == "taxol@0.3"
     assert found["SVG"].lstrip().startswith(b"<svg") and b"image-rendering:pixelated" in found["SVG"]
