@@ -14,6 +14,7 @@ from app.common import galleries, loaders
 from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
 from app.explore import figures, view
 from app.explore.player import player
+from cytovae.errors import SelectionError
 from cytovae.explore import morphology, render, study, targets
 from cytovae.explore.study import Form, Level, Request
 from cytovae.screen import Screen
@@ -122,6 +123,10 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
     """Subpopulations, and the same path for many pairs of cells."""
     if shown.request.treatment is None:
         return
+    try:
+        st.markdown(study.responding(view.material(screen, model), shown.request).sentence + ".")
+    except SelectionError as few:
+        st.caption(f"{few}.")
     groups = view.subpopulations(screen, model, shown.request)
     if len(groups.groups) == 1:
         st.markdown(

@@ -94,7 +94,11 @@ def measures(channels: Sequence[str], pixel_size_um: float | None = None) -> tup
         Measure(f"nucleus_area_{unit}2", f"nuclear area ({unit}²)", "Nuclei AreaShape_Area"),
         Measure("nucleus_eccentricity", "nuclear eccentricity (0 round to 1)", "Nuclei AreaShape_Eccentricity"),
         Measure("nucleus_solidity", "nuclear solidity (1 = no dents)", "Nuclei AreaShape_Solidity"),
-        Measure(f"{key}_mean", f"{name} mean in the nucleus", f"Nuclei Intensity_MeanIntensity_{name}"),
+        Measure(
+            f"{key}_mean",
+            f"{name} mean in the nucleus (share of the brightest pixel)",
+            f"Nuclei Intensity_MeanIntensity_{name}",
+        ),
         Measure(f"{key}_sd", f"{name} s.d. in the nucleus", f"Nuclei Intensity_StdIntensity_{name}"),
         Measure(f"{key}_texture", f"{name} texture contrast", f"Nuclei Texture_Contrast_{name}_3, mean of directions"),
         Measure(f"{key}_granularity", f"{name} fine granularity (%)", f"Nuclei Granularity_1_{name}"),
@@ -107,7 +111,11 @@ def measures(channels: Sequence[str], pixel_size_um: float | None = None) -> tup
             continue
         key = _key(name)
         out += [
-            Measure(f"{key}_mean", f"{name} mean in the cell", f"Cells Intensity_MeanIntensity_{name}"),
+            Measure(
+                f"{key}_mean",
+                f"{name} mean in the cell (share of the brightest pixel)",
+                f"Cells Intensity_MeanIntensity_{name}",
+            ),
             Measure(f"{key}_sd", f"{name} s.d. in the cell", f"Cells Intensity_StdIntensity_{name}"),
             Measure(
                 f"{key}_texture", f"{name} texture contrast", f"Cells Texture_Contrast_{name}_3, mean of directions"

@@ -105,8 +105,8 @@ def responders(cells: pd.DataFrame, embeddings: Embeddings, control: str, treatm
     n_wells = len(np.unique(targets.wells(cells, treated_rows)))
     if not 0 < found.mean < 1:  # all cells alike have no spread: what so few could hide (rule of three)
         hidden = min(3.0 / (len(np.unique(targets.units(cells, treated_rows)))), 1.0)
-        clipped[1], clipped[2] = (0.0, hidden) if found.mean == 0 else (1.0 - hidden, 1.0)
-    return Responders(treated_rows, control_rows, treated, untreated, threshold, *clipped, n_wells)
+        low, high = (0.0, hidden) if found.mean == 0 else (1.0 - hidden, 1.0)
+    return Responders(treated_rows, control_rows, treated, untreated, threshold, share, low, high, n_wells)
 
 
 def central_responder(cells: pd.DataFrame, embeddings: Embeddings, control: str, treatment: str) -> Choice:
