@@ -99,9 +99,7 @@ def responders(cells: pd.DataFrame, embeddings: Embeddings, control: str, treatm
     own = float((untreated > threshold).mean())
     found = pairs_interval((treated > threshold).astype(float), targets.units(cells, treated_rows))
     share, low, high = ((float(v) - own) / (1 - own) for v in (found.mean, found.low(), found.high()))
-    clipped = [
-        min(max(v, 0.0), 1.0) if np.isfinite(v) else bound for v, bound in ((share, 0.0), (low, 0.0), (high, 1.0))
-    ]
+    share, low, high = (min(max(value, 0.0), 1.0) for value in (share, low, high))  # units are two or more
     n_wells = len(np.unique(targets.wells(cells, treated_rows)))
     if not 0 < found.mean < 1:  # all cells alike have no spread: what so few could hide (rule of three)
         hidden = min(3.0 / (len(np.unique(targets.units(cells, treated_rows)))), 1.0)
