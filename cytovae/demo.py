@@ -69,6 +69,7 @@ def prepare(folder: Path, models: Path, tasks: Tasks = unwatched) -> Screen:
                 embed.embed(screen, bundle.load(models / name), progress)
     for name in names:
         study.profile(screen, name, Summary.mean, Options(Whitening.none), tasks=tasks)
+        study.measure_activity(screen, name, tasks=tasks)
     _map(screen, names, "pca")
     return screen
 

@@ -51,6 +51,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def already(what: object) -> None:
+    """Say that there was nothing to do."""
+    say(f"{what} is already there; --overwrite makes it again")
+
+
 def emit(document: dict[str, Any], as_json: bool, text: str = "") -> None:
     """The result of a verb on stdout: exactly one JSON document with ``--json``, else `text`."""
     if as_json:

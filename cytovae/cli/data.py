@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cytovae.ingest.layouts import Design
 
 ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="The screen folder to make.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make it again, replacing all that was computed from it.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one per core.")]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the screen; by default its folder's name.")]
@@ -387,7 +387,6 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         "without_control": outcome.without_control,
     }
     lines = [
-        f"{outcome.screen.path}: finished before, nothing done (--overwrite redoes it)" if outcome.already else "",
         f"{outcome.screen.path}: {outcome.n_cells} cells",
         _blank(outcome),
         f"{outcome.n_border} cells left out whose patch would leave the field" if outcome.n_border else "",
@@ -399,6 +398,8 @@ def _report(outcome: Outcome, as_json: bool) -> None:
         *(f"{count} {code}" for code, count in outcome.codes.items()),
         f"'cytovae info {outcome.screen.path}' names every one with its reason" if outcome.codes else "",
     ]
+    if outcome.already:
+        console.already(outcome.screen.path)
     console.emit(document, as_json, "\n".join(line for line in lines if line))
 
 
@@ -512,7 +513,7 @@ def export(
         raise typer.BadParameter("an AnnData file holds an embedding: say whose", param_hint="--bundle")
     opened = Screen.open(screen)
     if out.exists() and not overwrite:
-        console.say(f"{out} is there already, nothing done (--overwrite replaces it)")
+        console.already(out)
         console.emit({"out": str(out), "already": True}, as_json)
         return
     model = Path(bundle).name if bundle else None

@@ -18,7 +18,7 @@ Bundles = Annotated[
     typer.Argument(metavar="BUNDLE...", help="Model folders, or names of shipped models.", show_default=False),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 import_app = typer.Typer(no_args_is_help=True, help="What was made elsewhere -> a screen.")
 console.app.add_typer(import_app, name="import")
@@ -94,7 +94,7 @@ def train(
         options = {name: value for name, value in given.items() if value is not None}
         speaks = models.train(Screen.open(screen), bundle, model, options, run)
     if speaks is None:
-        console.say(f"{bundle} is finished already; --overwrite trains it again")
+        console.already(bundle)
     elif not speaks:
         return
     document = {**bundles.describe(bundle), "path": str(bundle), "metrics": bundles.read_metrics(bundle)}
@@ -135,7 +135,7 @@ def embed(
         with console.progress(f"embed {name}") as advance:
             new = embeddings.embed(opened, loaded, progress=advance, overwrite=overwrite, options=options)
         if not new:
-            console.say(f"{screen} is embedded with {name} already; --overwrite does it again")
+            console.already(f"the embedding of {screen} with {name}")
         path = str(opened.embeddings_path(name))
         done.append({"bundle": name, "embedded": new, "path": path, "weights": loaded.digest})
     console.emit({"screen": str(screen), "embeddings": done}, as_json, "\n".join(d["path"] for d in done))
@@ -161,7 +161,7 @@ def import_embeddings(
     opened = Screen.open(screen)
     done = foreign.import_embeddings(opened, file, name, overwrite)
     if done.already:
-        console.say(f"{file} was imported as {name} already; --overwrite does it again")
+        console.already(f"{name}, imported from {file},")
     document = {
         "screen": str(screen),
         "name": name,

@@ -57,7 +57,7 @@ def interpolate(
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = study.SEED,
     out: Annotated[Path | None, typer.Option(help=f"A file to write: {ENDINGS}.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The path as one JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Draw a path between two cells, with its evidence."""
     if out is None and not as_json:
@@ -79,7 +79,7 @@ def interpolate(
     shown = {"morphology": morphology, "population": population, "look": look.value, "gamma": gamma}
     made = study.record(material, request, **shown)
     if out is not None and not overwrite and study.there_already(out, made):
-        console.say(f"{out} is there already, made with the same options; --overwrite makes it again")
+        console.already(out)
         if not as_json:
             return
         out = None

@@ -24,7 +24,7 @@ def make_phantom(
     height: Annotated[int, typer.Option(help="Height of a field in px; the collection's is 1024.")] = 512,
     processes: Annotated[int | None, typer.Option(help="How many draw at once; all cores by default.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo a phantom screen that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Make a simulated raw screen with known phenotypes, in BBBC021's own layout."""
     from cytovae.phantom import screen as phantom
@@ -43,7 +43,7 @@ def make_phantom(
     with console.progress("drawing fields") as progress:
         made = phantom.write(raw_dir, options, processes, progress, overwrite)
     if made["already_there"]:
-        console.say(f"{raw_dir} is already whole; --overwrite redoes it")
+        console.already(raw_dir)
     counts = "{cells} cells in {fields} fields of {wells} wells on {plates} plates of {weeks} weeks".format(**made)
     what = "{treatments} treatments of {mechanisms} mechanisms, and DMSO; all simulated".format(**made)
     console.emit(made, as_json, f"{raw_dir}: {counts}; {what}")

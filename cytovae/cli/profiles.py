@@ -92,7 +92,7 @@ def profile(
             if found.whitening:
                 console.say(f"  {report.whitening(found.whitening)}")
         else:
-            console.say(f"{model}: the profiles are already there; --overwrite makes them again")
+            console.already(f"the table of profiles of {model}")
         lines.append(
             {
                 "bundle": model,
@@ -273,7 +273,7 @@ def activity(
     for model in bundle_names(opened, bundles):
         table, made = study.measure_activity(opened, model, seed, overwrite=overwrite, tasks=console.progress)
         if not made:
-            console.say(f"{model}: the activity is already there; --overwrite makes it again")
+            console.already(f"the table of activity of {model}")
         lines.append(report.activity_lines(model, table))
         if not as_json:
             show_sheets([report.activity_sheet(model, table)])

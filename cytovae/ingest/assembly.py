@@ -1,12 +1,12 @@
-"""Fields or crops -> a screen, part by part, in a way that can be stopped at any moment and gone on with.
+"""Fields or crops -> a screen, part by part, in a way that can be stopped at any moment and resumed.
 
 All work happens in ``<screen>.ingest/`` beside the screen. A part (a group of fields, or a run of crops) is its patch
 file and, written after it, a small JSON file with what became of its fields: where that file is, the part is done. At
 the end the tables are made from those files and the finished folder is renamed into its place. Nothing depends on when
 or in which order parts were made, so a run that was killed and repeated ends in the same bytes as one that was not.
-What was begun or made is gone on with only where options, tables and the content of every image file are the same;
-``images.parquet`` in the screen keeps the digests of these files, so that only what was touched is read again. (An
-array of crops is one file, and its digest an input like that of a table.)
+What was begun is resumed, and what was made is kept, only where options, tables and the content of every image file
+are the same; ``images.parquet`` in the screen keeps the digests of these files, so that only what was touched is read
+again. (An array of crops is one file, and its digest an input like that of a table.)
 """
 
 from __future__ import annotations

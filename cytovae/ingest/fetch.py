@@ -258,7 +258,7 @@ def download(
     progress: Progress | None = None,
     wait_s: float = 2.0,
 ) -> Path:
-    """A file from the web, whole; a transfer broken off is gone on with, in this run or the next.
+    """A file from the web, whole; a transfer that broke off is resumed, in this run or the next.
 
     Parameters
     ----------

@@ -488,7 +488,7 @@ class Benchmark:
         if path.exists() and calls_path.exists() and not self.overwrite:
             there = json.loads(path.read_text())
             if there.get("provenance") == record:
-                self.say(f"{model}: the results are already there; --overwrite makes them again")
+                self.say(f"the table of scores of {model} is already there; --overwrite makes it again")
                 if not (folder / "table1.png").exists():
                     self._draw(folder, there)
                 return there, read_table(calls_path)

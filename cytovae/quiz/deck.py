@@ -176,7 +176,7 @@ def deal(
     Raises
     ------
     QuizError
-        There are too few cells, or the generator gives images of another shape or values that are no numbers.
+        There are too few cells, or the generator gives images of another shape or values that are not numbers.
     """
     schema.require_columns(cells, CARD_COLUMNS[:3], "the table of cells")
     rows, real, all_held_out = _choose(cells, held_out, avoid, options, rng)
@@ -351,7 +351,7 @@ def _reconstruct(generator: Generator, patches: npt.NDArray[np.uint16]) -> npt.N
             "choose a model trained on this screen's patches"
         )
     if not np.isfinite(images).all():
-        raise QuizError(f"model {generator.name!r} gives values that are no numbers; train it anew")
+        raise QuizError(f"model {generator.name!r} gives values that are not numbers (NaN or infinite); train it again")
     return images
 
 

@@ -104,7 +104,7 @@ def test_the_same_again_says_so_and_writes_nothing(made, tmp_path, suffix):
     run(made, "--treatment", "grow@3", "--out", out)
     before = out.stat().st_mtime_ns
     again = run(made, "--treatment", "grow@3", "--out", out)
-    assert again.exit_code == 0 and "is there already" in again.stderr
+    assert again.exit_code == 0 and "is already there" in again.stderr
     assert out.stat().st_mtime_ns == before
     run(made, "--treatment", "grow@3", "--out", out, "--overwrite")
     assert out.stat().st_mtime_ns > before

@@ -156,7 +156,8 @@ def test_the_ingest_verbs_say_what_they_made(raw: Raw, tmp_path: Path) -> None:
         "border_cells_left_out": 0,
         "fields": {"ok": 5, "refused": 1},
         "codes": {"unreadable-file": 1},
+        "without_control": "",
     }
     again = run(*words)
-    assert "finished before, nothing done" in again.stdout
+    assert "is already there; --overwrite makes it again" in again.stderr
     assert Screen.open(tmp_path / "b.screen").record.licence == "CC BY-NC-SA 3.0"

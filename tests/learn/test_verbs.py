@@ -46,7 +46,7 @@ def test_training_prints_one_document_and_a_finished_one_does_nothing(screen: Pa
     assert document["name"] == "tiny-ae"
     assert document["recipe"]["iterations"] == 3
     assert document["metrics"]["n_cells"] > 0
-    assert "is finished already; --overwrite trains it again" in err
+    assert "is already there; --overwrite makes it again" in err
     assert (trained[1] / "weights.safetensors").stat().st_mtime_ns == before
 
 
@@ -56,7 +56,7 @@ def test_embedding_takes_several_bundles_and_says_what_is_done_already(screen: P
     assert Screen.open(screen).models() == ["tiny-ae", "tiny-pca"]
     out, err = run("embed", screen, trained[0], "--json")
     assert json.loads(out)["embeddings"][0]["embedded"] is False
-    assert "embedded with tiny-pca already" in err
+    assert "with tiny-pca is already there" in err
 
 
 def test_embedding_in_eight_orientations_and_with_intensity_has_a_name_of_its_own(
@@ -76,7 +76,7 @@ def test_embeddings_from_elsewhere_go_through_profile(screen: Path, tmp_path: Pa
     assert document["cells"] == len(cells)
     assert (document["features"], document["cells_without"], document["already"]) == (2, 0, False)
     _, err = run("import", "embeddings", screen, tmp_path / "dino.csv", "--name", "dino")
-    assert "was imported as dino already" in err
+    assert "is already there" in err
     run("profile", screen, "dino", "--no-maps")
 
 

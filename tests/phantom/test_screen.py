@@ -263,4 +263,4 @@ def test_the_verb_prints_one_document_and_says_when_there_is_nothing_to_do(tmp_p
     assert made["options"]["seed"] == 7
     assert made["wells"] == 2
     assert json.loads(second.stdout) == {**made, "already_there": True}
-    assert "already whole" in second.stderr
+    assert "already there" in second.stderr

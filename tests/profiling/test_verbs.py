@@ -138,7 +138,7 @@ def test_a_benchmark_from_python_is_that_of_the_verb_and_reads_what_it_kept(scre
     words = ("--summary", "mean", "--whiten", "none", "--whiten", "plate", "--json")
     done = CliRunner().invoke(app, ["benchmark", str(screen.path), *words], catch_exceptions=False)
     assert json.loads(done.stdout)["model"] == json.loads(json.dumps(document))
-    assert "m0: the results are already there" in done.stderr
+    assert "the table of scores of m0 is already there" in done.stderr
     assert json.loads(run("benchmark", screen.path, *words, "--overwrite")) == json.loads(done.stdout)
 
 

@@ -366,7 +366,7 @@ def test_a_generator_of_other_patches_is_refused(screen: Any, identity: Any) -> 
 
 def test_a_generator_that_diverged_is_refused(screen: Any, identity: Any) -> None:
     identity.decode = lambda z: np.full((len(z), 68, 68, 3), np.nan, np.float32)
-    with pytest.raises(QuizError, match="no numbers"):
+    with pytest.raises(QuizError, match="not numbers"):
         deck.deal(screen.cells, screen.read, identity, np.random.default_rng(0), DeckOptions(5, 5))
 
 
