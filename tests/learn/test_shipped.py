@@ -29,8 +29,8 @@ def test_shipped_bundles_verify_and_round_trip(name: str) -> None:
         assert part in card
 
 
-def test_shipped_bundles_are_together_under_25_megabytes() -> None:
-    assert sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) < 25e6
+def test_shipped_bundles_are_together_under_30_megabytes() -> None:
+    assert sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) < 30e6
 
 
 @pytest.mark.parametrize("name", SETS)
