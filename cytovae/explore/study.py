@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import functools
 import json
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -375,10 +376,11 @@ class Drawn:
                 "There are too few control wells to say how far two control cells differ "
                 f"({n} distinct null path{'' if n == 1 else 's'}, {MIN_DISTINCT} are needed).",
             )
+        longer = "longer than all" if percentile == 100 else f"longer than {math.floor(percentile)} % of"
         if percentile < 95.0:
             return Verdict(
                 Level.NOTHING,
-                f"This pair differs no more than two control cells do (longer than {percentile:.0f} % of "
+                f"This pair differs no more than two control cells do ({longer} "
                 f"{self.null.n_distinct} control-to-control paths).",
             )
         along = self.evidence.typicality
@@ -391,7 +393,7 @@ class Drawn:
             )
         return Verdict(
             Level.SHOWN,
-            f"This pair differs more than two control cells do (longer than {percentile:.0f} % of "
+            f"This pair differs more than two control cells do ({longer} "
             f"{self.null.n_distinct} control-to-control paths).",
         )
 
