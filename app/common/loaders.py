@@ -20,7 +20,7 @@ from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
 from cytovae.learn import sampling
 from cytovae.patches import PatchStore
-from cytovae.profiling import study
+from cytovae.profiling import plates, study
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
@@ -276,6 +276,22 @@ def named(treatment: str) -> str:
     if amount is None:
         return treatment
     return f"{compound} {amount:g} µM" if amount else compound
+
+
+@cached(8)
+def plate_warnings(screen: Screen) -> list[plates.Warning]:
+    """What makes it hard to tell each treatment's effect from its plate's, by treatment."""
+    return plates.warnings(cells(screen), screen.record.control)
+
+
+def plate_doubts(screen: Screen, treatment: str) -> str:
+    """The warnings about one treatment as a line of text; empty where there are none."""
+    said = [
+        f"{named(w.treatment)}{w.words.removeprefix(w.treatment)}."
+        for w in plate_warnings(screen)
+        if w.treatment == treatment
+    ]
+    return " ".join(said)
 
 
 def read_json(path: Path) -> Any:

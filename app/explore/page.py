@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.common import context, selection
+from app.common import context, loaders, selection
 from app.common.components.link import copy_link
 from app.explore import sections, view
 from app.explore.player import player
@@ -42,6 +42,8 @@ if sentence:
     st.warning(sentence, icon=":material/info:")
 request = shown.request
 sections.verdict(screen, model, shown)
+if doubts := loaders.plate_doubts(screen, treatment):
+    st.caption(doubts)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
 player(*view.player_data(screen, shown), key="player")
 

@@ -18,7 +18,7 @@ from app.common import loaders, maps
 from cytovae import schema
 from cytovae.errors import CytovaeError, ScreenError
 from cytovae.ingest import images
-from cytovae.profiling import profiles
+from cytovae.profiling import plates, profiles
 from cytovae.screen import Screen
 
 RAW = "CYTOVAE_RAW"
@@ -108,6 +108,65 @@ def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd
         score = wells["x" if show == "pc1" else "y"].to_numpy()
     return table.merge(
         pd.DataFrame({schema.WELL: wells[schema.WELL].to_numpy(), "value": score}), on=schema.WELL, how="left"
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many treatments there are to warn of, and what cannot be asked of this screen.
+
+    Parameters
+    ----------
+    n_treatments : int
+        Other than the control, with cells that are not blank.
+    n_plates, n_batches : int
+        Of those cells and of the control's.
+    n_wells, n_placed : int
+        Wells, and those whose names say where on the plate they lie.
+    """
+
+    n_treatments: int
+    n_plates: int
+    n_batches: int
+    n_wells: int
+    n_placed: int
+
+
+@loaders.cached(8)
+def layout(screen: Screen) -> Layout:
+    """What the warnings about plates rest on."""
+    cells = loaders.cells(screen)
+    cells = cells[schema.not_blank(cells)]
+    treated = cells.loc[cells[schema.COMPOUND] != screen.record.control, schema.TREATMENT]
+    wells = cells[[schema.PLATE, schema.WELL]].drop_duplicates()
+    return Layout(
+        n_treatments=int(treated.nunique()),
+        n_plates=int(cells[schema.PLATE].nunique()),
+        n_batches=int(cells[schema.BATCH].nunique()),
+        n_wells=len(wells),
+        n_placed=sum(plates.place(str(well)) is not None for well in wells[schema.WELL]),
+    )
+
+
+@loaders.cached(16, spinner="The control wells are dealt out anew…")
+def position_effects(screen: Screen, model: str) -> list[dict[str, Any]]:
+    """Whether control wells differ by row or column, as `cytovae.profiling.plates.position_effects` measures it."""
+    points = maps.points(screen, model, "wells", "pca")
+    named = points.table[[schema.PLATE, schema.WELL, schema.COMPOUND]].reset_index(drop=True)
+    features = pd.DataFrame(points.features, columns=schema.feature_names(points.features.shape[1]))
+    wells = pd.concat([named, features], axis=1)
+    return plates.position_effects(wells, np.random.default_rng(0), screen.record.control)
+
+
+def position_words(line: dict[str, Any]) -> str:
+    """What one of the `position_effects` says, with how many wells it rests on."""
+    by, n = line["by"], line["n_wells"]
+    if line["expected"] > 1 - 1e-6:
+        return f"By {by}: cannot be told, as no two of the {n} control wells share a {by}."
+    found = "differ" if line["p"] < 0.05 else "are not seen to differ"
+    return (
+        f"By {by}: {n} control wells {found}. {line['share']:.1%} of the variance about their plates' means lies "
+        f"between {by}s; {line['expected']:.1%} would by chance (p {line['p']:.2g})."
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pandas as pd
 import streamlit as st
 
 from app.common import context, loaders, pixels
@@ -9,6 +12,7 @@ from app.common.components.cells import Item, Row, cells
 from app.screen import figures, overview
 from cytovae import schema
 from cytovae.explore import render
+from cytovae.profiling.plates import LEAST_CONTROL_CELLS, LEAST_CONTROL_WELLS, Doubt
 from cytovae.screen import Screen
 
 SHOWN = {
@@ -16,6 +20,13 @@ SHOWN = {
     "distance": "distance from the plate's controls",
     "pc1": "first principal component of the wells",
     "pc2": "second principal component of the wells",
+}
+DOUBTS = {
+    Doubt.one_plate: "lie on one plate alone: their effect cannot be told from the plate's",
+    Doubt.one_batch: "lie on several plates, all of one batch: their effect cannot be told from the batch's",
+    Doubt.edge: "have all their wells at the edge of the plate, where cells dry out first",
+    Doubt.few_controls: f"lie on a plate with fewer than {LEAST_CONTROL_WELLS} control wells and fewer than "
+    f"{LEAST_CONTROL_CELLS} control cells to compare them with",
 }
 
 
@@ -37,6 +48,60 @@ def plates(screen: Screen) -> None:
     rows, columns = overview.grid_of(table[schema.WELL])
     st.plotly_chart(figures.plate(table, rows, columns, SHOWN[show].split(" ")[0]), key="plate-map")
     st.caption(f"Wells marked C hold {screen.record.control}. A faint place is a well without cells in this screen.")
+
+
+def plate_effects(screen: Screen) -> None:
+    """What could make the plate look like the drug: where treatments lie, and whether controls differ by place."""
+    layout, warnings = overview.layout(screen), loaders.plate_warnings(screen)
+    st.markdown("**Where the treatments lie**")
+    counts = Counter(warning.doubt for warning in warnings)
+    asked = {
+        Doubt.one_plate: layout.n_plates > 1,
+        Doubt.one_batch: layout.n_batches > 1,
+        Doubt.edge: layout.n_placed > 0,
+        Doubt.few_controls: True,
+    }
+    lines = [
+        f"- **{counts[doubt]:,} of {layout.n_treatments:,}** treatments {words}"
+        for doubt, words in DOUBTS.items()
+        if asked[doubt]
+    ]
+    if layout.n_plates == 1:
+        lines.append("- The whole screen is one plate, so no effect in it can be told from the plate's.")
+    elif layout.n_batches == 1:
+        lines.append("- The whole screen is one batch, so no effect in it can be told from the batch's.")
+    if layout.n_placed < layout.n_wells:
+        lines.append(
+            f"- {layout.n_wells - layout.n_placed:,} of {layout.n_wells:,} wells have names that do not say where on "
+            "the plate they lie."
+        )
+    st.markdown("\n".join(lines))
+    if warnings:
+        table = pd.DataFrame(
+            {"treatment": w.treatment, "doubt": w.doubt.value, "what to bear in mind": w.words} for w in warnings
+        )
+        st.dataframe(table, hide_index=True)
+        st.download_button(
+            "CSV", table.to_csv(index=False), "plate_warnings.csv", "text/csv", icon=":material/download:"
+        )
+    st.markdown("**Do the controls differ by row or column?**")
+    if not screen.models():
+        st.info("Rows and columns are compared by embeddings: run 'cytovae embed' first.", icon=":material/info:")
+        return
+    model = st.selectbox("Model", screen.models(), key="plate-effects-model")
+    effects = overview.position_effects(screen, model)
+    if not effects:
+        st.info(
+            f"There are too few {screen.record.control} wells to say: at least four are needed that have a place and a "
+            "companion on their plate, in more than one row or column.",
+            icon=":material/info:",
+        )
+        return
+    st.markdown("\n".join(f"- {overview.position_words(line)}" for line in effects))
+    st.caption(
+        f"Profiles of {screen.record.control} wells under {model}; chance is wells dealt out anew within their plates "
+        "(PERMANOVA). A difference here is a difference between places on the plate: it has no drug in it."
+    )
 
 
 def refused(screen: Screen) -> None:
@@ -170,6 +235,7 @@ def audit(screen: Screen) -> None:
 
 TABS = {
     "Plates": plates,
+    "Is it the plate?": plate_effects,
     "Refused fields": refused,
     "A field": field,
     "Evidence tried": audit,

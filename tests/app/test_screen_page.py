@@ -1,0 +1,141 @@
+"""The Screen page: whether an effect could be the plate's, and what a training looked like on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app.common import loaders
+from app.screen import overview
+from cytovae import schema
+from cytovae.config import ScreenRecord
+from cytovae.patches import write_part
+from cytovae.screen import Screen, provenance, write_table
+
+App = Callable[..., Any]
+
+
+def opened(app: App, screen: Path, models: Path, tab: str) -> Any:
+    """The Screen page with one of its tabs open."""
+    test = app([screen], models, "screen")
+    test.session_state["screen-tab"] = tab
+    test.run()
+    assert not test.exception and not test.error
+    return test
+
+
+def words(test: Any) -> str:
+    return "\n".join(e.value for kind in (test.markdown, test.caption, test.info) for e in kind)
+
+
+def laid_out(wells: list[tuple[str, str, str, str, int]]) -> pd.DataFrame:
+    """Cells of wells: compound, batch, plate, well and number of cells."""
+    rows = []
+    for compound, batch, plate, well, n in wells:
+        dose = float(compound != "DMSO")
+        what = (batch, compound, dose, schema.treatment_name(compound, dose), compound)
+        for k in range(n):
+            where = (f"{plate}_{well}_{k}", f"{plate}/{well}/s1", plate, well, 1, 1)
+            rows.append((*where, *what, k, 100.0, 100.0, False))
+    return pd.DataFrame(rows, columns=list(schema.CELL_COLUMNS))
+
+
+def written(path: Path, table: pd.DataFrame) -> Screen:
+    """A screen of these cells, all grey."""
+    screen = Screen.create(path, ScreenRecord("Laid out", ("DNA", "Tubulin", "Actin")))
+    write_part(screen.patches_path, 0, np.ones((len(table), 68, 68, 3), np.uint16))
+    write_table(screen.cells_path, table, provenance("ingest"))
+    return screen
+
+
+CONTROLS = [("DMSO", f"W{p // 2}", f"P{p}", f"{row}03", 2) for p in range(3) for row in "BCD"]
+"""Three control wells on each of P0 and P1 (batch W0) and P2 (batch W1)."""
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path) -> Path:
+    """One treatment free of doubt and one for each doubt; P3 has a single control well of two cells."""
+    fine = [("fine", "W0", "P0", "C05", 2), ("fine", "W1", "P2", "C05", 2)]
+    plate = [("plated", "W0", "P0", "D05", 2), ("plated", "W0", "P0", "D06", 2)]
+    batch = [("batched", "W0", "P0", "E05", 2), ("batched", "W0", "P1", "E05", 2)]
+    edge = [("edged", "W0", "P0", "A05", 2), ("edged", "W1", "P2", "F12", 2)]
+    poor = [("poor", "W0", "P0", "F05", 2), ("poor", "W1", "P3", "F05", 2), ("DMSO", "W1", "P3", "C05", 2)]
+    table = laid_out([*CONTROLS, *fine, *plate, *batch, *edge, *poor])
+    return written(tmp_path / "s.screen", table).path
+
+
+def test_every_doubt_about_the_plate_is_counted_of_all_treatments(app: App, tiny: Any, doubtful: Path) -> None:
+    test = opened(app, doubtful, tiny.models, "Is it the plate?")
+    said = words(test)
+    for doubt in (
+        "lie on one plate alone",
+        "all of one batch",
+        "at the edge of the plate",
+        "fewer than 3 control wells",
+    ):
+        assert any("**1 of 5** treatments" in line and doubt in line for line in said.splitlines()), doubt
+    table = test.dataframe[0].value
+    assert dict(zip(table["treatment"], table["doubt"], strict=True)) == {
+        "plated@1": "one plate",
+        "batched@1": "one batch",
+        "edged@1": "edge",
+        "poor@1": "few controls",
+    }
+    assert "cytovae embed" in said  # rows and columns are compared by embeddings
+
+
+def test_a_screen_of_one_plate_says_that_it_holds_for_all(app: App, tiny: Any, tmp_path: Path) -> None:
+    table = laid_out([*CONTROLS[:3], ("fine", "W0", "P0", "C05", 2), ("odd", "W0", "P0", "centre", 2)])
+    screen = written(tmp_path / "one.screen", table)
+    said = words(opened(app, screen.path, tiny.models, "Is it the plate?"))
+    assert "The whole screen is one plate" in said
+    assert "1 of 5 wells have names that do not say where" in said
+    assert "on one plate alone" not in said and "batch" not in said
+    assert "**0 of 2** treatments have all their wells at the edge" in said
+
+
+def controls_by_row(folder: Path, shift: float) -> Screen:
+    """Control wells in six rows of three plates, their embeddings moved on by `shift` from row to row."""
+    rng = np.random.default_rng(1)
+    wells = [
+        ("DMSO", "W0", f"P{p}", f"{row}{column:02d}", 2)
+        for p in range(3)
+        for row in "BCDEFG"
+        for column in rng.choice(np.arange(2, 12), 2, replace=False)
+    ]
+    table = laid_out(wells)
+    screen = written(folder / "rows.screen", table)
+    z = rng.normal(size=(len(table), 4)).astype(np.float32)
+    z[:, 0] += shift * table[schema.WELL].str[0].map(ord).to_numpy() - shift * ord("B")
+    made = provenance("embed", inputs={"cells": screen.cells_digest()})
+    screen.write_embeddings("m", table[schema.CELL_ID].tolist(), z, made)
+    return screen
+
+
+@pytest.mark.parametrize(("shift", "found"), [(1.5, "differ."), (0.0, "are not seen to differ.")])
+def test_controls_that_differ_by_row_are_said_to(app: App, tiny: Any, tmp_path: Path, shift: float, found: str) -> None:
+    screen = controls_by_row(tmp_path, shift)
+    said = words(opened(app, screen.path, tiny.models, "Is it the plate?"))
+    assert f"By row: 36 control wells {found}" in said
+    assert "By column: 36 control wells are not seen to differ." in said
+
+
+def test_what_no_two_wells_share_cannot_be_told() -> None:
+    line = {"by": "column", "share": 1.0, "expected": 1.0, "p": 1.0, "n_wells": 8}
+    assert (
+        overview.position_words(line) == "By column: cannot be told, as no two of the 8 control wells share a column."
+    )
+
+
+def test_the_doubt_stands_where_a_treatment_is_chosen(app: App, tiny: Any) -> None:
+    screen = Screen.open(tiny.screen)
+    doubts = loaders.plate_doubts(screen, "latrunculin B@1")
+    assert doubts.startswith("latrunculin B 1 µM lies on one plate (Week1_P1)") and doubts.endswith(".")
+    test = app([tiny.screen], tiny.models, treatment="latrunculin B@1", steps="5")
+    assert doubts in [caption.value for caption in test.caption]
+    assert loaders.plate_doubts(screen, "DMSO@0") == ""
