@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import pandas as pd
 
 from app.common import loaders
 from cytovae import schema
+from cytovae.errors import CytovaeError
 from cytovae.patches import normalise
 from cytovae.screen import Screen
 
@@ -84,3 +86,28 @@ def of_field(screen: Screen, pixels: npt.NDArray[np.uint16], cells: pd.DataFrame
         top, left = (max(int(np.floor(v)) - half, 0) for v in (y, x))
         shown[top : int(np.ceil(y)) + half, left : int(np.ceil(x)) + half] = 0
     return shown
+
+
+def of_sheet(path: Path) -> npt.NDArray[np.uint8] | None:
+    """A file of pictures of cells; None while a quiz on any screen at hand is unfinished, or that cannot be known.
+
+    Such a file does not say which cells it shows, nor of which screen, so no cell can be made black alone.
+
+    Returns
+    -------
+    (H, W, 3) uint8 or None
+
+    Raises
+    ------
+    CytovaeError
+        The file cannot be read as a picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if any(loaders.in_play(screen) or loaders.quiz_trouble(screen) for screen in loaders.screens().values()):
+        return None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as bad:
+        raise CytovaeError(f"the pictures {path} cannot be read: {bad}") from None

@@ -23,6 +23,16 @@ from cytovae.screen import Screen
 
 RAW = "CYTOVAE_RAW"
 """Environment variable: folders of raw fields, joined by ``os.pathsep``."""
+MEASURES = {
+    "mse": "mean squared error",
+    "ssim": "structural similarity",
+    "sharpness_ratio": "fine detail, reconstruction / original",
+    "frechet": "Fréchet distance",
+    "frame_ratio": "squared error, border / inside",
+    "readable_px": "smallest detail to be read, px",
+    "coherence": "coherence by size of detail",
+}
+"""What is shown of a training's snapshots, where their file holds it."""
 LIVE_S = 120
 """A training log that grew less than so long ago is a training that runs."""
 CITATIONS = {
@@ -274,3 +284,35 @@ def log(path: Path) -> pd.DataFrame:
         return _log(path)
     except OSError as gone:
         raise CytovaeError(f"the training log {path} cannot be read: {gone.strerror}") from None
+
+
+def snapshots(folder: Path) -> pd.DataFrame:
+    """What a training measured on its way on cells kept out of it, one row per snapshot; empty where it did not.
+
+    Returns
+    -------
+    DataFrame
+        ``iteration``, ``n_cells`` (missing where not stated) and those of `MEASURES` that were written; a cell of
+        ``coherence`` is a list of floats, one per size of detail, the coarsest first.
+    """
+    path = folder / "snapshots.jsonl"
+    table = log(path) if path.is_file() else pd.DataFrame()
+    table = table.reindex(columns=["iteration", "n_cells", *(name for name in MEASURES if name in table)])
+    for name in table.columns.drop("coherence", errors="ignore"):
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    return table.dropna(subset="iteration").dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def samples(folder: Path) -> dict[int, Path]:
+    """Pictures of reconstructions that a training left on its way, by iteration."""
+    found = {int(p.stem): p for p in (folder / "samples").glob("*.png") if p.stem.isdecimal()}
+    return dict(sorted(found.items()))
+
+
+def n_cells_words(table: pd.DataFrame) -> str:
+    """How many cells the `snapshots` rest on."""
+    known = table["n_cells"].dropna().astype(int) if "n_cells" in table else pd.Series(dtype=int)
+    if len(known) < len(table):
+        return "a number of cells that is not stated for all of them"
+    low, high = known.min(), known.max()
+    return f"{low:,} cells each" if low == high else f"{low:,} to {high:,} cells each"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -203,7 +204,52 @@ def training(screen: Screen) -> None:
             st.caption(note)
             st.plotly_chart(figures.training(log), key="training-curves")
 
+    @st.fragment(run_every=30 if name in running else None)
+    def on_its_way() -> None:
+        with context.page_errors():
+            snapshots(logs[name].parent)
+            samples(logs[name].parent)
+
     curves()
+    on_its_way()
+
+
+def snapshots(folder: Path) -> None:
+    """What a training measured on its way; nothing where it measured nothing."""
+    table = overview.snapshots(folder)
+    shown = [name for name in overview.MEASURES if name in table]
+    if not shown:
+        return
+    st.markdown("**Reconstructions on the way**")
+    st.plotly_chart(figures.snapshots(table, overview.MEASURES), key="training-snapshots")
+    sizes = " Coherence has a line for each size of detail, the coarsest in blue." if "coherence" in shown else ""
+    st.caption(
+        f"{len(table):,} snapshots of {overview.n_cells_words(table)}; the cells were kept out of training. "
+        f"A dotted line: 1, as good as the original or as the inside.{sizes}"
+    )
+
+
+def samples(folder: Path) -> None:
+    """Cells kept out of training above what the model made of them, by iteration; nothing where there are none."""
+    found = overview.samples(folder)
+    if not found:
+        return
+    iterations, key = list(found), f"samples-{folder.name}"
+    if st.session_state.get(key, iterations[-1]) not in found:
+        del st.session_state[key]  # a new training in the same folder
+    at = iterations[-1]
+    if len(found) > 1:
+        at = st.select_slider("Pictures at iteration", iterations, value=at, key=key)
+    sheet = pixels.of_sheet(found[at])
+    if sheet is None:
+        st.info(
+            "The pictures of this training are not shown while a quiz is unfinished, or its database cannot be asked: "
+            "they do not say which cells they show, so those of the quiz could not be left out.",
+            icon=":material/visibility_off:",
+        )
+        return
+    st.image(sheet, output_format="PNG")
+    st.caption(f"Above, cells kept out of training; below, what the model made of them at iteration {at:,}.")
 
 
 def audit(screen: Screen) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from app.common import loaders
+from app.common import loaders, pixels
 from app.screen import overview
 from cytovae import schema
 from cytovae.config import ScreenRecord
@@ -139,3 +142,83 @@ def test_the_doubt_stands_where_a_treatment_is_chosen(app: App, tiny: Any) -> No
     test = app([tiny.screen], tiny.models, treatment="latrunculin B@1", steps="5")
     assert doubts in [caption.value for caption in test.caption]
     assert loaders.plate_doubts(screen, "DMSO@0") == ""
+
+
+@pytest.fixture
+def trained(tiny: Any, tmp_path: Path) -> Path:
+    """A folder of models: one has snapshots, the first without the newer measures, and two pictures; one has not."""
+    folder = tmp_path / "models"
+    shutil.copytree(tiny.models / "linear-a", folder / "watched")
+    shutil.copytree(tiny.models / "linear-a", folder / "unwatched")
+    old = {"iteration": 400, "n_cells": 300, "mse": 0.02, "ssim": 0.4, "sharpness_ratio": 0.5, "frechet": 9.0}
+    new = {"iteration": 800, "n_cells": 500, "mse": 0.01, "ssim": 0.5, "sharpness_ratio": 0.9, "frechet": 5.0}
+    new |= {"frame_ratio": 1.2, "coherence": [0.9, 0.6, 0.2], "readable_px": None, "frechet_features": "a network"}
+    lines = [json.dumps(old), json.dumps(new), '{"iteration": 1200, "ms']
+    (folder / "watched" / "snapshots.jsonl").write_text("\n".join(lines))
+    samples = folder / "watched" / "samples"
+    samples.mkdir()
+    for iteration in (400, 800):
+        Image.new("RGB", (30, 20), (iteration // 4, 0, 0)).save(samples / f"{iteration:06d}.png")
+    return folder
+
+
+def curves(test: Any) -> list[dict[str, Any]]:
+    """The lines of the figure of snapshots, where there is one."""
+    figures = [json.loads(chart.proto.spec) for chart in test.get("plotly_chart")]
+    return [line for figure in figures[1:] for line in figure["data"]]
+
+
+def choose(test: Any, name: str) -> None:
+    test.selectbox(key="log").set_value(name).run()
+    assert not test.exception and not test.error
+
+
+def test_snapshots_and_pictures_of_the_chosen_training_are_shown(app: App, tiny: Any, trained: Path) -> None:
+    test = opened(app, tiny.screen, trained, "Training")
+    choose(test, "unwatched")
+    assert not curves(test) and not test.get("image") and "snapshots" not in words(test)
+    choose(test, "watched")
+    assert len(curves(test)) == 4 + 1 + 3  # mse to frechet, frame, three sizes of coherence; no smallest detail
+    assert "2 snapshots of 300 to 500 cells each" in words(test)
+    assert "at iteration 800." in words(test)
+    assert len(test.get("image")) == 1
+    test.select_slider(key="samples-watched").set_value(400).run()
+    assert not test.exception and "at iteration 400." in words(test)
+
+
+def test_measures_that_older_snapshots_lack_are_gaps(trained: Path) -> None:
+    table = overview.snapshots(trained / "watched")
+    assert table["iteration"].tolist() == [400, 800]
+    assert np.isnan(table["frame_ratio"][0]) and table["frame_ratio"][1] == 1.2
+    assert "readable_px" not in table
+    assert overview.snapshots(trained / "unwatched").empty
+
+
+def test_no_picture_of_a_training_is_shown_while_a_quiz_is_unfinished_or_unknown(
+    app: App, tiny: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheet = overview.samples(trained / "watched")[800]
+    test = opened(app, tiny.screen, trained, "Training")
+    choose(test, "watched")
+    shown = pixels.of_sheet(sheet)
+    assert shown is not None and shown.shape == (20, 30, 3) and (shown == [200, 0, 0]).all()
+    for name, answer in (("in_play", frozenset({"any cell"})), ("quiz_trouble", "the database is closed")):
+        with monkeypatch.context() as quiz:
+            quiz.setattr(loaders, name, lambda _, answer=answer: answer)
+            test.run()
+            assert not test.get("image")
+            assert "not shown while a quiz is unfinished" in words(test)
+            assert pixels.of_sheet(sheet) is None
+            assert curves(test)  # numbers show nobody
+    test.run()
+    assert len(test.get("image")) == 1
+
+
+def test_a_picture_that_is_none_is_one_sentence(app: App, tiny: Any, trained: Path) -> None:
+    overview.samples(trained / "watched")[800].write_bytes(b"no picture at all")
+    test = app([tiny.screen], trained, "screen")
+    test.session_state["screen-tab"] = "Training"
+    test.run()
+    test.selectbox(key="log").set_value("watched").run()
+    assert not test.exception
+    assert "cannot be read" in test.error[0].value
