@@ -21,9 +21,10 @@ if known is None:
 else:
     n_known = int((known["reason"] == "").sum())
     st.markdown(
-        f"**{int(known['active'].sum())} of the {n_known} treatments that could be tested are active** under {model}: "
-        "their wells or cells are more like each other than like the controls of their plates (corrected p ≤ 0.05). A "
-        f"treatment that is not active has no mechanism to find. {len(known) - n_known} could not be tested, most often "
+        f"**{int(known['active'].sum())} of the {n_known} treatments that could be tested are active** "
+        f"under {model}: their wells or cells are more like each other than like the controls of their plates "
+        "(corrected p ≤ 0.05). A treatment that is not active has no mechanism to find. "
+        f"{len(known) - n_known} could not be tested, most often "
         "because their plates hold too few controls."
     )
 documents = scores.results(screen)

@@ -230,7 +230,7 @@ def test_activity_stands_at_the_head_of_explore_and_mechanisms(app: App, tiny: A
     assert "cytovae activity" in words(app([copy], tiny.models, "mechanisms", model="linear-a"))
     table, _ = profiling.measure_activity(Screen.open(copy), "linear-a")
     n = int(table["active"].sum())
-    assert f"{n} of {(table['reason'] == '').sum()} treatments are active" in words(
+    assert f"{n} of the {(table['reason'] == '').sum()} treatments that could be tested are active" in words(
         app([copy], tiny.models, "mechanisms", model="linear-a")
     )
     row = table.set_index(schema.TREATMENT).loc["taxol@0.3"]
