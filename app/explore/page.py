@@ -50,7 +50,8 @@ player(*view.player_data(screen, shown), key="player")
 with st.container(horizontal=True, gap="large"):
     for name, figure, meaning in view.figures_of(shown):
         st.metric(name, figure, help=meaning, width="content")
-st.caption(". ".join(note[:1].upper() + note[1:] for note in shown.study.notes) + ".")
+notes = [*shown.study.notes, *view.readable(model)]
+st.caption(". ".join(note[:1].upper() + note[1:] for note in notes) + ".")
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     place = {"screen": screen.name, "model": model, "treatment": treatment, "target": target, "control": control}
     way = {"steps": steps, "mode": mode, "spacing": spacing, "from": words, "direction": reverse}

@@ -110,3 +110,28 @@ def test_embedded_models_come_first_and_a_vae_plus_before_others(
         np.save(screen.embeddings_path(name) / "embeddings.npy", np.zeros((1, 2), np.float32))
     monkeypatch.setenv(loaders.MODELS, str(tmp_path / "models"))
     assert loaders.models(screen) == ["b", "a", "d", "c"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({}, []),
+        ({"readable_px": None, "n_cells": 12}, ["decoded pictures follow the cell at no size (measured on 12 cells)"]),
+        (
+            {"readable_px": 13.6, "n_cells": 1100},
+            [
+                "decoded pictures follow the cell down to about 14 px; finer texture is the model's own "
+                "(measured on 1,100 cells)"
+            ],
+        ),
+    ],
+)
+def test_explore_says_down_to_what_size_a_decoded_picture_can_be_read(
+    metrics: dict[str, float], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from app.explore import view
+
+    monkeypatch.setattr(view.loaders, "bundle", lambda name: SimpleNamespace(metrics=metrics))
+    assert view.readable("any") == said
