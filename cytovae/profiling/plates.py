@@ -158,7 +158,7 @@ def position_effects(
     if len(controls) < 4:
         return []
     plates = controls[schema.PLATE].astype(str).to_numpy()
-    values = controls[schema.feature_columns(wells)].to_numpy(dtype=np.float64)
+    values = controls[schema.feature_columns(wells)].to_numpy(dtype=np.float64, copy=True)
     for plate in np.unique(plates):
         values[plates == plate] -= values[plates == plate].mean(axis=0)
     places = np.array([place(str(well)) for well in controls[schema.WELL]])
