@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cytovae.cli import console
+from cytovae.ingest.exports import Format
+from cytovae.ingest.illumination import Correction
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,7 +33,8 @@ PatchSize = Annotated[int, typer.Option("--patch-size-px", help="Edge of a patch
 Control = Annotated[str, typer.Option("--control", help="Compound name of untreated cells.")]
 BitDepth = Annotated[int, typer.Option("--bit-depth", help="Bits per pixel of the files: 16 or 8.")]
 Illumination = Annotated[
-    str, typer.Option("--illumination", help="'plate' divides by each plate's own illumination, 'none' leaves it.")
+    Correction,
+    typer.Option("--illumination", help="plate: divide by each plate's own illumination; none: leave it."),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -108,7 +111,7 @@ def ingest_bbbc021(
     treatment_columns: TreatmentColumns = None,
     nucleus_px: Diameter = 34.0,
     rescale: Rescale = None,
-    illumination: Illumination = "none",
+    illumination: Illumination = Correction.NONE,
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -164,7 +167,7 @@ def ingest_loaddata(
     nucleus_px: Diameter = 34.0,
     rescale: Rescale = None,
     labels: Labels = None,
-    illumination: Illumination = "none",
+    illumination: Illumination = Correction.NONE,
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -240,7 +243,7 @@ def ingest_files(
     nucleus_px: Diameter = 34.0,
     rescale: Rescale = None,
     labels: Labels = None,
-    illumination: Illumination = "none",
+    illumination: Illumination = Correction.NONE,
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -498,7 +501,7 @@ def _lines(key: str, value: Any) -> list[str]:
 def export(
     screen: Annotated[Path, typer.Argument(metavar="SCREEN", help="A screen's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File (anndata, parquet) or folder (crops) to write.")],
-    to: Annotated[str, typer.Option(help="anndata, parquet or crops.")],
+    to: Annotated[Format, typer.Option(help="An AnnData file, a parquet file, or a folder of crops.")],
     bundle: Annotated[str | None, typer.Option(help="Whose embedding goes with it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     as_json: Json = False,
@@ -507,9 +510,7 @@ def export(
     from cytovae.ingest import exports
     from cytovae.screen import Screen
 
-    if to not in ("anndata", "parquet", "crops"):
-        raise typer.BadParameter(f"'anndata', 'parquet' or 'crops', not {to!r}", param_hint="--to")
-    if to == "anndata" and bundle is None:
+    if to == Format.ANNDATA and bundle is None:
         raise typer.BadParameter("an AnnData file holds an embedding: say whose", param_hint="--bundle")
     opened = Screen.open(screen)
     if out.exists() and not overwrite:
@@ -517,12 +518,12 @@ def export(
         console.emit({"out": str(out), "already": True}, as_json)
         return
     model = Path(bundle).name if bundle else None
-    if to == "parquet":
+    if to == Format.PARQUET:
         count = exports.to_parquet(opened, out, model)
-    elif to == "anndata":
+    elif to == Format.ANNDATA:
         count = exports.to_anndata(opened, out, str(model))
     else:
         with console.progress("cells") as progress:
             count = exports.to_crops(opened, out, progress)
-    document = {"out": str(out), "already": False, "to": to, "cells": count, "bundle": model}
+    document = {"out": str(out), "already": False, "to": to.value, "cells": count, "bundle": model}
     console.emit(document, as_json, f"{out}: {count} cells")

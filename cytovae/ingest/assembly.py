@@ -33,6 +33,7 @@ from cytovae.cluster import share_out
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
 from cytovae.ingest import contents, illumination, images, layouts, nuclei, scale
+from cytovae.ingest.illumination import Correction
 from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,
@@ -57,7 +58,7 @@ class IngestOptions:
     ----------
     bit_depth : int
         Bits per pixel the files are declared to have: 16, or 8.
-    illumination : str
+    illumination : Correction
         ``none``, or ``plate``: patches are divided by the illumination of their plate and channel, estimated from the
         plate's own fields.
     nuclei : NucleiOptions
@@ -72,7 +73,7 @@ class IngestOptions:
     """
 
     bit_depth: int = 16
-    illumination: str = "none"
+    illumination: Correction = Correction.NONE
     nuclei: nuclei.NucleiOptions = dataclasses.field(default_factory=nuclei.NucleiOptions)
     z: str | None = None
     fit: bool | None = None
@@ -81,7 +82,7 @@ class IngestOptions:
     def __post_init__(self) -> None:
         if self.bit_depth not in (8, 16):
             raise ConfigError(f"images have 8 or 16 bits per pixel, not {self.bit_depth}")
-        if self.illumination not in ("none", "plate"):
+        if self.illumination not in list(Correction):
             raise ConfigError(f"illumination is corrected 'plate' by plate, or 'none', not {self.illumination!r}")
         images.check_z(self.z)
 
@@ -185,7 +186,7 @@ def ingest_fields(
             return describe(Screen.open(path), already=True)
         work, made = begun
         lights = {}
-        if options.illumination == "plate":
+        if options.illumination == Correction.PLATE:
             lights = _illuminate(layout, raw, options, work, usable, workers, progress)
         to_read = _to_read(layout, raw, usable, lights, options)
         size = max(4, -(-len(to_read) // _MAX_PARTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ from cytovae.schema import Progress
 from cytovae.screen import Screen, provenance, whole_file, whole_folder, write_json, write_table_blocks
 
 _BLOCK = 4096
+
+
+class Format(enum.StrEnum):
+    """What a screen can be written as."""
+
+    ANNDATA = "anndata"
+    PARQUET = "parquet"
+    CROPS = "crops"
 
 
 def _record(screen: Screen, model: str | None) -> dict[str, Any]:

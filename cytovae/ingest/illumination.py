@@ -7,12 +7,21 @@ the cells is not taken for light. Fields are divided by it before nuclei are fou
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 from cytovae.ingest.images import Image
+
+
+class Correction(enum.StrEnum):
+    """Whose illumination patches are divided by."""
+
+    NONE = "none"
+    PLATE = "plate"
+
 
 SHRINK = 8
 """How many pixels of a field lie along one of its illumination."""
