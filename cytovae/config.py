@@ -6,12 +6,14 @@ Only what more than one room reads is here; an option that one room alone knows 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import typing
 from typing import Any, TypeVar
 
 from cytovae.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 PATCH_SIZE_PX = 68
 """Edge of a cell patch (METHOD.md, Input)."""
@@ -42,6 +44,20 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     if absent:
         raise ConfigError(f"{kind.__name__} needs {', '.join(absent)}")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def choice(kind: type[Choice], value: str, what: str) -> Choice:
+    """The member that a word names.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigError(f"unknown {what} {str(value)!r}; choose {', '.join(kind)}") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
-from cytovae.config import PATCH_SIZE_PX, ScreenRecord
+from cytovae.config import PATCH_SIZE_PX, ScreenRecord, choice
 from cytovae.errors import DependencyError, ScreenError, SelectionError
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen
@@ -227,7 +227,6 @@ def _model(given: Bundle | str | Path) -> Bundle:
 
 
 def _whitening(whiten: str, few_controls: str) -> Options:
-    from cytovae.explore.paths import choice
     from cytovae.profiling.whiten import FewControls, Options, Whitening
 
     few = choice(FewControls, few_controls, "few_controls")

@@ -9,17 +9,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from cytovae.config import choice
 from cytovae.errors import ConfigError, SelectionError
 from cytovae.explore.generator import Decode, Encode
 from cytovae.explore.intervals import pairs_interval
 from cytovae.patches import Doubles, Floats
-
-Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 
 class Mode(enum.StrEnum):
@@ -59,20 +57,6 @@ SPACINGS = tuple(Spacing)
 MIN_STEPS, MAX_STEPS = 2, 64
 DOSE_SERIES = "dose-series"
 """What `Path.mode` says of a path that is one cell per dose."""
-
-
-def choice(kind: type[Choice], value: str, what: str) -> Choice:
-    """The member that a word names.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
-    try:
-        return kind(value)
-    except ValueError:
-        raise ConfigError(f"unknown {what} {str(value)!r}; choose {', '.join(kind)}") from None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
+from cytovae.config import choice
 from cytovae.errors import ConfigError, ScreenError, SelectionError
 from cytovae.explore import evidence, morphology, paths, render, responders, targets
 from cytovae.explore.generator import Generator, require_fit
@@ -114,8 +115,8 @@ class Request:
     seed: int = SEED
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mode", paths.choice(Mode, self.mode, "mode"))
-        object.__setattr__(self, "spacing", paths.choice(Spacing, self.spacing, "spacing"))
+        object.__setattr__(self, "mode", choice(Mode, self.mode, "mode"))
+        object.__setattr__(self, "spacing", choice(Spacing, self.spacing, "spacing"))
         if (self.treatment is None) == (self.dose_series is None):
             raise ConfigError("a path leads to a treatment or shows the doses of a compound; name one of the two")
         if self.dose_series is not None and (self.start_treatment is not None or self.reverse):

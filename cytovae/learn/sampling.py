@@ -290,9 +290,8 @@ def unseen(
     """Which cells a model was not trained on: those of wells that it never saw, and all of a screen that it never saw.
 
     A well counts as seen where one of its patches was trained on, or where it served to choose between recipes; under a
-    split by cells, a cell does. Where screen and
-    bundle state the same source, wells that the split did not keep out count as seen, too, as their cells may have been
-    cut out anew.
+    split by cells, a cell does. Where screen and bundle state the same source, wells that the split did not keep out
+    count as seen, too, as their cells may have been cut out anew.
 
     Parameters
     ----------
