@@ -16,10 +16,8 @@ from cytovae.quiz.deck import DeckProtocol
 
 DECK = "deck"
 MINE = "my_deck"
-OPENED = "decks_opened"
-"""In the session: tokens of the decks that were opened in it."""
-ASKED = "start-asked"
-"""In the session: the name whose keeping is being asked about."""
+OPENED = "decks_opened"  # in the session: tokens of the decks that were opened in it
+ASKED = "start-asked"  # in the session: the name whose keeping is being asked about
 
 
 def go(token: str | None) -> None:

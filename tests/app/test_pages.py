@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import tomllib
@@ -326,3 +327,9 @@ def test_every_page_is_in_the_one_list_of_pages() -> None:
     (apart,) = (c for c in contracts if c["type"] == "independence" and c["modules"][0].startswith("app."))
     assert sorted(apart["modules"]) == sorted(f"app.{name}" for name in names)
     assert not (ROOT / "app" / "pages").exists()  # Streamlit would take it for its own kind of pages
+
+
+@pytest.mark.parametrize("entry", registry.PAGES, ids=lambda entry: entry.name)
+def test_a_page_holds_no_bare_string_which_streamlit_would_print(entry: registry.Entry) -> None:
+    _, *after = ast.parse(entry.file.read_text()).body  # the first is the docstring
+    assert [n.lineno for n in after if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)] == []
