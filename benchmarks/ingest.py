@@ -20,7 +20,7 @@ import tifffile
 
 from cytovae.config import ScreenRecord
 from cytovae.ingest import assembly, layouts, nuclei
-from cytovae.patches import PatchStore, write_part
+from cytovae.patches import Parts, PatchStore, write_part
 from cytovae.phantom import screen as phantom
 
 LIMIT = 15.0
@@ -61,7 +61,7 @@ def batches(folder: Path) -> None:
     store = PatchStore(folder)
     for _ in store.blocks(1000):
         pass
-    choice = PatchStore._on_disk
+    choice = Parts._on_disk
     for state, count in (("warm", 300), ("cold", 30)):
         for label, by_threads in (("memory map", False), ("16 threads", True), ("as chosen", None)):
             if state == "cold":
@@ -72,12 +72,12 @@ def batches(folder: Path) -> None:
                         os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 store = PatchStore(folder)
             if by_threads is not None:
-                PatchStore._on_disk = lambda *_, always=by_threads: always  # type: ignore[method-assign]
+                Parts._on_disk = lambda *_, always=by_threads: always  # type: ignore[method-assign]
             start = time.perf_counter()
             for _ in range(count):
                 store.read(rng.integers(0, len(store), 104))
             print(f"{state} store, {label}: {count / (time.perf_counter() - start):.0f} batches/s")
-            PatchStore._on_disk = choice  # type: ignore[method-assign]
+            Parts._on_disk = choice  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -1,25 +1,38 @@
-"""Patches: cut, stored, read, and normalised as models see them; and the types of their arrays.
+"""Patches: cut, stored or left in their fields, read, and normalised as models see them; and the types of their arrays.
 
-The store holds uint16 patches as acquired, one plain ``.npy`` file per part, memory-mapped:
+A store holds uint16 patches as acquired, one plain ``.npy`` file per part, memory-mapped:
 
 ``patches/part-00000.npy``, ``part-00001.npy``, ... each hold ``(n, H, W, C)`` uint16; read one after the other they
 are in the order of ``cells.parquet``.
+
+Or it holds where they lie, and they are read from the fields when they are wanted: ``patches/places-00000.npy``, ...
+each hold ``(n, 3)`` int32, the field's row in ``patches/sources.parquet`` and the patch's first pixel, y and x;
+``patches/sources.json`` says what is done to a field before patches are cut.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import io
+import json
 import os
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from cytovae.errors import ScreenError
+from cytovae import contents
+from cytovae.errors import ImageError, ScreenError
+from cytovae.fields import Field
+from cytovae.images import Image, Plane
+from cytovae.screen import digest_file, read_table, whole_file, write_json, write_table
 
 Patches = npt.NDArray[np.uint16]
 """Patches as acquired (n, H, W, C)."""
@@ -27,6 +40,13 @@ Floats = npt.NDArray[np.float32]
 """Images as models see them (n, H, W, C), or embeddings (n, d)."""
 Doubles = npt.NDArray[np.float64]
 """Numbers that are computed with."""
+
+
+class Storage(enum.StrEnum):
+    """Where a screen has its patches."""
+
+    STORED = "stored"
+    ON_DEMAND = "on-demand"
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -119,12 +139,17 @@ def cut(
     tuple of ((m, size_px, size_px, C) uint16, (n,) bool)
         The patches, and which of the centres they belong to.
     """
-    first = np.rint(centres).astype(np.int64) - size_px // 2
-    inside = (first >= 0).all(axis=1) & (first + size_px <= field.shape[:2]).all(axis=1)
+    first = first_px(centres, size_px)
+    inside = np.asarray((first >= 0).all(axis=1) & (first + size_px <= field.shape[:2]).all(axis=1))
     out = np.empty((int(inside.sum()), size_px, size_px, field.shape[2]), dtype=np.uint16)
     for patch, (y, x) in zip(out, first[inside], strict=True):
         patch[:] = field[y : y + size_px, x : x + size_px]
     return out, inside
+
+
+def first_px(centres: npt.NDArray[np.floating], size_px: int) -> npt.NDArray[np.int64]:
+    """The first pixel (n, 2) y, x of patches around centres (n, 2)."""
+    return np.asarray(np.rint(centres).astype(np.int64) - size_px // 2)
 
 
 def normalise(images: npt.NDArray) -> Floats:
@@ -159,11 +184,7 @@ def normalise(images: npt.NDArray) -> Floats:
 
 
 class PatchStore:
-    """All patches of a screen, as if they were one ``(n, H, W, C)`` array.
-
-    Reads go through the memory map where the patches wanted are in the page cache, which is fastest; where they have to
-    come from the disk, several threads ask for them at once, since a memory map would wait for one after the other.
-    Which of the two it is, is found anew at every read.
+    """All patches of a screen, as if they were one ``(n, H, W, C)`` array, whether they are stored or read from fields.
 
     Parameters
     ----------
@@ -173,34 +194,19 @@ class PatchStore:
     Raises
     ------
     ScreenError
-        There are no parts, or they do not fit together.
+        There are none, or they do not fit together.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        paths = sorted(self.folder.glob("part-*.npy"))
-        if not paths:
-            raise ScreenError(f"{self.folder} holds no patches; run 'cytovae ingest' first")
-        try:
-            self.parts = [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
-        except (ValueError, EOFError) as broken:
-            raise ScreenError(
-                f"a part of {self.folder} is damaged: {broken}; run 'cytovae ingest --overwrite'"
-            ) from None
-        shapes = {part.shape[1:] for part in self.parts}
-        if len(shapes) != 1 or any(part.dtype != np.uint16 for part in self.parts):
-            raise ScreenError(f"the parts of {self.folder} differ in shape or type: {shapes}")
-        self.patch_shape: tuple[int, int, int] = self.parts[0].shape[1:]  # (H, W, C)
-        self.starts = np.concatenate([[0], np.cumsum([len(p) for p in self.parts])])
-        self._patch_bytes = 2 * int(np.prod(self.patch_shape))
-        self._files = [os.open(p, os.O_RDONLY) for p in paths]
-        self._closing = weakref.finalize(self, _close, self._files)
+        self._kept: _Kept = InFields(self.folder) if (self.folder / _SOURCES).exists() else Parts(self.folder)
+        self.patch_shape = self._kept.patch_shape  # (H, W, C)
 
     def __reduce__(self) -> tuple[type[PatchStore], tuple[Path]]:
         return PatchStore, (self.folder,)  # another process opens its own
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return int(self._kept.starts[-1])
 
     def read(self, rows: npt.ArrayLike) -> Patches:
         """Patches by row of ``cells.parquet``, in the order asked for.
@@ -208,6 +214,11 @@ class PatchStore:
         Returns
         -------
         (len(rows), H, W, C) uint16
+
+        Raises
+        ------
+        ScreenError
+            There is no such row; or the patches are read from fields, and one of these is gone or was changed.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
@@ -215,20 +226,57 @@ class PatchStore:
                 f"{self.folder} holds {len(self)} patches; rows {rows.min()} to {rows.max()} were asked for"
             )
         out = np.empty((len(rows), *self.patch_shape), dtype=np.uint16)
-        part = np.searchsorted(self.starts, rows, side="right") - 1
-        within = rows - self.starts[part]
-        if self._on_disk(part, within):
-            self._read_by_threads(out, part, within)
-        else:
-            for number in np.unique(part):
-                here = part == number
-                out[here] = self.parts[number][within[here]]
+        part = np.searchsorted(self._kept.starts, rows, side="right") - 1
+        self._kept.read(out, part, rows - self._kept.starts[part])
         return out
 
     def blocks(self, size: int) -> Iterator[tuple[int, Patches]]:
         """Consecutive blocks of at most `size` patches, each with the row it starts at; memory stays flat."""
         for start in range(0, len(self), size):
             yield start, self.read(np.arange(start, min(start + size, len(self))))
+
+
+class _Kept(Protocol):
+    """A way patches are kept: in parts one after the other, of which the rows begin at `starts`."""
+
+    patch_shape: tuple[int, int, int]
+    starts: npt.NDArray[np.int64]
+
+    def read(self, out: Patches, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> None:
+        """Fill `out` with patches by part and place within it."""
+        ...
+
+
+class Parts:
+    """Patches that are stored.
+
+    Reads go through the memory map where the patches wanted are in the page cache, which is fastest; where they have to
+    come from the disk, several threads ask for them at once, since a memory map would wait for one after the other.
+    Which of the two it is, is found anew at every read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        paths = sorted(self.folder.glob("part-*.npy"))
+        if not paths:
+            raise ScreenError(f"{self.folder} holds no patches; run 'cytovae ingest' first")
+        self.parts = _mapped(paths)
+        shapes = {part.shape[1:] for part in self.parts}
+        if len(shapes) != 1 or any(part.dtype != np.uint16 for part in self.parts):
+            raise ScreenError(f"the parts of {self.folder} differ in shape or type: {shapes}")
+        self.patch_shape: tuple[int, int, int] = self.parts[0].shape[1:]
+        self.starts = _starts(self.parts)
+        self._patch_bytes = 2 * int(np.prod(self.patch_shape))
+        self._files = [os.open(p, os.O_RDONLY) for p in paths]
+        self._closing = weakref.finalize(self, _close, self._files)
+
+    def read(self, out: Patches, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> None:
+        if self._on_disk(part, within):
+            self._read_by_threads(out, part, within)
+            return
+        for number in np.unique(part):
+            here = part == number
+            out[here] = self.parts[number][within[here]]
 
     def _place(self, part: int, within: int) -> int:
         return int(self.parts[part].offset) + int(within) * self._patch_bytes
@@ -262,6 +310,172 @@ _THREADS = 16  # reads in flight on a disk
 _FEW = 8  # patches looked at to judge where a batch lies
 
 
+def _mapped(paths: list[Path]) -> list[np.memmap]:
+    try:
+        return [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
+    except (ValueError, EOFError) as broken:
+        said = f"a part of {paths[0].parent} is damaged: {broken}; run 'cytovae ingest --overwrite'"
+        raise ScreenError(said) from None
+
+
+def _starts(parts: Sequence[npt.NDArray]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
+
+
 def _close(files: list[int]) -> None:
     for file in files:
         os.close(file)
+
+
+_SOURCES = "sources.json"
+_FOLDER = "folder"
+
+
+def write_places(folder: Path, number: int, places: npt.NDArray[np.int32]) -> None:
+    """Write where the patches of one part lie, whole; nothing where there are none.
+
+    Parameters
+    ----------
+    places : (n, 3) int32
+        Row of the field in the table of sources; first pixel of the patch, y and x, in the field as it is cut.
+    """
+    if len(places):
+        with whole_file(folder / f"places-{number:05d}.npy") as beside, beside.open("wb") as handle:
+            np.save(handle, np.ascontiguousarray(places, dtype=np.int32))
+
+
+def write_sources(folder: Path, table: pd.DataFrame, said: Mapping[str, Any]) -> None:
+    """Write where the fields lie that patches are read from.
+
+    Parameters
+    ----------
+    folder : Path
+        The screen's ``patches`` folder.
+    table : DataFrame
+        A row per field, in the order that places count: ``path_<channel>``, relative or absolute, ``frame_<channel>``
+        (a page from 0, or -1), and ``light``: whose illumination it is divided by, or nothing.
+    said : mapping
+        ``folder`` (of relative paths), ``channels`` (in stored order), ``names`` (channel -> what an OME-TIFF may call
+        it), ``z``, ``bit_depth``, ``scale``, ``patch_size_px``.
+    """
+    write_table(folder / "sources.parquet", table, {})
+    write_json(folder / _SOURCES, dict(said))
+
+
+def move_sources(folder: Path, raw: Path) -> None:
+    """Say that the fields are in another folder now."""
+    said = json.loads((folder / _SOURCES).read_text())
+    if said[_FOLDER] != str(raw):
+        write_json(folder / _SOURCES, {**said, _FOLDER: str(raw)})
+
+
+class InFields:
+    """Patches that are read from their fields.
+
+    A file's size and times of change are compared with those it had when the screen was made; where only the times
+    differ, its sha256 is. Of fields stored uncompressed no more is read than the patches; of others the whole field,
+    and the last one is remembered, so that patches read in their order cost each field once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self._said: dict[str, Any] = json.loads((folder / _SOURCES).read_text())
+        except json.JSONDecodeError as broken:
+            raise ScreenError(f"{folder / _SOURCES} cannot be understood: {broken}") from None
+        self.channels: list[str] = self._said["channels"]
+        table, files = read_table(folder / "sources.parquet"), read_table(folder.parent / "images.parquet")
+        self._paths = [table[f"path_{c}"].to_numpy(object) for c in self.channels]
+        self._pages = [table[f"frame_{c}"].to_numpy(np.int64) for c in self.channels]
+        self._light_of = table["light"].to_numpy(object)
+        self._known = {name: i for i, name in enumerate(files[contents.NAME])}
+        self._stamps = files[contents.STAMP].to_numpy(np.int64)
+        self._sha256 = files[contents.SHA256].to_numpy(object)
+        paths = sorted(folder.glob("places-*.npy"))
+        if not paths:
+            raise ScreenError(f"{folder} does not say where its patches lie; run 'cytovae ingest --overwrite'")
+        self.parts = _mapped(paths)
+        self.starts = _starts(self.parts)
+        size = int(self._said["patch_size_px"])
+        self.patch_shape: tuple[int, int, int] = (size, size, len(self.channels))
+        self._lights: dict[str, npt.NDArray[np.float32]] = {}
+        self._trusted: dict[Path, tuple[int, int, int]] = {}  # stamps of files whose content is the same
+        self._last: tuple[int, Image] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, out: Patches, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> None:
+        places = np.empty((len(out), 3), dtype=np.int64)
+        for number in np.unique(part):
+            here = part == number
+            places[here] = self.parts[number][within[here]]
+        order = np.argsort(places[:, 0], kind="stable")
+        rows, first = np.unique(places[order, 0], return_index=True)
+        for row, here in zip(rows, np.split(order, first[1:]), strict=True):
+            self._cut(int(row), places[here, 1:], out, here)
+
+    def _cut(self, row: int, first: npt.NDArray[np.int64], out: Patches, to: npt.NDArray[np.int64]) -> None:
+        """Cut the patches of one field into their places in `out`."""
+        said, size, light = self._said, self.patch_shape[0], str(self._light_of[row])
+        base = Path(said[_FOLDER])
+        names = [str(paths[row]) for paths in self._paths]
+        planes = {
+            c: Plane(None if pages[row] < 0 else int(pages[row]), tuple(said["names"][c]), said["z"])
+            for c, pages in zip(self.channels, self._pages, strict=True)
+        }
+        paths = {c: base / name for c, name in zip(self.channels, names, strict=True)}
+        field = Field(paths, planes, said["bit_depth"], said["scale"])
+        stamps = tuple(self._check(base / name, name) for name in names)
+        maps = field.maps(stamps) if field.scale is None and not light else None
+        if maps is not None:
+            for at, (y, x) in zip(to, first, strict=True):
+                for channel, plane in enumerate(maps):
+                    out[at, :, :, channel] = plane[y : y + size, x : x + size]
+            return
+        pixels = self._whole(row, field, light)
+        for at, (y, x) in zip(to, first, strict=True):
+            out[at] = pixels[y : y + size, x : x + size]
+
+    def _whole(self, row: int, field: Field, light: str) -> Image:
+        last = self._last
+        if last is not None and last[0] == row:
+            return last[1]
+        try:
+            pixels = field.prepared(field.acquired(), self._light(light) if light else None)
+        except ImageError as broken:
+            raise ScreenError(f"cells of {self.folder.parent} cannot be read from their field: {broken}") from None
+        self._last = (row, pixels)
+        return pixels
+
+    def _light(self, plate: str) -> npt.NDArray[np.float32]:
+        with self._lock:
+            if plate not in self._lights:
+                with np.load(self.folder.parent / "illumination.npz") as lights:
+                    self._lights[plate] = lights[plate]
+            return self._lights[plate]
+
+    def _check(self, path: Path, name: str) -> tuple[int, int, int]:
+        """The stamp of a file; refuses one that does not hold what it held.
+
+        Raises
+        ------
+        ScreenError
+            It is gone, or was changed.
+        """
+        remedy = (
+            f"{self.folder.parent} keeps no patches but reads them from its fields: put the file back, or run the same "
+            "'cytovae ingest' again with the folder the images are in now"
+        )
+        try:
+            stat = path.stat()
+        except OSError:
+            raise ScreenError(f"{path} is gone; {remedy}") from None
+        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        known = self._known[name]
+        before = tuple(self._stamps[known])
+        if stamp == before or self._trusted.get(path) == stamp:
+            return stamp
+        if stat.st_size != before[0] or digest_file(path) != self._sha256[known]:
+            said = f"{path} holds something else than when the screen was made (its size or its sha256 differs)"
+            raise ScreenError(f"{said}; {remedy}")
+        self._trusted[path] = stamp
+        return stamp

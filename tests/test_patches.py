@@ -10,7 +10,7 @@ import pytest
 
 from cytovae import patches
 from cytovae.errors import ScreenError
-from cytovae.patches import PartWriter, PatchStore, cut, normalise, part_path, write_part
+from cytovae.patches import Parts, PartWriter, PatchStore, cut, normalise, part_path, write_part
 
 PATCHES = np.random.default_rng(0).integers(0, 65536, (60, 12, 10, 3), dtype=np.uint16)
 
@@ -47,7 +47,7 @@ def test_a_part_broken_off_or_empty_leaves_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory map", "threads"])
 def test_rows_come_in_the_order_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bool) -> None:
-    monkeypatch.setattr(PatchStore, "_on_disk", lambda *_: on_disk)
+    monkeypatch.setattr(Parts, "_on_disk", lambda *_: on_disk)
     store = PatchStore(folder)
     assert len(store) == 60
     for seed in range(5):
@@ -95,9 +95,9 @@ def test_what_is_not_in_the_cache_is_noticed(folder: Path, monkeypatch: pytest.M
         raise BlockingIOError
 
     part, within = np.zeros(20, np.int64), rows % 7
-    assert not store._on_disk(part, within)
+    assert not store._kept._on_disk(part, within)
     monkeypatch.setattr(patches.os, "preadv", would_wait)
-    assert store._on_disk(part, within)
+    assert store._kept._on_disk(part, within)
 
 
 def test_patches_are_cut_where_they_fit_and_nowhere_else() -> None:

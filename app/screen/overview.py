@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from app.common import loaders, maps
-from cytovae import schema
+from cytovae import images, schema
 from cytovae.errors import CytovaeError, ScreenError
-from cytovae.ingest import images
 from cytovae.profiling import plates, profiles
 from cytovae.screen import Screen
 

@@ -10,6 +10,7 @@ import typer
 from cytovae.cli import console
 from cytovae.ingest.exports import Format
 from cytovae.ingest.illumination import Correction
+from cytovae.patches import Storage
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -70,6 +71,13 @@ Labels = Annotated[
         "in this, such as _cp_masks.",
     ),
 ]
+Patches = Annotated[
+    Storage,
+    typer.Option(
+        "--patches",
+        help="on-demand: keep only where the cells lie and read them from the fields, which must stay where they are.",
+    ),
+]
 Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
 
 
@@ -112,6 +120,7 @@ def ingest_bbbc021(
     nucleus_px: Diameter = 34.0,
     rescale: Rescale = None,
     illumination: Illumination = Correction.NONE,
+    patches: Patches = Storage.STORED,
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -134,7 +143,7 @@ def ingest_bbbc021(
         licence=licence or (known[1] if source is None else ""),
     )
     record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px))
+    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), patches=patches)
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
@@ -168,6 +177,7 @@ def ingest_loaddata(
     rescale: Rescale = None,
     labels: Labels = None,
     illumination: Illumination = Correction.NONE,
+    patches: Patches = Storage.STORED,
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -202,7 +212,9 @@ def ingest_loaddata(
         licence=licence,
     )
     record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels)
+    options = assembly.IngestOptions(
+        bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels, patches=patches
+    )
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
@@ -244,6 +256,7 @@ def ingest_files(
     rescale: Rescale = None,
     labels: Labels = None,
     illumination: Illumination = Correction.NONE,
+    patches: Patches = Storage.STORED,
     bit_depth: BitDepth = 16,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -266,7 +279,9 @@ def ingest_files(
         licence=licence,
     )
     record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels)
+    options = assembly.IngestOptions(
+        bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels, patches=patches
+    )
     _warn(layout.fields, control)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(

@@ -28,12 +28,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytovae import patches, schema
+from cytovae import contents, images, patches, schema
 from cytovae.cluster import share_out
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
-from cytovae.ingest import contents, illumination, images, layouts, nuclei, scale
+from cytovae.fields import SHRINK, Field, fits, rescaled
+from cytovae.ingest import illumination, layouts, nuclei, scale
 from cytovae.ingest.illumination import Correction
+from cytovae.patches import Storage
 from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,
@@ -70,6 +72,8 @@ class IngestOptions:
     labels : str, optional
         What the names of label images end in after that of the DNA image, such as ``_cp_masks``: nuclei are taken from
         them instead of being looked for.
+    patches : Storage
+        ``stored``, or ``on-demand``: the screen keeps where its cells lie, and reads them from the fields.
     """
 
     bit_depth: int = 16
@@ -78,6 +82,7 @@ class IngestOptions:
     z: str | None = None
     fit: bool | None = None
     labels: str | None = None
+    patches: Storage = Storage.STORED
 
     def __post_init__(self) -> None:
         if self.bit_depth not in (8, 16):
@@ -85,6 +90,13 @@ class IngestOptions:
         if self.illumination not in list(Correction):
             raise ConfigError(f"illumination is corrected 'plate' by plate, or 'none', not {self.illumination!r}")
         images.check_z(self.z)
+
+    def said(self) -> dict[str, Any]:
+        """As JSON types; stored patches are not mentioned, as they were not before there was a choice."""
+        said = to_dict(self)
+        if self.patches == Storage.STORED:
+            del said["patches"]
+        return said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +184,7 @@ def ingest_fields(
     usable = layout.fields.index[layout.fields[schema.STATUS] == layouts.OK]
     if not len(usable):
         raise IngestError(f"no field of {raw} is usable: {_reasons(layout.fields)}")
-    config = {"record": to_dict(record), "options": to_dict(options)}
+    config = {"record": to_dict(record), "options": options.said()}
     path = Path(path)
     names = [name for channel in layout.channels for name in layout.fields[layouts.path_column(channel)]]
     if options.labels is not None:
@@ -183,15 +195,17 @@ def ingest_fields(
     inputs = {**layout.inputs, "rows": _digest_table(layout.fields)}
     with _work_folder(path, config, inputs, overwrite, files) as begun:
         if begun is None:
+            if options.patches == Storage.ON_DEMAND:
+                patches.move_sources(path / "patches", raw.resolve())
             return describe(Screen.open(path), already=True)
         work, made = begun
         lights = {}
         if options.illumination == Correction.PLATE:
             lights = _illuminate(layout, raw, options, work, usable, workers, progress)
-        to_read = _to_read(layout, raw, usable, lights, options)
+        to_read = _to_read(layout, raw, usable, lights, options, record.scale)
         size = max(4, -(-len(to_read) // _MAX_PARTS))
         tasks = [
-            _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options, record.scale)
+            _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options)
             for number, first in enumerate(range(0, len(to_read), size))
         ]
         _run(_make_part, [(task, len(task.fields), task.result) for task in tasks], workers, progress)
@@ -203,17 +217,17 @@ def ingest_fields(
             "so its illumination was not corrected"
         )
         layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
-        unlit: dict[int, str] = {}  # row -> why its illumination was not corrected
-        for task in tasks:
-            for entry in _result(task):
-                if "unlit" in entry:
-                    unlit[entry["row"]] = entry["unlit"]
-                if "code" in entry:
-                    refusal = [layouts.REFUSED, entry["code"], entry["reason"]]
-                    fields.loc[entry["row"], [schema.STATUS, schema.CODE, schema.REASON]] = refusal
-                else:
-                    fields.loc[entry["row"], [schema.N_CELLS, schema.N_BORDER]] = len(entry["y"]), entry["n_border"]
-                    fields.loc[entry["row"], schema.NUCLEUS_WIDTH] = entry["width"]
+        entries = [entry for task in tasks for entry in _result(task)]
+        used = [entry for entry in entries if "y" in entry]
+        rows = [entry["row"] for entry in used]
+        fields.loc[rows, schema.N_CELLS] = [len(entry["y"]) for entry in used]
+        fields.loc[rows, schema.N_BORDER] = [entry["n_border"] for entry in used]
+        fields.loc[rows, schema.NUCLEUS_WIDTH] = np.array([entry["width"] for entry in used], dtype=np.float64)
+        refused = [entry for entry in entries if "code" in entry]
+        for column, name in ((schema.CODE, "code"), (schema.REASON, "reason")):
+            fields.loc[[entry["row"] for entry in refused], column] = [entry[name] for entry in refused]
+        fields.loc[[entry["row"] for entry in refused], schema.STATUS] = layouts.REFUSED
+        unlit = {entry["row"]: entry["unlit"] for entry in used if "unlit" in entry}
         odd = pd.Series(unlit, fields.index, object)
         said_already = fields[schema.PLATE].isin(dim)
         layouts.note(fields, odd.notna() & ~said_already, layouts.OK, "not-corrected", odd)
@@ -223,6 +237,8 @@ def ingest_fields(
         if lights:
             with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
                 np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
+        if options.patches == Storage.ON_DEMAND:
+            _write_sources(work / "screen" / "patches", layout, raw, record, options, set(lights))
         blocks = (_cells_of(fields, _result(task)) for task in tasks)
         _finish(work, path, record, fields, layout.channels, blocks, made)
     return describe(Screen.open(path))
@@ -257,7 +273,7 @@ def ingest_crops(
     usable = layout.cells.index[layout.cells[schema.STATUS] == layouts.OK]
     if not len(usable):
         raise IngestError(f"no crop of {layout.images} is usable: {_reasons(layout.cells)}")
-    config = {"record": to_dict(record), "options": to_dict(options)}
+    config = {"record": to_dict(record), "options": options.said()}
     groups = [usable[i : i + _CROPS_PER_PART] for i in range(0, len(usable), _CROPS_PER_PART)]
     files = _Files(layout.images, layout.files, len(usable), 1, progress) if layout.files else None
     with _work_folder(path, config, layout.inputs, overwrite, files) as begun:
@@ -306,7 +322,7 @@ def _make_crop_part(
                 refused.append((int(row), crop.code, str(crop)))
                 continue
             if record.scale is not None:
-                crop = scale.rescaled(crop, record.scale)
+                crop = rescaled(crop, record.scale)
             if exact is None:
                 crop = scale.fitted(crop, record.patch_size_px)
             patch = crop[None, :, :, list(layout.take)]
@@ -521,17 +537,13 @@ def _result_path(work: Path, number: int) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    """One field to be read: its row in the table, its files, and its cells' centres where they are known."""
+    """One field to be read: its row in the table, where it lies, and its cells' centres where they are known."""
 
     row: int
-    paths: dict[str, Path]
-    planes: dict[str, images.Plane]
+    lies: Field
     centres: npt.NDArray[np.float64] | None = None  # (n, 2) y, x (px)
     objects: npt.NDArray[np.int64] | None = None  # (n,) object numbers
     light: Path | None = None
-
-    def read(self, bit_depth: int) -> images.Image:
-        return images.read_field(self.paths, bit_depth=bit_depth, planes=self.planes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -543,7 +555,6 @@ class _Task:
     fields: tuple[_Field, ...]
     patch_size_px: int
     options: IngestOptions
-    scale: float | None = None
 
     @property
     def result(self) -> Path:
@@ -551,9 +562,14 @@ class _Task:
 
 
 def _to_read(
-    layout: layouts.Layout, raw: Path, rows: pd.Index, lights: Mapping[str, Path], options: IngestOptions
+    layout: layouts.Layout,
+    raw: Path,
+    rows: pd.Index,
+    lights: Mapping[str, Path],
+    options: IngestOptions,
+    times: float | None = None,
 ) -> list[_Field]:
-    """What `layout` says of some fields, ready to be read."""
+    """What `layout` says of some fields, ready to be read; `times` is what their edges are multiplied by."""
     table = layout.fields.loc[rows]
     files = table[[layouts.path_column(c) for c in layout.channels]].to_numpy(str)
     pages = [layouts.frame_column(c) for c in layout.channels]
@@ -568,13 +584,17 @@ def _to_read(
         fields.append(
             _Field(
                 int(row),
-                {c: raw / file for c, file in zip(layout.channels, files[i], strict=True)},
-                {
-                    c: images.Plane(
-                        None if frame == layouts.UNTOLD else int(frame), layout.names.get(c, (c,)), options.z
-                    )
-                    for c, frame in zip(layout.channels, frames[i], strict=True)
-                },
+                Field(
+                    {c: raw / file for c, file in zip(layout.channels, files[i], strict=True)},
+                    {
+                        c: images.Plane(
+                            None if frame == layouts.UNTOLD else int(frame), layout.names.get(c, (c,)), options.z
+                        )
+                        for c, frame in zip(layout.channels, frames[i], strict=True)
+                    },
+                    options.bit_depth,
+                    times,
+                ),
                 centres,
                 objects,
                 lights.get(plate),
@@ -599,19 +619,19 @@ def _illuminate(
         lights[str(plate)] = work / "light" / f"{number:04d}.npy"
         some = rows[:: max(1, len(rows) // illumination.MAX_FIELDS)][: illumination.MAX_FIELDS]
         fields = tuple(_to_read(layout, raw, some, {}, options))
-        jobs.append(((fields, options.bit_depth, lights[str(plate)]), len(fields), lights[str(plate)]))
+        jobs.append(((fields, lights[str(plate)]), len(fields), lights[str(plate)]))
     _run(_estimate_light, jobs, workers, progress)
     return lights
 
 
-def _estimate_light(job: tuple[tuple[_Field, ...], int, Path]) -> None:
+def _estimate_light(job: tuple[tuple[_Field, ...], Path]) -> None:
     """The illumination of one plate, written to its file; fields that cannot be read are passed over."""
-    fields, bit_depth, path = job
+    fields, path = job
 
     def readable() -> Iterator[images.Image]:
         for field in fields:
             with contextlib.suppress(ImageError):
-                yield field.read(bit_depth)
+                yield field.lies.acquired()
 
     light = illumination.estimate(readable())
     with whole_file(path) as beside, beside.open("wb") as handle:
@@ -638,42 +658,48 @@ def _run(
 
 def _make_part(task: _Task) -> None:
     """Read the fields of one part, cut its patches, write both; what became of each field goes into the JSON file."""
-    entries = []
+    entries, places = [], []
+    folder = task.work / "screen" / "patches"
     lights: dict[Path, npt.NDArray[np.float32]] = {}
-    with patches.PartWriter(task.work / "screen" / "patches", task.number) as part:
+    with patches.PartWriter(folder, task.number) as part:
         for field in task.fields:
             if field.light is not None and field.light not in lights:
                 lights = {field.light: np.load(field.light)}
             light = None if field.light is None else lights[field.light]
             try:
-                entries.append(_cells_in(field, task, light, part))
+                entry, cut, first = _cells_in(field, task, light)
             except ImageError as broken:
                 entries.append({"row": field.row, "code": broken.code, "reason": str(broken)})
+                continue
+            entries.append(entry)
+            if task.options.patches == Storage.STORED:
+                part.append(cut)
+            else:
+                places.append(np.insert(first, 0, field.row, axis=1))
+    if places:
+        patches.write_places(folder, task.number, np.concatenate(places).astype(np.int32))
     write_json(task.result, {"fields": entries})
 
 
 def _cells_in(
-    field: _Field, task: _Task, light: npt.NDArray[np.float32] | None, part: patches.PartWriter
-) -> dict[str, Any]:
-    """Find the cells of one field and append their patches; what is to be remembered of them."""
-    pixels = field.read(task.options.bit_depth)
-    for channel, (name, path) in enumerate(field.paths.items()):
+    field: _Field, task: _Task, light: npt.NDArray[np.float32] | None
+) -> tuple[dict[str, Any], patches.Patches, npt.NDArray[np.int64]]:
+    """Find the cells of one field: what is to be remembered of them, their patches, and the first pixel of each."""
+    pixels, times = field.lies.acquired(), field.lies.scale
+    for channel, (name, path) in enumerate(field.lies.paths.items()):
         if pixels[..., channel].min() == pixels[..., channel].max():
             raise ImageError("constant-channel", f"{path} ({name}) holds nothing but the value {pixels[0, 0, channel]}")
     unlit = {}
-    if light is not None and illumination.fits(pixels, light):
-        pixels = illumination.correct(pixels, light)
-    elif light is not None:
+    if light is not None and not fits(pixels, light):
         unlit["unlit"] = (
             f"the field has {pixels.shape[0]} x {pixels.shape[1]} px and its plate's illumination is that of fields of "
-            f"about {light.shape[0] * illumination.SHRINK} x {light.shape[1] * illumination.SHRINK} px, "
-            "so its illumination was not corrected"
+            f"about {light.shape[0] * SHRINK} x {light.shape[1] * SHRINK} px, so its illumination was not corrected"
         )
-    dna = next(iter(field.paths.values()))
+    dna = next(iter(field.lies.paths.values()))
     acquired, looked_for = pixels.shape, task.options.nuclei
-    if task.scale is not None:
-        pixels = scale.rescaled(pixels, task.scale)
-        looked_for = dataclasses.replace(looked_for, diameter_px=looked_for.diameter_px * task.scale)
+    pixels = field.lies.prepared(pixels, light)
+    if times is not None:
+        looked_for = dataclasses.replace(looked_for, diameter_px=looked_for.diameter_px * times)
     if task.options.labels is not None:
         file = label_file(dna, task.options.labels)
         labels = images.read_labels(file)
@@ -681,16 +707,16 @@ def _cells_in(
             said = f"{file} has {labels.shape[0]} x {labels.shape[1]} px, its field {acquired[0]} x {acquired[1]}"
             raise ImageError("size-mismatch", said)
         centres, objects, width = nuclei.of_labels(labels)
-        centres = centres if task.scale is None else scale.moved(centres, acquired, pixels.shape)
+        centres = centres if times is None else scale.moved(centres, acquired, pixels.shape)
         nothing = f"{file} labels no nucleus"
     elif field.centres is None:
         found, width = nuclei.survey(pixels[..., 0], looked_for)
         centres = found.astype(np.float64)
         objects = np.arange(1, len(centres) + 1)
-        width = width / (task.scale or 1)
+        width = width / (times or 1)
         nothing = f"no nucleus was found in {dna}"
     else:
-        centres = field.centres if task.scale is None else scale.moved(field.centres, acquired, pixels.shape)
+        centres = field.centres if times is None else scale.moved(field.centres, acquired, pixels.shape)
         objects, width = np.asarray(field.objects), np.nan
         nothing = f"the table of centres names no cell in {dna}"
     cut, inside = patches.cut(pixels, centres, task.patch_size_px)
@@ -698,9 +724,9 @@ def _cells_in(
         raise ImageError(
             "empty-field", f"all {len(centres)} nuclei lie too near the border of {dna}" if len(centres) else nothing
         )
-    part.append(cut)
-    centres = scale.moved(centres, pixels.shape, acquired) if task.scale is not None else centres
-    return {
+    first = patches.first_px(centres[inside], task.patch_size_px)
+    centres = scale.moved(centres, pixels.shape, acquired) if times is not None else centres
+    entry = {
         "row": field.row,
         "y": centres[inside, 0].round(2).tolist(),
         "x": centres[inside, 1].round(2).tolist(),
@@ -710,6 +736,33 @@ def _cells_in(
         "width": None if np.isnan(width) else round(width, 1),
         **unlit,
     }
+    return entry, cut, first
+
+
+def _write_sources(
+    folder: Path,
+    layout: layouts.Layout,
+    raw: Path,
+    record: ScreenRecord,
+    options: IngestOptions,
+    lit: set[str],
+) -> None:
+    """Write where the fields lie and what is done to them before patches are cut."""
+    paths = [layouts.path_column(c) for c in layout.channels]
+    pages = [layouts.frame_column(c) for c in layout.channels]
+    table = layout.fields.reindex(columns=[*paths, *pages])
+    table[pages] = table[pages].fillna(layouts.UNTOLD).astype(np.int32)
+    table["light"] = layout.fields[schema.PLATE].where(layout.fields[schema.PLATE].isin(lit), "")
+    said = {
+        "folder": str(raw.resolve()),
+        "channels": list(layout.channels),
+        "names": {c: list(layout.names.get(c, (c,))) for c in layout.channels},
+        "z": options.z,
+        "bit_depth": options.bit_depth,
+        "scale": record.scale,
+        "patch_size_px": record.patch_size_px,
+    }
+    patches.write_sources(folder, table, said)
 
 
 def label_file(dna: Path, ending: str) -> Path:

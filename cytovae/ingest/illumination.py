@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from cytovae.ingest.images import Image
+from cytovae.fields import SHRINK
+from cytovae.images import Image
 
 
 class Correction(enum.StrEnum):
@@ -22,9 +23,6 @@ class Correction(enum.StrEnum):
     NONE = "none"
     PLATE = "plate"
 
-
-SHRINK = 8
-"""How many pixels of a field lie along one of its illumination."""
 
 MIN_FIELDS = 8
 MAX_FIELDS = 96
@@ -71,30 +69,3 @@ def estimate(fields: Iterable[Image]) -> npt.NDArray[np.float32]:
     smooth = (basis @ coefficients).reshape(height, width, channels)
     light = smooth / np.maximum(smooth.mean(axis=(0, 1)), 1e-6)
     return np.asarray(np.maximum(light, 0.1), dtype=np.float32)
-
-
-def fits(field: Image, light: npt.NDArray[np.float32]) -> bool:
-    """Whether an illumination is that of fields of this size, to within `SHRINK` pixels."""
-    return light.shape[:2] == (field.shape[0] // SHRINK, field.shape[1] // SHRINK)
-
-
-def correct(field: Image, light: npt.NDArray[np.float32]) -> Image:
-    """A field divided by its plate's illumination; its dark level (1st percentile) stays as it is.
-
-    Parameters
-    ----------
-    field : (H, W, C) uint16
-    light : (h, w, C) float32
-        From `estimate`.
-
-    Returns
-    -------
-    (H, W, C) uint16
-    """
-    import cv2
-
-    height, width, channels = field.shape
-    full = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, channels)
-    dark = np.percentile(field[::4, ::4], 1, axis=(0, 1)).astype(np.float32)
-    even = np.rint((field - dark) / full + dark)
-    return np.asarray(np.clip(even, 0, np.iinfo(np.uint16).max), dtype=np.uint16)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError
-from cytovae.ingest.images import Image
+from cytovae.images import Image
 
 NUCLEUS_PX = 34.0
 """Usual diameter of an interphase nucleus (px) in BBBC021, the scale that patches of 68 px are made for."""
@@ -60,26 +60,6 @@ def of(record: ScreenRecord, times: float) -> ScreenRecord:
     """The record of a screen whose images are rescaled: the pixel size follows."""
     size = None if record.pixel_size_um is None else record.pixel_size_um / times
     return dataclasses.replace(record, pixel_size_um=size, scale=times)
-
-
-def rescaled(image: Image, times: float) -> Image:
-    """An image made smaller by the mean over the area of each new pixel, or larger by cubic interpolation.
-
-    Parameters
-    ----------
-    image : (H, W, C) uint16
-    times : float
-
-    Returns
-    -------
-    (round(H * times), round(W * times), C) uint16
-    """
-    import cv2
-
-    height, width = (max(1, round(edge * times)) for edge in image.shape[:2])
-    way = cv2.INTER_AREA if times < 1 else cv2.INTER_CUBIC
-    planes = (np.ascontiguousarray(plane) for plane in np.moveaxis(image, -1, 0))
-    return np.stack([cv2.resize(plane, (width, height), interpolation=way) for plane in planes], axis=-1)
 
 
 def moved(centres: npt.NDArray[np.float64], before: tuple[int, ...], after: tuple[int, ...]) -> npt.NDArray[np.float64]:

@@ -16,12 +16,12 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+from cytovae import contents as files
 from cytovae import schema
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
 from cytovae.errors import IngestError
 from cytovae.ingest import assembly, layouts
-from cytovae.ingest import contents as files
 from cytovae.ingest.nuclei import NucleiOptions
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen, read_provenance, write_table

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import tifffile
 
-from cytovae import schema
+from cytovae import images, schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError, TableError
-from cytovae.ingest import assembly, images, layouts
+from cytovae.ingest import assembly, layouts
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen
 from tests.ingest.drawn import draw

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cytovae.fields import correct
 from cytovae.ingest import illumination
 from tests.ingest.drawn import draw
 
@@ -39,7 +40,7 @@ def test_correcting_evens_out_the_field() -> None:
     even = np.full((*SHAPE, 3), 1000.0)
     lit = (even * light() + 400).astype(np.uint16)
     lit[::4, ::4][:40] = 400  # some background, so that the dark level can be seen
-    corrected = illumination.correct(lit, light()[::8, ::8].repeat(3, axis=2).astype(np.float32))
+    corrected = correct(lit, light()[::8, ::8].repeat(3, axis=2).astype(np.float32))
     bright = lit[..., 0] > 500
     before, after = lit[..., 0][bright].astype(float), corrected[..., 0][bright].astype(float)
     assert corrected.dtype == np.uint16
@@ -51,4 +52,4 @@ def test_too_few_fields_correct_nothing() -> None:
     few = illumination.estimate(fields(illumination.MIN_FIELDS - 1))
     assert (few == 1).all()
     field = fields(1)[0]
-    assert np.array_equal(illumination.correct(field, few), field)
+    assert np.array_equal(correct(field, few), field)

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from cytovae.errors import ConfigError, ImageError
+from cytovae.images import Plane, read_field, read_plane
 from cytovae.ingest import assembly
-from cytovae.ingest.images import Plane, read_field, read_plane
 
 STACK = np.random.default_rng(0).integers(0, 9000, (3, 5, 20, 30), dtype=np.uint16)  # (C, Z, Y, X)
 NAMES = {"DNA": Plane(names=("OrigDNA", "DNA")), "Actin": Plane(names=("Phalloidin",)), "ER": Plane(names=("er",))}

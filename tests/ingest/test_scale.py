@@ -11,6 +11,7 @@ import tifffile
 from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError
+from cytovae.fields import rescaled
 from cytovae.ingest import assembly, layouts, scale
 from cytovae.ingest.nuclei import NucleiOptions
 from cytovae.patches import PatchStore
@@ -21,14 +22,14 @@ from tests.ingest.test_design import CROPS, crops
 def test_a_smaller_image_is_the_mean_of_its_pixels() -> None:
     image = np.random.default_rng(0).integers(0, 65536, (8, 12, 5), dtype=np.uint16)
     naive = image.reshape(4, 2, 6, 2, 5).mean(axis=(1, 3))
-    assert np.abs(scale.rescaled(image, 0.5) - naive).max() <= 0.5
+    assert np.abs(rescaled(image, 0.5) - naive).max() <= 0.5
     flat = np.full((10, 10, 1), 777, np.uint16)
-    assert (scale.rescaled(flat, 2.5) == 777).all() and scale.rescaled(flat, 2.5).shape == (25, 25, 1)
+    assert (rescaled(flat, 2.5) == 777).all() and rescaled(flat, 2.5).shape == (25, 25, 1)
 
 
 def test_no_pattern_appears_that_was_not_there() -> None:
     fine = np.tile(np.array([[0, 1000]], np.uint16), (90, 45))[..., None]  # stripes of one pixel
-    assert np.ptp(scale.rescaled(fine, 1 / 3).astype(int)) < 400  # every third pixel alone would give 1000
+    assert np.ptp(rescaled(fine, 1 / 3).astype(int)) < 400  # every third pixel alone would give 1000
 
 
 def test_crops_are_cut_or_padded_around_the_pixel_of_their_centre() -> None:

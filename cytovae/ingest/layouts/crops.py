@@ -13,7 +13,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import IngestError, TableError
-from cytovae.ingest.images import SUFFIXES, array_member, read_head
+from cytovae.images import SUFFIXES, array_member, read_head
 from cytovae.ingest.layouts import tables
 from cytovae.screen import digest_file
 

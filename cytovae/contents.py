@@ -19,8 +19,8 @@ from cytovae.schema import Progress
 from cytovae.screen import digest_file
 
 NAME, SHA256 = "name", "sha256"
-_STAMP = ["size", "mtime_ns", "ctime_ns"]
-COLUMNS = [NAME, *_STAMP, SHA256]
+STAMP = ["size", "mtime_ns", "ctime_ns"]
+COLUMNS = [NAME, *STAMP, SHA256]
 """Columns of a table of contents."""
 
 
