@@ -4,6 +4,7 @@ CytovaeError
 ├── ConfigError        an option or a configuration key is unknown or out of range
 ├── TableError         a table lacks columns, repeats ids, or holds values that cannot be
 ├── ScreenError        a screen folder is missing, broken, or lacks an artefact
+├── BusyError          another process is at work on the same screen or model
 ├── IngestError        raw data that cannot become a screen
 │   └── ImageError     one field or crop that cannot be read; carries a short `code`
 ├── BundleError        a model bundle is missing, foreign, tampered with, or does not fit
@@ -36,6 +37,10 @@ class TableError(CytovaeError):
 
 class ScreenError(CytovaeError):
     """A screen folder is missing, broken, or lacks an artefact."""
+
+
+class BusyError(CytovaeError):
+    """Another process is at work on the same screen or model."""
 
 
 class IngestError(CytovaeError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytovae import __version__, schema
+from cytovae import __version__, locks, schema
 from cytovae.config import ScreenRecord, from_dict, to_dict
 from cytovae.errors import ConfigError, ScreenError, did_you_mean
 
@@ -58,7 +57,8 @@ def digest_file(path: Path) -> str:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it into place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    locks.sweep(path.parent)
+    beside = locks.beside(path)
     try:
         yield beside
         beside.replace(path)
@@ -70,13 +70,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` to fill; it takes the place of `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    locks.sweep(path.parent)
+    beside = locks.beside(path)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
         yield beside
         if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = locks.beside(path, "old")
             path.replace(old)
             beside.replace(path)
             shutil.rmtree(old)

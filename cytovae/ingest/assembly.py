@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytovae import contents, images, patches, schema
+from cytovae import contents, images, locks, patches, schema
 from cytovae.cluster import share_out
 from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
@@ -178,7 +176,9 @@ def ingest_fields(
     Raises
     ------
     IngestError
-        No field is usable, another screen is in the way, or another ingest is at work on it.
+        No field is usable, or another screen is in the way.
+    BusyError
+        Another ingest is at work on it.
     """
     options = options or IngestOptions()
     usable = layout.fields.index[layout.fields[schema.STATUS] == layouts.OK]
@@ -266,7 +266,9 @@ def ingest_crops(
     Raises
     ------
     IngestError
-        No crop is usable, another screen is in the way, or another ingest is at work on it.
+        No crop is usable, or another screen is in the way.
+    BusyError
+        Another ingest is at work on it.
     """
     options = options or IngestOptions()
     path = Path(path)
@@ -426,51 +428,41 @@ def _work_folder(
     Raises
     ------
     IngestError
-        Something else is at `path`, or another ingest holds the lock.
+        Something else is at `path`.
+    BusyError
+        Another ingest is at work on it.
     """
     work = _work_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = path.with_name(f".{path.name}.lock")
-    with lock_path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            current = lock_path.exists() and os.path.samestat(lock_path.stat(), os.fstat(lock.fileno()))
-        except BlockingIOError:
-            current = False
-        if not current:  # held by another, or by one that has just ended and removed it
-            raise IngestError(f"another ingest is at work on {path}; wait for it or stop it")
-        try:
-            wanted = {"config": config, "inputs": dict(inputs)}
-            in_the_way = path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir()))
-            held = None
-            if in_the_way:
-                _refuse_changes(path, wanted)
-            if files:
-                held = files.take(work, path)
-                wanted["inputs"]["images"] = contents.digest(held)
-            if in_the_way:
-                _refuse_changes(path, wanted, held)
-                known = _known_contents(path)
-                if held is not None and (known is None or not held.equals(known)):  # the same files, written anew
-                    with contextlib.suppress(OSError):
-                        write_table(path / _CONTENTS, held, read_provenance(path / "cells.parquet"))
-                _clear_away(work, _old(path))
-                yield None
-                return
-            if (work / "results").exists() and not (work / "screen").exists():
-                _clear_away(work)  # its screen is in place already; only the tidying was cut short
-            plan = work / "plan.json"
-            if not plan.exists() or json.loads(plan.read_text()) != json.loads(json.dumps(wanted)):
-                _clear_away(work)
-                write_json(plan, wanted)
-            for half in work.rglob(".*.part"):  # what a killed run was writing
-                half.unlink()
-            made = provenance("ingest", config=config, inputs=wanted["inputs"])
-            if held is not None:
-                write_table(work / "screen" / _CONTENTS, held, made)
-            yield work, made
-        finally:
-            lock_path.unlink(missing_ok=True)
+    with locks.held(path, "ingest"):
+        wanted = {"config": config, "inputs": dict(inputs)}
+        in_the_way = path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir()))
+        held = None
+        if in_the_way:
+            _refuse_changes(path, wanted)
+        if files:
+            held = files.take(work, path)
+            wanted["inputs"]["images"] = contents.digest(held)
+        if in_the_way:
+            _refuse_changes(path, wanted, held)
+            known = _known_contents(path)
+            if held is not None and (known is None or not held.equals(known)):  # the same files, written anew
+                with contextlib.suppress(OSError):
+                    write_table(path / _CONTENTS, held, read_provenance(path / "cells.parquet"))
+            _clear_away(work, _old(path))
+            yield None
+            return
+        if (work / "results").exists() and not (work / "screen").exists():
+            _clear_away(work)  # its screen is in place already; only the tidying was cut short
+        plan = work / "plan.json"
+        if not plan.exists() or json.loads(plan.read_text()) != json.loads(json.dumps(wanted)):
+            _clear_away(work)
+            write_json(plan, wanted)
+        for half in work.rglob(".*.part"):  # what a killed run was writing
+            half.unlink()
+        made = provenance("ingest", config=config, inputs=wanted["inputs"])
+        if held is not None:
+            write_table(work / "screen" / _CONTENTS, held, made)
+        yield work, made
 
 
 def _refuse_changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None = None) -> None:

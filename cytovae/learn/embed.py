@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cytovae import schema
+from cytovae import locks, schema
 from cytovae.config import to_dict
 from cytovae.errors import ConfigError, ScreenError
 from cytovae.learn import sampling
@@ -111,36 +111,37 @@ def embed(
         raise ScreenError(
             f"{screen.path} holds {len(store)} patches for {len(cells)} cells; run 'cytovae ingest' again"
         )
-    parts = screen.path / "embeddings" / f".{name}.parts"
-    _start_parts(parts, inputs, fresh=overwrite)
-    for number, start in enumerate(range(0, len(store), PART_CELLS)):
-        path = parts / f"part-{number:05d}.npy"
-        stop = min(start + PART_CELLS, len(store))
-        if not path.exists():
-            blocks = []
-            for low in range(start, stop, _BLOCK):
-                high = min(low + _BLOCK, stop)
-                blocks.append(_features(bundle, store.read(np.arange(low, high)), options))
-                if progress is not None:
-                    progress(high, len(store))
-            with whole_file(path) as beside, beside.open("wb") as handle:
-                np.save(handle, np.concatenate(blocks))
-        elif progress is not None:
-            progress(stop, len(store))
-    whole = np.concatenate([np.load(p) for p in sorted(parts.glob("part-*.npy"))])
-    config: dict[str, Any] = {"bundle": bundle.name, "model": bundle.model}
-    if not options.plain:
-        config |= to_dict(options)
-    if options.intensity:
-        d = bundle.latent_size
-        whole[:, d:], config["plates_scaled_on_all_controls"] = scaled_on_controls(
-            whole[:, d:], cells, screen.record.control
+    with locks.held(screen.embeddings_path(name), "embed"):
+        parts = screen.path / "embeddings" / f".{name}.parts"
+        _start_parts(parts, inputs, fresh=overwrite)
+        for number, start in enumerate(range(0, len(store), PART_CELLS)):
+            path = parts / f"part-{number:05d}.npy"
+            stop = min(start + PART_CELLS, len(store))
+            if not path.exists():
+                blocks = []
+                for low in range(start, stop, _BLOCK):
+                    high = min(low + _BLOCK, stop)
+                    blocks.append(_features(bundle, store.read(np.arange(low, high)), options))
+                    if progress is not None:
+                        progress(high, len(store))
+                with whole_file(path) as beside, beside.open("wb") as handle:
+                    np.save(handle, np.concatenate(blocks))
+            elif progress is not None:
+                progress(stop, len(store))
+        whole = np.concatenate([np.load(p) for p in sorted(parts.glob("part-*.npy"))])
+        config: dict[str, Any] = {"bundle": bundle.name, "model": bundle.model}
+        if not options.plain:
+            config |= to_dict(options)
+        if options.intensity:
+            d = bundle.latent_size
+            whole[:, d:], config["plates_scaled_on_all_controls"] = scaled_on_controls(
+                whole[:, d:], cells, screen.record.control
+            )
+            config["features"] = [*schema.feature_names(d), *intensity_names(bundle.channels)]
+        screen.write_embeddings(
+            name, cells[schema.CELL_ID].to_list(), whole, provenance("embed", config=config, inputs=inputs)
         )
-        config["features"] = [*schema.feature_names(d), *intensity_names(bundle.channels)]
-    screen.write_embeddings(
-        name, cells[schema.CELL_ID].to_list(), whole, provenance("embed", config=config, inputs=inputs)
-    )
-    shutil.rmtree(parts)
+        shutil.rmtree(parts)
     return True
 
 

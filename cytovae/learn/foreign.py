@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cytovae import schema
+from cytovae import locks, schema
 from cytovae.errors import DependencyError, TableError
 from cytovae.screen import Screen, digest_file, provenance, read_provenance, read_table
 
@@ -102,7 +102,8 @@ def import_embeddings(screen: Screen, path: Path, name: str, overwrite: bool = F
     order = np.argsort(rows, kind="stable")
     record = provenance("import", config={"file": path.name, "features": read.features}, inputs=inputs)
     ids = cells[schema.CELL_ID].iloc[rows[order]].to_list()
-    screen.write_embeddings(name, ids, read.values[order], record)
+    with locks.held(screen.embeddings_path(name), "import"):
+        screen.write_embeddings(name, ids, read.values[order], record)
     return Imported(len(rows), read.values.shape[1], len(cells) - len(rows))
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from cytovae import config as configs
-from cytovae import schema
+from cytovae import locks, schema
 from cytovae.errors import ConfigError, DependencyError, TrainingError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import measures, sampling
@@ -673,48 +673,51 @@ def train(
     batches = Batches(sampler, recipe, fabric.global_rank, fabric.world_size)
     trainer = Trainer(recipe, len(screen.record.channels), fabric, screen.record.patch_size_px)
     header = {"recipe": json.dumps(configs.to_dict(recipe), sort_keys=True), "cells": screen.cells_digest()}
-    checkpoint = path / CHECKPOINT
-    if checkpoint.exists() and resume:
-        read_checkpoint(checkpoint, trainer, header)
-    elif checkpoint.exists() and not overwrite:
-        raise TrainingError(f"{path} holds an unfinished training; go on with --resume or start again with --overwrite")
-    fabric.barrier()
-    if first_process and not trainer.iteration:
-        checkpoint.unlink(missing_ok=True)
-        shutil.rmtree(path / SAMPLES, ignore_errors=True)
-        (path / SNAPSHOTS).unlink(missing_ok=True)
-    path.mkdir(parents=True, exist_ok=True)
-    log = Log(path / LOG, trainer.iteration, tensorboard) if first_process else None
+    with locks.held(path, "training") if first_process else contextlib.nullcontext():
+        checkpoint = path / CHECKPOINT
+        if checkpoint.exists() and resume:
+            read_checkpoint(checkpoint, trainer, header)
+        elif checkpoint.exists() and not overwrite:
+            raise TrainingError(
+                f"{path} holds an unfinished training; go on with --resume or start again with --overwrite"
+            )
+        fabric.barrier()
+        if first_process and not trainer.iteration:
+            checkpoint.unlink(missing_ok=True)
+            shutil.rmtree(path / SAMPLES, ignore_errors=True)
+            (path / SNAPSHOTS).unlink(missing_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+        log = Log(path / LOG, trainer.iteration, tensorboard) if first_process else None
 
-    started, first = time.monotonic(), trainer.iteration
-    for batch in batches.ahead(first, recipe.iterations):
-        b1, b2, noise = (tensor.to(fabric.device, non_blocking=True) for tensor in batch)
-        try:
-            terms = trainer.step(b1, b2, noise)
-        except TrainingError as diverged:
-            last = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint"
-            raise TrainingError(f"{diverged}; {last}") from None
-        done = trainer.iteration
-        last_one = done == recipe.iterations
-        if log is None:
-            continue
-        if done % LOG_EVERY == 0 or last_one:
-            rate = (done - first) / (time.monotonic() - started)
-            left_s = (recipe.iterations - done) / rate
-            line = {"iteration": done, "it_per_s": round(rate, 4), "eta_s": round(left_s, 1), **terms}
-            log.write(line)
-            if done % SAY_EVERY == 0 or last_one:
-                say(" ".join(f"{name} {value:.6g}" for name, value in line.items()))
-        if progress is not None:
-            progress(done, recipe.iterations)
-        if done % checkpoint_every == 0 or last_one:
-            write_checkpoint(checkpoint, trainer, header)
-        if len(watched) and pictures_every and (done % pictures_every == 0 or last_one):
-            snapshot(path, screen, watched, trainer.finished(batches), done)
-    if log is not None:
-        log.close()
-        export(trainer, screen, path, trainer.finished(batches))
-        checkpoint.unlink(missing_ok=True)
+        started, first = time.monotonic(), trainer.iteration
+        for batch in batches.ahead(first, recipe.iterations):
+            b1, b2, noise = (tensor.to(fabric.device, non_blocking=True) for tensor in batch)
+            try:
+                terms = trainer.step(b1, b2, noise)
+            except TrainingError as diverged:
+                last = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint"
+                raise TrainingError(f"{diverged}; {last}") from None
+            done = trainer.iteration
+            last_one = done == recipe.iterations
+            if log is None:
+                continue
+            if done % LOG_EVERY == 0 or last_one:
+                rate = (done - first) / (time.monotonic() - started)
+                left_s = (recipe.iterations - done) / rate
+                line = {"iteration": done, "it_per_s": round(rate, 4), "eta_s": round(left_s, 1), **terms}
+                log.write(line)
+                if done % SAY_EVERY == 0 or last_one:
+                    say(" ".join(f"{name} {value:.6g}" for name, value in line.items()))
+            if progress is not None:
+                progress(done, recipe.iterations)
+            if done % checkpoint_every == 0 or last_one:
+                write_checkpoint(checkpoint, trainer, header)
+            if len(watched) and pictures_every and (done % pictures_every == 0 or last_one):
+                snapshot(path, screen, watched, trainer.finished(batches), done)
+        if log is not None:
+            log.close()
+            export(trainer, screen, path, trainer.finished(batches))
+            checkpoint.unlink(missing_ok=True)
     fabric.barrier()
     return first_process
 

@@ -20,7 +20,7 @@ from cytovae import contents as files
 from cytovae import schema
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
-from cytovae.errors import IngestError
+from cytovae.errors import BusyError, IngestError
 from cytovae.ingest import assembly, layouts
 from cytovae.ingest.nuclei import NucleiOptions
 from cytovae.patches import PatchStore
@@ -391,7 +391,7 @@ def test_images_are_read_only_under_the_lock_and_after_the_options_are_compared(
         path.touch()
 
     def meanwhile(path: Path) -> str:
-        with pytest.raises(IngestError, match="another ingest is at work"):
+        with pytest.raises(BusyError, match="another ingest is at work"):
             ingest(raw, tmp_path / "b.screen")
         return digest_file(path)
 
@@ -522,7 +522,7 @@ def test_two_ingests_into_one_screen_do_not_meet(raw: Raw, tmp_path: Path, monke
     make_part = assembly._make_part
 
     def meanwhile(task) -> None:
-        with pytest.raises(IngestError, match="another ingest is at work"):
+        with pytest.raises(BusyError, match="another ingest is at work"):
             ingest(raw, tmp_path / "a.screen")
         make_part(task)
 
