@@ -93,15 +93,20 @@ def nearest_same_moa(material: Material, rng: np.random.Generator) -> Check:
 
 
 def null_path_false_alarms(material: Material, rng: np.random.Generator) -> Check:
-    """Cells of a control well taken for a treatment: how often their path is said to differ more than controls do."""
+    """Cells of a control well taken for a treatment: how often their path is said to differ more than controls do.
+
+    Each well once, since tries of one well are not independent; the others are what it is compared with.
+    """
     cells, control = material.cells, material.control
     rows = targets.controls(cells, control)
     wells = targets.wells(cells, rows)
     of_well = [rows[wells == w] for w in range(int(wells.max()) + 1)]
-    if len(of_well) < 10:
-        raise SelectionError(f"{len(of_well)} control wells; it takes 10 to try them as treatments")
+    if len(of_well) <= targets.MIN_GROUPS:
+        raise SelectionError(
+            f"{len(of_well)} control wells; it takes {targets.MIN_GROUPS + 1} to compare one with the others"
+        )
     alarms = []
-    for w in rng.permutation(len(of_well))[:N_NULL_REQUESTS]:  # each once: tries of one well are not independent
+    for w in rng.permutation(len(of_well))[:N_NULL_REQUESTS]:
         most = min(len(of_well[w]), int(rng.integers(GROUP_CELLS[0], GROUP_CELLS[1] + 1)))
         mine = np.sort(rng.choice(of_well[w], most, replace=False))
         taken = np.isin(np.arange(len(cells)), mine)
@@ -115,11 +120,11 @@ def null_path_false_alarms(material: Material, rng: np.random.Generator) -> Chec
         request = Request(treatment=f"{STAND_IN}@1", seed=int(rng.integers(2**31)))
         start, end = study.ends(tried, request)
         length = float(np.linalg.norm(tried.embeddings[end].astype(np.float64) - tried.embeddings[start]))
-        percentile = study.null_paths(tried, request).percentile(length)
-        if percentile is not None:
-            alarms.append(percentile >= 95.0)
+        p = study.null_paths(tried, request).p(length)
+        if p is not None:
+            alarms.append(p <= study.MOST_P)
     if not alarms:
-        raise SelectionError("too few distinct null paths for a percentile, so nothing is claimed and nothing to check")
+        raise SelectionError("too few control wells for a path's p, so nothing is claimed and nothing to check")
     return _rate("null_path_false_alarms", 0.05, np.array(alarms))
 
 

@@ -247,6 +247,8 @@ class Evidence:
         See `gap_closed`; None where the populations were not given.
     length_percentile : float or None
         The path's length as a percentile of the lengths of null paths; None where those were not given.
+    length_p : float or None
+        How often a null path is as long, by `cytovae.explore.study.Null.p`; None where that cannot be said.
     typicality : float or None
         See `typicality`; None where the populations were not given.
     """
@@ -260,6 +262,7 @@ class Evidence:
     off_data: npt.NDArray[np.bool_]
     gap_closed: npt.NDArray[np.float64] | None = None
     length_percentile: float | None = None
+    length_p: float | None = None
     typicality: float | None = None
 
     @property

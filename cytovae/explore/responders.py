@@ -123,13 +123,13 @@ def central_responder(cells: pd.DataFrame, embeddings: Embeddings, control: str,
     return targets.typical(cells, embeddings, found.rows, f"the {len(found.rows)} cells of {treatment} that respond")
 
 
-def central_of(embeddings: Embeddings, group: Rows, pool: Rows) -> int:
-    """As `central_responder` chooses, for any two groups of rows; the farthest cell where none lies beyond."""
-    if len(group) < 2 or len(pool) < 2:
-        return targets.closest_to_mean(embeddings, group)
+def central_of(embeddings: Embeddings, group: Rows, pool: Rows) -> int | None:
+    """As `central_responder` chooses, for any two groups of rows; None where no cell lies beyond."""
+    if len(group) < MIN_CELLS or len(pool) < MIN_CELLS:
+        return None
     treated, untreated = places(embeddings[group], embeddings[pool])
     beyond = treated > np.quantile(untreated, BEYOND, method="higher")
-    return targets.closest_to_mean(embeddings, group[beyond]) if beyond.any() else int(group[np.argmax(treated)])
+    return targets.closest_to_mean(embeddings, group[beyond]) if beyond.any() else None
 
 
 def peers(cells: pd.DataFrame, control: str, rows: Rows) -> Rows:

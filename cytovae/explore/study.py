@@ -42,6 +42,8 @@ N_MEASURED = 64
 """Control cells, and treated cells, that are decoded and measured behind the morphology of a path."""
 MIN_DISTINCT = 20
 """Fewer distinct null paths than this give no percentile."""
+MOST_P = 0.05
+"""A path is said to differ more than control paths do up to this p."""
 
 RELATIONS = {Relation.PLATE: "one plate", Relation.BATCH: "one batch, but of two plates", Relation.NONE: "two batches"}
 
@@ -238,12 +240,18 @@ class Null:
         Of each.
     how : str
         How they were chosen, in words.
+    n_groups : int
+        How many groups of control wells they rest on that share no well, see `cytovae.explore.targets.NullDraws`.
+    alike : bool
+        The groups are as large as the treatment; where not, the null paths are longer than they should be.
     """
 
     draws: tuple[targets.NullDraw, ...]
     lengths: npt.NDArray[np.float64]
     typicality: npt.NDArray[np.float64]
     how: str
+    n_groups: int
+    alike: bool = True
 
     @property
     def n_distinct(self) -> int:
@@ -260,6 +268,16 @@ class Null:
         if self.n_distinct < MIN_DISTINCT:
             return None
         return float(100.0 * np.mean(self.lengths <= length))
+
+    def p(self, length: float) -> float | None:
+        """How often a control path is as long: ``(1 + n f) / (1 + n)``, f the share of null paths as long.
+
+        n is the number of groups that share no well, since paths that do are no observations of their own: with one
+        path of each this is the exact rank p. None where n is too small for a p of 0.05.
+        """
+        if self.n_groups < targets.MIN_GROUPS:
+            return None
+        return float((1.0 + self.n_groups * np.mean(self.lengths >= length)) / (1.0 + self.n_groups))
 
 
 class Level(enum.StrEnum):
@@ -369,20 +387,25 @@ class Drawn:
     @property
     def verdict(self) -> Verdict:
         """Whether the path shows more than two control cells would."""
-        percentile = self.evidence.length_percentile
-        if self.null is None or percentile is None:
-            n = 0 if self.null is None else self.null.n_distinct
+        percentile, p = self.evidence.length_percentile, self.evidence.length_p
+        if self.null is None or percentile is None or p is None:
+            n = 0 if self.null is None else self.null.n_groups
             return Verdict(
                 Level.UNKNOWN,
-                "There are too few control wells to say how far two control cells differ "
-                f"({n} distinct null path{'' if n == 1 else 's'}, {MIN_DISTINCT} are needed).",
+                "There are too few control wells to say how far two control cells differ (they give "
+                f"{n} group{'' if n == 1 else 's'} of wells like the treatment's, {targets.MIN_GROUPS} are needed).",
             )
         longer = "longer than all" if percentile == 100 else f"longer than {math.floor(percentile)} % of"
-        if percentile < 95.0:
+        compared = f"{longer} {self.null.n_distinct} control-to-control paths, p = {p:.2g}"
+        if p > MOST_P and not self.null.alike:
             return Verdict(
-                Level.NOTHING,
-                f"This pair differs no more than two control cells do ({longer} "
-                f"{self.null.n_distinct} control-to-control paths).",
+                Level.UNKNOWN,
+                "There are too few control wells of as many cells as the treatment's to say whether this pair differs "
+                f"more than two control cells do; beside paths to less central control cells it is {compared}.",
+            )
+        if p > MOST_P:
+            return Verdict(
+                Level.NOTHING, f"This pair is not shown to differ more than two control cells do ({compared})."
             )
         along = self.evidence.typicality
         usual = float(np.quantile(self.null.typicality, 0.95))
@@ -392,11 +415,7 @@ class Drawn:
                 "This pair differs more than two control cells do, but not more in the treatment's own direction than "
                 f"pairs of control cells in theirs (cosine {along:.2f}, control pairs up to {usual:.2f}).",
             )
-        return Verdict(
-            Level.SHOWN,
-            f"This pair differs more than two control cells do ({longer} "
-            f"{self.null.n_distinct} control-to-control paths).",
-        )
+        return Verdict(Level.SHOWN, f"This pair differs more than two control cells do ({compared}).")
 
 
 @dataclass(frozen=True)
@@ -475,7 +494,8 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         except SelectionError as few:
             notes.append(f"no null paths: {few}")
     found = evidence.assess(path, material.ground, embeddings[start_rows], embeddings[end_rows], exclude=own)
-    found = dataclasses.replace(found, length_percentile=None if null is None else null.percentile(path.length))
+    if null is not None:
+        found = dataclasses.replace(found, length_percentile=null.percentile(path.length), length_p=null.p(path.length))
     if null is not None and found.length_percentile is None:
         notes.append(f"only {null.n_distinct} of {len(null.draws)} null paths are distinct, too few for a percentile")
     images = material.images(np.concatenate([[start.row, end.row], found.nearest_rows[:, 0]]))
@@ -541,7 +561,7 @@ def null_paths(material: Material, request: Request) -> Null:
     Raises
     ------
     SelectionError
-        There are no two control wells.
+        There are no two control wells, or the request's own ends cannot be chosen.
     """
     cells, embeddings = material.cells, material.embeddings
     if request.dose_series is not None:
@@ -553,17 +573,19 @@ def null_paths(material: Material, request: Request) -> Null:
         central, like = True, _group(material, request).rows
     by_response = request.dose_series is None and request.target == Target.RESPONDING
     central_start = request.control == Start.AUTO
-    draws = targets.null_draws(
+    made = targets.null_draws(
         cells,
         embeddings,
         material.control,
         like,
         N_NULL,
         request.rng("null"),
+        apart=targets.relation(cells, *ends(material, request)),
         typical_end=central,
         typical_start=central_start,
         choose=functools.partial(responders.central_of, embeddings) if by_response else None,
     )
+    draws = made.draws
     lengths = evidence.null_lengths(embeddings, [d.start for d in draws], [d.end for d in draws])
     typicality = np.array(
         [
@@ -575,17 +597,18 @@ def null_paths(material: Material, request: Request) -> Null:
             for d in draws
         ]
     )
+    n_cells = len(draws[0].end_rows)
     words = "most central cell of" if central else "cell drawn at random from"
     if by_response:
         words = "most central of the cells that lie beyond the others, of"
     from_words = "most central" if central_start else "random"
     control = material.control
     how = (
-        f"from a {from_words} {control} cell to the {words} {len(like)} {control} cells of other wells"
-        if len(like) > 1
+        f"from a {from_words} {control} cell to the {words} {n_cells} {control} cells of other wells"
+        if n_cells > 1
         else f"from a {from_words} {control} cell to one of another well"
     )
-    return Null(tuple(draws), lengths, typicality, how)
+    return Null(draws, lengths, typicality, how, made.n_groups, made.alike)
 
 
 def responding(material: Material, request: Request) -> responders.Responders:
@@ -736,6 +759,7 @@ def document(
         "null": None
         if drawn.null is None
         else {"how": drawn.null.how, "n": len(drawn.null.draws), "n_distinct": drawn.null.n_distinct}
+        | {"n_groups": drawn.null.n_groups, "groups_alike": drawn.null.alike, "p": drawn.evidence.length_p}
         | {
             f"typicality_{word}": float(np.quantile(drawn.null.typicality, q))
             for word, q in (("p05", 0.05), ("p95", 0.95))

@@ -73,8 +73,8 @@ CLUSTERED_CELLS = 2000
 MEDOID_CANDIDATES = 2000
 MIN_NEAR = 5
 """A plate or batch with fewer controls is passed over."""
-MIN_HOMES = 3
-"""Control wells, at least, that null paths draw their cells from."""
+MIN_GROUPS = 19
+"""Groups of control wells that stand for a treatment, at least, for a p of 0.05 to be possible: 1 / (19 + 1)."""
 MAX_NULL_POOL = 400
 """Control cells that the start of a null path is chosen of, at most."""
 
@@ -585,6 +585,25 @@ class NullDraw:
     end_rows: Rows
 
 
+@dataclass(frozen=True)
+class NullDraws:
+    """Ends of null paths, and what a comparison with them rests on.
+
+    Parameters
+    ----------
+    draws : tuple of NullDraw
+    n_groups : int
+        How many of them could be drawn without using a well twice: what counts as the number of observations.
+    alike : bool
+        Each stands for a treatment of as many wells and cells as the one in question, seen from as far. Where not, they
+        are of fewer, or from farther, and so longer than they should be.
+    """
+
+    draws: tuple[NullDraw, ...]
+    n_groups: int
+    alike: bool
+
+
 def null_draws(
     cells: pd.DataFrame,
     embeddings: Embeddings,
@@ -593,15 +612,20 @@ def null_draws(
     n: int,
     rng: np.random.Generator,
     *,
+    apart: Relation = Relation.PLATE,
     typical_end: bool = True,
     typical_start: bool = True,
-    choose: Callable[[Rows, Rows], int] | None = None,
-) -> list[NullDraw]:
-    """Control cells taken for a treatment: ends of null paths chosen in the way that a request chose its own.
+    choose: Callable[[Rows, Rows], int | None] | None = None,
+) -> NullDraws:
+    """Control wells taken for a treatment: ends of null paths chosen in the way that a request chose its own.
 
-    For each, as many control cells as `like` has, of as many wells and, where it can be, plates, stand for the
-    treatment. The end is the one closest to their mean, or one at random; the start is chosen in the same two ways from
-    the other control wells of the end's plate (else batch, else screen; see `controls_near`).
+    For each, as many control wells as `like` has, with as many cells and, where it can be, of as many plates, stand for
+    the treatment; every control well that holds so many cells is the first of them equally often. The end is the cell
+    closest to their mean, or one at random; the start is chosen in the same two ways from the other control wells, as
+    far away as the request's start is.
+
+    Where fewer than `MIN_GROUPS` groups can be made without using a well twice, groups of fewer wells or cells are:
+    their most central cell is less central, the path longer, and a comparison with them errs on the safe side.
 
     Parameters
     ----------
@@ -609,42 +633,70 @@ def null_draws(
         Rows of the treatment's cells.
     n : int
         How many.
+    apart : Relation
+        Of the request's two cells: of the same plate, of two plates of a batch, of two batches.
     typical_end, typical_start : bool
         The cell closest to the mean; else any.
     choose : callable, optional
-        Another way to choose the end: of the rows that stand for the treatment and those of the start.
+        Another way to choose the end: of the rows that stand for the treatment and those of controls of its plates;
+        None where there is none to choose, and the draw is passed over. Smaller groups are then not tried.
 
     Raises
     ------
     SelectionError
-        All control cells come from one well.
+        All control cells come from one well, or no draw has an end to choose.
     """
     rows = controls(cells, control)
     mine = cells.iloc[rows]
     well = mine.groupby([schema.PLATE, schema.WELL], sort=False, dropna=False).ngroup().to_numpy()
-    n_wells = int(well.max()) + 1
-    if n_wells < 2:
+    size = np.bincount(well)
+    if len(size) < 2:
         raise SelectionError(
             f"all {len(rows)} cells of the control {control!r} come from one well; null paths need two control wells"
         )
     plates, batches = (pd.factorize(mine[c])[0] for c in (schema.PLATE, schema.BATCH))
     first = np.unique(well, return_index=True)[1]
     plate_of, batch_of = plates[first], batches[first]  # by well
-    of_well = [np.flatnonzero(well == w) for w in range(n_wells)]
+    of_well = np.split(np.argsort(well, kind="stable"), np.cumsum(size)[:-1])
     treated = cells.iloc[np.asarray(like, dtype=np.int64)]
-    n_cells = len(treated)
-    of = treated.groupby([schema.PLATE, schema.WELL], dropna=False).ngroups
+    n_wells = treated.groupby([schema.PLATE, schema.WELL], dropna=False).ngroups
     together = len(treated[schema.PLATE].drop_duplicates()) == 1
-    each = -(-n_cells // of)
-    # wells with as many cells as a well of the treatment, where there are some: one well's cells are much alike
-    size = np.bincount(well)
-    homes = np.flatnonzero(size >= each)
-    if len(homes) < MIN_HOMES:
-        homes = np.argsort(-size, kind="stable")[:MIN_HOMES]
-    draws = []
-    for _ in range(n):
-        home = int(rng.choice(homes))
-        others = rng.permutation(n_wells)
+    each = -(-len(treated) // n_wells)
+
+    def start_from(at: int, free: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], bool]:
+        """Control cells as far from a cell as the request's start is, and whether there are such."""
+        same_plate, same_batch = plates == plates[at], batches == batches[at]
+        for relation, there in (
+            (Relation.PLATE, same_plate),
+            (Relation.BATCH, same_batch & ~same_plate),
+            (Relation.NONE, ~same_batch),
+        ):
+            if list(Relation).index(relation) >= list(Relation).index(apart) and (free & there).sum() >= MIN_NEAR:
+                return np.flatnonzero(free & there), relation == apart
+        return np.flatnonzero(free), False
+
+    as_far = np.array([start_from(cell, well != w)[1] for w, cell in enumerate(first)])
+    homes = np.flatnonzero(as_far & (size >= each))
+    used, alike = n_wells, True
+    if len(homes) // used < MIN_GROUPS and choose is None:
+        alike, eligible = False, np.ones(len(size), dtype=bool)
+        if as_far.sum() >= MIN_GROUPS:  # enough wells as far away: only fewer wells or cells of each
+            eligible = as_far
+        fits = [
+            (w * c, w, c)
+            for w in range(1, n_wells + 1)
+            for c in range(1, min(each, int(size.max())) + 1)
+            if (eligible & (size >= c)).sum() // w >= MIN_GROUPS
+        ]
+        _, used, each = max(fits, default=(0, 1, 1))
+        homes = np.flatnonzero(eligible & (size >= each))
+    elif not len(homes):
+        homes = np.argsort(-size, kind="stable")[:1]
+    draws: list[NullDraw] = []
+    begun: set[int] = set()
+    turns = np.concatenate([rng.permutation(homes) for _ in range(-(-n // len(homes)))])[:n]
+    for home in turns:
+        others = rng.permutation(len(size))
         others = others[others != home]
         near = np.where(batch_of[others] == batch_of[home], 1, 2)  # a treatment's plates are of one batch, mostly
         if together:
@@ -652,36 +704,35 @@ def null_draws(
         near = near + 0.5 * (size[others] < each)
         order = np.concatenate([[home], others[np.argsort(near, kind="stable")]])
         if not together:  # one well of each plate before a second one of any
-            _, first_of_plate = np.unique(plate_of[order], return_index=True)
             later = np.ones(len(order), dtype=bool)
-            later[first_of_plate] = False
+            later[np.unique(plate_of[order], return_index=True)[1]] = False
             order = order[np.argsort(later + 2 * (batch_of[order] != batch_of[home]), kind="stable")]
-        taken: list[npt.NDArray[np.int64]] = []
-        left = n_cells
-        used: list[int] = []
-        for w in order[: n_wells - 1]:  # a well is left for the start
-            some = rng.permutation(of_well[w])[: min(each, left)]
-            taken.append(some)
-            used.append(int(w))
-            left -= len(some)
-            if left <= 0:
-                break
-        group = np.concatenate(taken)
-        end = closest_to_mean(embeddings, rows[group]) if typical_end else int(rows[rng.choice(group)])
-        at = int(np.searchsorted(rows, end))
-        free = ~np.isin(well, used)
-        pool = np.flatnonzero(free)
-        for same in (plates == plates[at], batches == batches[at]):
-            if (free & same).sum() >= MIN_NEAR:
-                pool = np.flatnonzero(free & same)
-                break
-        if len(pool) > MAX_NULL_POOL:
-            pool = np.sort(rng.choice(pool, MAX_NULL_POOL, replace=False))
+        taken = order[: min(used, len(size) - 1)]  # a well is left for the start
+        group = np.concatenate([rng.permutation(of_well[w])[:each] for w in taken])
+        left = np.ones(len(size), dtype=bool)
+        left[taken] = False
+        free = left[well]
         if choose is not None:
-            end = choose(rows[group], rows[pool])
-        start = closest_to_mean(embeddings, rows[pool]) if typical_start else int(rows[rng.choice(pool)])
-        draws.append(NullDraw(start, end, rows[pool], rows[group]))
-    return draws
+            mates = np.zeros(plates.max() + 1, dtype=bool)
+            mates[plate_of[taken]] = True
+            beside = free & mates[plates]
+            chosen_row = choose(rows[group], _some(rows[beside if beside.sum() >= MIN_NEAR else free], rng))
+            if chosen_row is None:
+                continue
+            end = chosen_row
+        else:
+            end = closest_to_mean(embeddings, rows[group]) if typical_end else int(rows[rng.choice(group)])
+        pool = _some(rows[start_from(int(np.searchsorted(rows, end)), free)[0]], rng)
+        start = closest_to_mean(embeddings, pool) if typical_start else int(rng.choice(pool))
+        draws.append(NullDraw(start, end, pool, rows[group]))
+        begun.add(int(home))
+    if not draws:
+        raise SelectionError("none of the groups of control cells has a cell that could be chosen as the request's was")
+    return NullDraws(tuple(draws), len(begun) // used, alike)
+
+
+def _some(rows: Rows, rng: np.random.Generator) -> Rows:
+    return rows if len(rows) <= MAX_NULL_POOL else np.sort(rng.choice(rows, MAX_NULL_POOL, replace=False))
 
 
 def _choice(cells: pd.DataFrame, row: int, how: str, n_cells: int) -> Choice:

@@ -23,11 +23,11 @@ class Same:
 
 @pytest.fixture(scope="module")
 def material(make_table):
-    """Twelve control wells and ten wells of two treatments that differ, on two plates."""
+    """24 control wells and ten wells of two treatments that differ, on two plates."""
     rng = np.random.default_rng(3)
     rows, z = [], []
-    for well in range(24):
-        compound = "DMSO" if well < 14 else ("a" if well % 2 else "b")
+    for well in range(34):
+        compound = "DMSO" if well < 24 else ("a" if well % 2 else "b")
         for _ in range(12):
             rows.append((f"Week1_{well % 2}", f"B{well:02d}", compound, 0.0 if compound == "DMSO" else 1.0))
             z.append(rng.normal(size=16) + {"DMSO": 0.0, "a": 2.0, "b": -2.0}[compound])
@@ -73,5 +73,5 @@ def test_intervals_are_wilsons():
 def test_too_few_control_wells_are_said(make_table):
     cells = make_table([("P1", "B02", "DMSO", 0.0)] * 20)
     tried = study.Material(cells, np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32), Same(), "DMSO")
-    with pytest.raises(SelectionError, match="it takes 10 to try them"):
+    with pytest.raises(SelectionError, match="it takes 20 to compare one"):
         audit.null_path_false_alarms(tried, np.random.default_rng(0))

@@ -138,46 +138,108 @@ def test_a_treatment_of_one_cell_is_its_own_target(small):
     assert study.subpopulations(material(small, cells), study.Request(treatment="grow@3")).groups[0].share == 1.0
 
 
-def test_null_paths_are_chosen_as_the_requests_own_ends_are(make_table):
+def on_plates(make_table, wells=4, each=8, plates=3, treated=3):
+    rows = [(f"Week1_{p}", f"B{w:02d}", "DMSO", 0.0) for p in range(plates) for w in range(wells) for _ in range(each)]
+    rows += [(f"Week1_{p}", "C02", "x", 1.0) for p in range(plates) for _ in range(treated)]
+    return make_table(rows), np.random.default_rng(1).normal(size=(len(rows), 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("apart", [targets.Relation.PLATE, targets.Relation.BATCH])
+def test_null_paths_are_chosen_as_the_requests_own_ends_are(make_table, apart):
+    cells, z = on_plates(make_table, wells=20)
     rng = np.random.default_rng(1)
-    rows = [(f"Week1_{p}", f"B{w:02d}", "DMSO", 0.0) for p in range(3) for w in range(4) for _ in range(8)]
-    rows += [(f"Week1_{p}", "C02", "x", 1.0) for p in range(3) for _ in range(3)]
-    cells, z = make_table(rows), rng.normal(size=(len(rows), 16)).astype(np.float32)
     like = targets.rows_of(cells, "x@1")
     for central in (True, False):
-        draws = targets.null_draws(cells, z, "DMSO", like, 50, rng, typical_end=central, typical_start=central)
-        for draw in draws:
+        made = targets.null_draws(
+            cells, z, "DMSO", like, 60, rng, apart=apart, typical_end=central, typical_start=central
+        )
+        assert made.alike and made.n_groups == 20  # 60 wells, three a group
+        for draw in made.draws:
             group, pool = cells.iloc[draw.end_rows], cells.iloc[draw.start_rows]
             assert len(group) == 9 and group[schema.PLATE].nunique() == 3  # as many cells, of as many plates
             wells = [set(zip(part[schema.PLATE], part[schema.WELL], strict=True)) for part in (group, pool)]
             assert not wells[0] & wells[1]
-            assert (pool[schema.PLATE] == cells[schema.PLATE][draw.end]).all()
+            same = (pool[schema.PLATE] == cells[schema.PLATE][draw.end]).to_numpy()
+            assert same.all() if apart == targets.Relation.PLATE else not same.any()
             assert draw.end in draw.end_rows and draw.start in draw.start_rows
             if central:
                 assert draw.end == targets.closest_to_mean(z, draw.end_rows)
                 assert draw.start == targets.closest_to_mean(z, draw.start_rows)
-        assert len({(d.start, d.end) for d in draws}) > 20
+        assert len({(d.start, d.end) for d in made.draws}) > 20
+
+
+def test_too_few_control_wells_give_smaller_groups_or_no_p(make_table):
+    like = lambda cells: targets.rows_of(cells, "x@1")  # noqa: E731
+    cells, z = on_plates(make_table, wells=10)  # 30 wells: nine cells of three wells would be ten groups
+    made = targets.null_draws(cells, z, "DMSO", like(cells), 40, np.random.default_rng(0))
+    assert not made.alike and made.n_groups >= targets.MIN_GROUPS
+    assert all(len(draw.end_rows) == 3 for draw in made.draws)  # a well's worth of the treatment's cells
+    cells, z = on_plates(make_table, wells=2)
+    made = targets.null_draws(cells, z, "DMSO", like(cells), 40, np.random.default_rng(0))
+    assert made.n_groups == 6 and not made.alike
+    null = study.Null(made.draws, np.ones(40), np.ones(40), "", made.n_groups, made.alike)
+    assert null.p(100.0) is None
+
+
+def test_a_request_by_response_is_compared_with_groups_that_respond(make_table):
+    cells, z = on_plates(make_table, wells=20)
+    picked = []
+
+    def choose(group, pool):
+        assert len(group) == 9 and set(cells[schema.PLATE][pool]) == set(cells[schema.PLATE][group])
+        picked.append(len(picked) % 2)
+        return int(group[0]) if picked[-1] else None
+
+    made = targets.null_draws(
+        cells, z, "DMSO", targets.rows_of(cells, "x@1"), 60, np.random.default_rng(0), choose=choose
+    )
+    assert len(picked) == 60 and len(made.draws) == 30 and made.n_groups == 10  # 30 wells began one
+    with pytest.raises(SelectionError, match="could be chosen as the request's was"):
+        targets.null_draws(
+            cells, z, "DMSO", targets.rows_of(cells, "x@1"), 5, np.random.default_rng(0), choose=lambda *_: None
+        )
 
 
 def test_few_distinct_null_paths_give_no_percentile():
     draws = tuple(targets.NullDraw(i % 19, 50, np.arange(2), np.arange(2)) for i in range(200))
     lengths = np.arange(200.0)
-    few = study.Null(draws, lengths, lengths, "")
+    few = study.Null(draws, lengths, lengths, "", 30)
     assert few.n_distinct == 19 and few.percentile(100.0) is None
-    enough = study.Null((*draws[:-1], targets.NullDraw(19, 50, np.arange(2), np.arange(2))), lengths, lengths, "")
+    enough = study.Null((*draws[:-1], targets.NullDraw(19, 50, np.arange(2), np.arange(2))), lengths, lengths, "", 30)
     assert enough.percentile(99.0) == 50.0
+
+
+def test_p_is_the_rank_among_the_groups_that_share_no_well():
+    draws = tuple(targets.NullDraw(i, 50, np.arange(2), np.arange(2)) for i in range(24))
+    null = study.Null(draws, np.arange(24.0), np.arange(24.0), "", 24)
+    for length in (-1.0, 3.0, 22.5, 99.0):  # a path of each group: the exact rank p
+        assert null.p(length) == pytest.approx((1 + sum(x >= length for x in range(24))) / 25)
+    assert dataclasses.replace(null, n_groups=18).p(99.0) is None
+    assert dataclasses.replace(null, n_groups=19).p(99.0) == 0.05
 
 
 def test_the_verdict_follows_the_null(small):
     got = draw(small, treatment="grow@3")
-    null = study.Null(
-        tuple(targets.NullDraw(i, 50, np.arange(2), np.arange(2)) for i in range(40)), np.ones(40), np.zeros(40), ""
-    )
-    for percentile, typicality, level in ((50.0, 0.9, "nothing"), (99.0, 0.9, "shown"), (99.0, -0.1, "doubtful")):
-        found = dataclasses.replace(got.evidence, length_percentile=percentile, typicality=typicality)
+    paths_ = tuple(targets.NullDraw(i, 50, np.arange(2), np.arange(2)) for i in range(40))
+    null = study.Null(paths_, np.ones(40), np.zeros(40), "", 40)
+    for p, typicality, level in ((0.5, 0.9, "nothing"), (0.01, 0.9, "shown"), (0.01, -0.1, "doubtful")):
+        found = dataclasses.replace(got.evidence, length_percentile=50.0, length_p=p, typicality=typicality)
         verdict = dataclasses.replace(got, null=null, evidence=found).verdict
         assert verdict.level == level
-        assert verdict.sentence.startswith("This pair differs")
+        assert verdict.sentence.startswith("This pair ")
+        longer = dataclasses.replace(got, null=dataclasses.replace(null, alike=False), evidence=found).verdict
+        assert longer.level == ("unknown" if p > 0.05 else level)
+
+
+@pytest.mark.parametrize(("target", "n"), [("mean", 80), ("responding", 40)])
+def test_a_treatment_that_does_nothing_is_seldom_said_to_differ(monkeypatch, target, n):
+    from benchmarks.evidence_nulls import Design, false_alarms
+
+    monkeypatch.setattr(study, "N_NULL", 60)
+    design = Design(plates=5, wells=5, cells=8, treated_cells=8, sd_well=0.8, sd_plate=0.8)
+    alarms, given, asked, _ = false_alarms(design, target, n, np.random.default_rng(0))
+    assert given > 0.8 * asked > 0.5 * n
+    assert alarms <= 0.05 * given + 2.6 * np.sqrt(0.05 * 0.95 * given)
 
 
 @pytest.mark.parametrize("mode", ["linear", "spherical"])
