@@ -90,9 +90,11 @@ def pairs_interval(
     """The mean over pairs of cells, with an error that knows which pairs share a cell.
 
     A cell that is in many pairs is one cell still. The variance of the mean is that of two-way clusters (Cameron,
-    Gelbach & Miller 2011): over the first cells of the pairs, plus over the second, less over the pairs; its degrees of
-    freedom are those of the side with fewer clusters, and of the other as far as that adds (Satterthwaite). Where every
-    pair has cells of its own this is the t interval over pairs.
+    Gelbach & Miller 2011): over the first cells of the pairs, plus over the second, less over the pairs. The half-width
+    of the 95 % interval is the root of the sum of squares of that of the side with fewer clusters and that of what the
+    other adds, each by its own t (Zou & Donner 2008): degrees of freedom estimated from the two variances, as
+    Satterthwaite does, cover too seldom where a side has two or three clusters. Where every pair has cells of its own
+    this is the t interval over pairs.
 
     Parameters
     ----------
@@ -126,11 +128,22 @@ def pairs_interval(
     more, n_more = np.where(swap, a, b), np.where(swap, n_a, n_b)
     extra = np.maximum(more - ab, 0.0)
     variance = few + extra
-    weight = few**2 / np.maximum(n_few - 1, 1) + extra**2 / np.maximum(n_more - 1, 1)
-    freedom = np.divide(variance**2, weight, out=np.maximum(n_few - 1.0, 1.0), where=weight > 0)
+    freedom = _joined(few, n_few - 1, extra, n_more - 1)
     error = np.where(n_few > 1, np.sqrt(variance), np.nan)
     shape = values.shape[1:]
     return PairsInterval(mean.reshape(shape), error.reshape(shape), freedom.reshape(shape))
+
+
+def _joined(a: Doubles, freedom_a: npt.NDArray, b: Doubles, freedom_b: npt.NDArray) -> Doubles:
+    """Degrees of freedom that give the sum of two variances the half-width ``sqrt(t_a^2 a + t_b^2 b)`` at 95 %."""
+    from scipy.special import stdtrit
+
+    t_a, t_b = (stdtrit(np.maximum(freedom, 1.0), 0.975) for freedom in (freedom_a, freedom_b))
+    total = a + b
+    t = np.sqrt(np.divide(t_a**2 * a + t_b**2 * b, total, out=t_a**2, where=total > 0))
+    known: Doubles = 10.0 ** np.linspace(0, 6, 601)
+    joined = np.exp(np.interp(-t, -stdtrit(known, 0.975), np.log(known)))
+    return np.asarray(np.where(b > 0, joined, np.maximum(freedom_a, 1.0)))
 
 
 def _clustered(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cytovae.explore import intervals
 from cytovae.explore.intervals import mean_interval, pairs_interval
 
 
@@ -47,12 +48,23 @@ def test_two_way_variance_is_the_naive_sum():
     assert pairs_interval(values, second, first).error == pytest.approx(np.sqrt(few + extra))
 
 
-@pytest.mark.parametrize(("treated", "n_pairs"), [(3, 8), (8, 32), (8, 500), (64, 500)])
-def test_intervals_cover_the_truth_in_95_of_100_populations(treated, n_pairs):
-    from benchmarks.evidence_paths import coverage
+def test_intervals_cover_the_truth_in_95_of_100_populations():
+    """3 to 64 treated cells, 8 to 500 pairs, cells or wells as units, without and with an effect of the well."""
+    from benchmarks.evidence_paths import GRID, coverage
 
-    got, n = coverage(treated, controls=40, n_pairs=n_pairs, n=600, rng=np.random.default_rng(treated + n_pairs))
-    assert abs(got - 0.95) < 0.02 + 2.6 * np.sqrt(0.95 * 0.05 / n)
+    rng = np.random.default_rng(1)
+    for pairs in GRID:
+        got, n = coverage(pairs, n=600, rng=rng)
+        assert abs(got - 0.95) < 0.02 + 2.6 * np.sqrt(0.95 * 0.05 / n), pairs
+
+
+def test_two_variances_are_joined_by_the_squares_of_their_own_half_widths():
+    got = intervals._joined(
+        np.array([2.0, 2.0, 0.0]), np.array([3, 3, 3]), np.array([1.0, 0.0, 1.0]), np.array([9, 9, 9])
+    )
+    t3, t9 = stats.t.ppf(0.975, [3, 9])
+    expected = np.sqrt([(2 * t3**2 + t9**2) / 3, t3**2, t9**2])
+    np.testing.assert_allclose(stats.t.ppf(0.975, got), expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("shift", "most"), [(0.0, 0.12), (2.0, None)])
