@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
-from cytovae.config import PATCH_SIZE_PX, ScreenRecord, choice
+from cytovae.config import choice
 from cytovae.errors import DependencyError, ScreenError, SelectionError
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen
@@ -288,14 +288,8 @@ def ingest_crops(
     channels: Sequence[str],
     path: str | Path,
     *,
-    name: str = "",
-    control: str = "DMSO",
-    pixel_size_um: float | None = None,
-    patch_size_px: int | None = None,
-    bit_depth: int = 16,
-    source: str = "",
-    licence: str = "",
     overwrite: bool = False,
+    **options: Any,
 ) -> OpenScreen:
     """A screen from cells that are cut already, in memory or in files.
 
@@ -310,25 +304,16 @@ def ingest_crops(
         In the order in which the images hold them.
     path : str or Path
         The screen's folder, to be made.
-    name : str
-        What to call it; its folder's name where empty.
-    control : str
-        Compound name of untreated cells.
-    pixel_size_um : float, optional
-        Edge of a pixel (um), if known.
-    patch_size_px : int, optional
-        Edge of a patch; that of the array, or 68.
-    bit_depth : int
-        16 or 8.
-    source, licence : str
-        Where the images come from and under what licence they are.
     overwrite : bool
         Make it again where it is there.
+    **options
+        ``name``, ``control``, ``pixel_size_um``, ``column``, ``plate_map`` ... of `cytovae.ingest.request.Crops`; the
+        patch size of an array in memory is its own where none is given.
 
     Raises
     ------
-    IngestError, TableError
-        Nothing is usable, or table and images do not belong together.
+    IngestError, TableError, ConfigError
+        Nothing is usable, table and images do not belong together, or there is no such option.
 
     Examples
     --------
@@ -339,29 +324,22 @@ def ingest_crops(
     >>> cytovae.ingest_crops(images, table, ["DNA", "Tubulin", "Actin"], tempfile.mkdtemp() + "/my.screen")
     <screen 'my': 4 cells, 2 treatments with the controls, channels DNA, Tubulin, Actin; embedded with no model yet>
     """
-    from cytovae.ingest import assembly, layouts
+    from cytovae.config import from_dict
+    from cytovae.ingest import assembly, layouts, request
 
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(images, np.ndarray):
-            if patch_size_px is None and images.ndim == 4:
-                patch_size_px = images.shape[1]
+            if images.ndim == 4:
+                options = {"patch_size_px": images.shape[1], **options}
             np.save(Path(folder) / "images.npy", images, allow_pickle=False)
             images = Path(folder) / "images.npy"
         if isinstance(table, pd.DataFrame):
             table.to_csv(Path(folder) / "table.csv", index=False)
             table = Path(folder) / "table.csv"
-        layout = layouts.crops.read(Path(images), Path(table), channels, design=layouts.Design(control=control))
-        record = ScreenRecord(
-            name=name or Path(path).stem,
-            channels=layout.channels,
-            pixel_size_um=pixel_size_um,
-            patch_size_px=patch_size_px or PATCH_SIZE_PX,
-            control=control,
-            source=source,
-            licence=licence,
-        )
-        options = assembly.IngestOptions(bit_depth=bit_depth)
-        return OpenScreen(assembly.ingest_crops(layout, Path(path), record, options, overwrite=overwrite).screen)
+        asked = from_dict(request.Crops, options)
+        layout = layouts.crops.read(Path(images), Path(table), channels, design=asked.design)
+        record = asked.record(Path(path), layout.channels)
+        return OpenScreen(assembly.ingest_crops(layout, Path(path), record, asked.options, overwrite=overwrite).screen)
 
 
 def ingest_fields(
@@ -370,13 +348,9 @@ def ingest_fields(
     path: str | Path,
     *,
     images: str | Path | None = None,
-    name: str = "",
-    control: str = "DMSO",
-    pixel_size_um: float | None = None,
-    patch_size_px: int = PATCH_SIZE_PX,
-    source: str = "",
-    licence: str = "",
+    workers: int = 1,
     overwrite: bool = False,
+    **options: Any,
 ) -> OpenScreen:
     """A screen from fields of view that a CellProfiler LoadData table lists: nuclei are found and cells cut out.
 
@@ -390,13 +364,17 @@ def ingest_fields(
         The screen's folder, to be made.
     images : str or Path, optional
         Folder to which relative paths belong; the table's own where None.
-    name, control, pixel_size_um, patch_size_px, source, licence, overwrite
-        As for `ingest_crops`.
+    workers : int
+        Processes that read fields.
+    overwrite : bool
+        Make it again where it is there.
+    **options
+        ``name``, ``control``, ``pixel_size_um``, ``column``, ``z`` ... of `cytovae.ingest.request.Fields`.
 
     Raises
     ------
-    IngestError, TableError
-        No field is usable, or the table lacks columns.
+    IngestError, TableError, ConfigError
+        No field is usable, the table lacks columns, or there is no such option.
 
     Examples
     --------
@@ -406,22 +384,17 @@ def ingest_fields(
         ...
     cytovae.errors.TableError: no/such.csv does not exist
     """
-    from cytovae.ingest import assembly, layouts
+    from cytovae.config import from_dict
+    from cytovae.ingest import assembly, layouts, request
 
-    layout = layouts.loaddata.read(
-        Path(table), channels, images=None if images is None else Path(images), design=layouts.Design(control=control)
+    asked = from_dict(request.Fields, options)
+    folder = None if images is None else Path(images)
+    layout = layouts.loaddata.read(Path(table), channels, images=folder, design=asked.design)
+    record = asked.record(Path(path), layout.channels)
+    made = assembly.ingest_fields(
+        layout, folder or Path(table).parent, Path(path), record, asked.options, workers=workers, overwrite=overwrite
     )
-    record = ScreenRecord(
-        name=name or Path(path).stem,
-        channels=layout.channels,
-        pixel_size_um=pixel_size_um,
-        patch_size_px=patch_size_px,
-        control=control,
-        source=source,
-        licence=licence,
-    )
-    raw = Path(table).parent if images is None else Path(images)
-    return OpenScreen(assembly.ingest_fields(layout, raw, Path(path), record, overwrite=overwrite).screen)
+    return OpenScreen(made.screen)
 
 
 def train(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cytovae.cli import console
+from cytovae.ingest import request
 from cytovae.ingest.exports import Format
 from cytovae.ingest.illumination import Correction
 from cytovae.patches import Storage
@@ -15,70 +19,114 @@ from cytovae.patches import Storage
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from cytovae.config import ScreenRecord
     from cytovae.ingest.assembly import Outcome
-    from cytovae.ingest.layouts import Design
+    from cytovae.ingest.layouts import Layout
 
 ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="The screen folder to make.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make it again, replacing all that was computed from it.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one per core.")]
-Name = Annotated[str | None, typer.Option("--name", help="What to call the screen; by default its folder's name.")]
-Source = Annotated[str, typer.Option("--source", help="Where the images come from.")]
-Origin = Annotated[
-    str | None, typer.Option("--source", help="Where the images come from, if not what the folder says.")
-]
-Licence = Annotated[str, typer.Option("--licence", help="Under what licence they are.")]
-PixelSize = Annotated[float | None, typer.Option("--pixel-size-um", help="Edge of a pixel (um), if known.")]
-PatchSize = Annotated[int, typer.Option("--patch-size-px", help="Edge of a patch (px).")]
-Control = Annotated[str, typer.Option("--control", help="Compound name of untreated cells.")]
-BitDepth = Annotated[int, typer.Option("--bit-depth", help="Bits per pixel of the files: 16 or 8.")]
-Illumination = Annotated[
-    Correction,
-    typer.Option("--illumination", help="plate: divide by each plate's own illumination; none: leave it."),
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="What the tables call a column, such as compound=drug; may be given several times."),
-]
-PlateMap = Annotated[
-    Path | None, typer.Option("--plate-map", help="CSV with a row per well: well, plate, compound, concentration, ...")
-]
-TreatmentColumns = Annotated[
-    str | None,
-    typer.Option(
-        "--treatment-columns",
-        help="What tells treatments apart: compound,concentration,cell_line; compound alone where nothing has a dose.",
-    ),
-]
-Stack = Annotated[
-    str | None, typer.Option("--z", help="What becomes of a z-stack: max, sum, or one plane by its number from 1.")
-]
-Rescale = Annotated[
-    str | None,
-    typer.Option(
-        "--rescale",
-        help="To the networks' scale: 'nucleus' (from --nucleus-px to 34 px), or a pixel size in um "
-        "(from --pixel-size-um).",
-    ),
-]
-Fit = Annotated[bool, typer.Option("--fit", help="Cut crops of another size to their centre, or pad them.")]
-Labels = Annotated[
-    str | None,
-    typer.Option(
-        "--labels",
-        help="Take nuclei from label images (Cellpose, StarDist, CellProfiler) beside the DNA images, whose names end "
-        "in this, such as _cp_masks.",
-    ),
-]
-Patches = Annotated[
-    Storage,
-    typer.Option(
-        "--patches",
-        help="on-demand: keep only where the cells lie and read them from the fields, which must stay where they are.",
-    ),
-]
-Diameter = Annotated[float, typer.Option("--nucleus-px", help="Usual diameter of a nucleus (px).")]
+Channels = Annotated[str, typer.Option(help="Channel=what the images call it, for each: DNA=1,Tubulin=2,Actin=4.")]
+
+SHARED: dict[str, Any] = {
+    "name": Annotated[str | None, typer.Option(help="What to call the screen; by default its folder's name.")],
+    "source": Annotated[str | None, typer.Option(help="Where the images come from, if not what the folder says.")],
+    "licence": Annotated[str | None, typer.Option(help="Under what licence they are.")],
+    "control": Annotated[str, typer.Option(help="Compound name of untreated cells.")],
+    "pixel_size_um": Annotated[float | None, typer.Option(help="Edge of a pixel (um), if known.")],
+    "patch_size_px": Annotated[int, typer.Option(help="Edge of a patch (px).")],
+    "bit_depth": Annotated[int, typer.Option(help="Bits per pixel of the files: 16 or 8.")],
+    "column": Annotated[
+        list[str] | None,
+        typer.Option(help="What the tables call a column, such as compound=drug; may be given several times."),
+    ],
+    "plate_map": Annotated[
+        Path | None, typer.Option(help="CSV with a row per well: well, plate, compound, concentration, ...")
+    ],
+    "treatment_columns": Annotated[
+        str | None,
+        typer.Option(
+            help="What tells treatments apart: compound,concentration,cell_line; compound alone where nothing has a "
+            "dose."
+        ),
+    ],
+    "nucleus_px": Annotated[float, typer.Option(help="Usual diameter of a nucleus (px).")],
+    "rescale": Annotated[
+        str | None,
+        typer.Option(
+            help="To the networks' scale: 'nucleus' (from --nucleus-px to 34 px), or a pixel size in um "
+            "(from --pixel-size-um)."
+        ),
+    ],
+    "z": Annotated[
+        str | None, typer.Option(help="What becomes of a z-stack: max, sum, or one plane by its number from 1.")
+    ],
+    "labels": Annotated[
+        str | None,
+        typer.Option(
+            help="Take nuclei from label images (Cellpose, StarDist, CellProfiler) beside the DNA images, whose names "
+            "end in this, such as _cp_masks."
+        ),
+    ],
+    "illumination": Annotated[
+        Correction, typer.Option(help="plate: divide by each plate's own illumination; none: leave it.")
+    ],
+    "patches": Annotated[
+        Storage,
+        typer.Option(
+            help="on-demand: keep only where the cells lie and read them from the fields, which must stay where they "
+            "are."
+        ),
+    ],
+    "fit": Annotated[bool, typer.Option("--fit", help="Cut crops of another size to their centre, or pad them.")],
+    "workers": Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")],
+    "overwrite": Annotated[
+        bool, typer.Option("--overwrite", help="Make it again, replacing all that was computed from it.")
+    ],
+    "as_json": Json,
+}
+"""Every option that several layouts have, by the name it has in `request` or `Run`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How an ingest runs and tells."""
+
+    workers: int | None = None
+    overwrite: bool = False
+    as_json: bool = False
+
+
+def _options_of(asked: type[request.Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb the options of a request and of a run; it is handed both, as ``asked`` and ``run``."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name not in ("asked", "run")]
+        shared = {kind: [f for f in dataclasses.fields(kind) if f.name in SHARED] for kind in (asked, Run)}
+        more = [
+            inspect.Parameter(
+                f.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None if f.default is dataclasses.MISSING else f.default,
+                annotation=SHARED[f.name],
+            )
+            for f in (*shared[asked], *shared[Run])
+            if not (asked is request.Crops and f.name == "workers")
+        ]
+
+        def called(**given: Any) -> None:
+            parts = {kind: {f.name: given.pop(f.name) for f in shared[kind] if f.name in given} for kind in shared}
+            columns, treatment = parts[asked]["column"], parts[asked]["treatment_columns"]
+            parts[asked]["column"] = _columns(columns)
+            if treatment is not None:
+                parts[asked]["treatment_columns"] = tuple(c.strip() for c in treatment.split(",") if c.strip())
+            verb(**given, asked=asked(**parts[asked]), run=Run(**parts[Run]))
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + more
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in parameters}
+        called.__name__, called.__doc__ = verb.__name__, verb.__doc__
+        return called
+
+    return decorate
 
 
 LOADDATA_EXAMPLE = """\b
@@ -105,54 +153,25 @@ cytovae ingest crops my.screen --images cells.npz --table cells.csv --channels D
 
 
 @console.ingest_app.command("bbbc021")
+@_options_of(request.Fields)
 def ingest_bbbc021(
     raw: Annotated[Path, typer.Argument(metavar="RAW_DIR", help="Folder with the collection's image folders.")],
     screen: ScreenPath,
     image_table: Annotated[Path | None, typer.Option(help="The collection's image table.")] = None,
     moa_table: Annotated[Path | None, typer.Option(help="The collection's table of mechanisms.")] = None,
-    name: Name = None,
-    source: Origin = None,
-    licence: Licence = "",
-    pixel_size_um: PixelSize = None,
-    control: Control = "DMSO",
-    plate_map: PlateMap = None,
-    treatment_columns: TreatmentColumns = None,
-    nucleus_px: Diameter = 34.0,
-    rescale: Rescale = None,
-    illumination: Illumination = Correction.NONE,
-    patches: Patches = Storage.STORED,
-    bit_depth: BitDepth = 16,
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    *,
+    asked: request.Fields,
+    run: Run,
 ) -> None:
     """Fields of the BBBC021 collection (or of its layout) -> nuclei -> patches."""
-    from cytovae.config import ScreenRecord
-    from cytovae.ingest import assembly, layouts
-    from cytovae.ingest.nuclei import NucleiOptions
+    from cytovae.ingest import layouts
 
-    design = _design(control, None, plate_map, treatment_columns)
-    layout = layouts.bbbc021.read(raw, image_table, moa_table, design=design)
-    known = layouts.bbbc021.origin(raw)
-    record = ScreenRecord(
-        name=name or screen.stem,
-        channels=layout.channels,
-        pixel_size_um=pixel_size_um,
-        control=control,
-        source=known[0] if source is None else source,
-        licence=licence or (known[1] if source is None else ""),
-    )
-    record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), patches=patches)
-    _warn(layout.fields, control)
-    with console.progress("fields") as progress:
-        outcome = assembly.ingest_fields(
-            layout, raw, screen, record, options, workers=_workers(workers), overwrite=overwrite, progress=progress
-        )
-    _report(outcome, as_json)
+    layout = layouts.bbbc021.read(raw, image_table, moa_table, design=asked.design)
+    _ingest(layout, raw, screen, asked, run, layouts.bbbc021.origin(raw))
 
 
 @console.ingest_app.command("loaddata", epilog=LOADDATA_EXAMPLE)
+@_options_of(request.Fields)
 def ingest_loaddata(
     table: Annotated[Path, typer.Argument(metavar="CSV", help="A CellProfiler LoadData table.")],
     screen: ScreenPath,
@@ -163,74 +182,26 @@ def ingest_loaddata(
     concentration_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Concentration (uM).")] = None,
     moa_column: Annotated[str | None, typer.Option(help="If it is not Metadata_MoA.")] = None,
     batch_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Batch or WeekN of the plate.")] = None,
-    name: Name = None,
-    source: Source = "",
-    licence: Licence = "",
-    pixel_size_um: PixelSize = None,
-    patch_size_px: PatchSize = 68,
-    control: Control = "DMSO",
-    column: Columns = None,
-    plate_map: PlateMap = None,
-    treatment_columns: TreatmentColumns = None,
-    z: Stack = None,
-    nucleus_px: Diameter = 34.0,
-    rescale: Rescale = None,
-    labels: Labels = None,
-    illumination: Illumination = Correction.NONE,
-    patches: Patches = Storage.STORED,
-    bit_depth: BitDepth = 16,
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    *,
+    asked: request.Fields,
+    run: Run,
 ) -> None:
     """Fields of a CellProfiler LoadData table -> nuclei (or known centres) -> patches."""
-    from cytovae import schema
-    from cytovae.config import ScreenRecord
-    from cytovae.ingest import assembly, layouts
-    from cytovae.ingest.nuclei import NucleiOptions
+    from cytovae.ingest import layouts
 
-    asked = {
-        schema.COMPOUND: compound_column,
-        schema.CONCENTRATION: concentration_column,
-        schema.MOA: moa_column,
-        schema.BATCH: batch_column,
-    }
-    layout = layouts.loaddata.read(
-        table,
-        _pairs(channels),
-        images=images,
-        centres=centres,
-        design=_design(control, column, plate_map, treatment_columns, {n: c for n, c in asked.items() if c}),
+    named = (
+        ("compound", compound_column),
+        ("concentration", concentration_column),
+        ("moa", moa_column),
+        ("batch", batch_column),
     )
-    record = ScreenRecord(
-        name=name or screen.stem,
-        channels=layout.channels,
-        pixel_size_um=pixel_size_um,
-        patch_size_px=patch_size_px,
-        control=control,
-        source=source,
-        licence=licence,
-    )
-    record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(
-        bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels, patches=patches
-    )
-    _warn(layout.fields, control)
-    with console.progress("fields") as progress:
-        outcome = assembly.ingest_fields(
-            layout,
-            images or table.parent,
-            screen,
-            record,
-            options,
-            workers=_workers(workers),
-            overwrite=overwrite,
-            progress=progress,
-        )
-    _report(outcome, as_json)
+    asked = dataclasses.replace(asked, column={ours: theirs for ours, theirs in named if theirs} | {**asked.column})
+    layout = layouts.loaddata.read(table, _pairs(channels), images=images, centres=centres, design=asked.design)
+    _ingest(layout, images or table.parent, screen, asked, run)
 
 
 @console.ingest_app.command("files", epilog=FILES_EXAMPLE)
+@_options_of(request.Fields)
 def ingest_files(
     raw: Annotated[Path, typer.Argument(metavar="RAW_DIR", help="Folder of TIFFs, with a folder for each plate.")],
     screen: ScreenPath,
@@ -241,56 +212,20 @@ def ingest_files(
             "with the groups well (or row and column), plate, site, channel, z, time."
         ),
     ],
-    channels: Annotated[str, typer.Option(help="Channel=what the file names call it: DNA=1,Tubulin=2,Actin=4.")],
-    name: Name = None,
-    source: Source = "",
-    licence: Licence = "",
-    pixel_size_um: PixelSize = None,
-    patch_size_px: PatchSize = 68,
-    control: Control = "DMSO",
-    column: Columns = None,
-    plate_map: PlateMap = None,
-    treatment_columns: TreatmentColumns = None,
-    z: Stack = None,
-    nucleus_px: Diameter = 34.0,
-    rescale: Rescale = None,
-    labels: Labels = None,
-    illumination: Illumination = Correction.NONE,
-    patches: Patches = Storage.STORED,
-    bit_depth: BitDepth = 16,
-    workers: Workers = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    channels: Channels,
+    *,
+    asked: request.Fields,
+    run: Run,
 ) -> None:
     """Fields named as a microscope names them, and a plate map -> nuclei -> patches."""
-    from cytovae.config import ScreenRecord
-    from cytovae.ingest import assembly, layouts
-    from cytovae.ingest.nuclei import NucleiOptions
+    from cytovae.ingest import layouts
 
-    design = _design(control, column, plate_map, treatment_columns)
-    layout = layouts.files.read(raw, _pairs(channels), microscope, z=z, design=design)
-    record = ScreenRecord(
-        name=name or screen.stem,
-        channels=layout.channels,
-        pixel_size_um=pixel_size_um,
-        patch_size_px=patch_size_px,
-        control=control,
-        source=source,
-        licence=licence,
-    )
-    record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(
-        bit_depth, illumination, NucleiOptions(diameter_px=nucleus_px), z, labels=labels, patches=patches
-    )
-    _warn(layout.fields, control)
-    with console.progress("fields") as progress:
-        outcome = assembly.ingest_fields(
-            layout, raw, screen, record, options, workers=_workers(workers), overwrite=overwrite, progress=progress
-        )
-    _report(outcome, as_json)
+    layout = layouts.files.read(raw, _pairs(channels), microscope, z=asked.z, design=asked.design)
+    _ingest(layout, raw, screen, asked, run)
 
 
 @console.ingest_app.command("crops", epilog=CROPS_EXAMPLE)
+@_options_of(request.Crops)
 def ingest_crops(
     screen: ScreenPath,
     images: Annotated[
@@ -301,43 +236,44 @@ def ingest_crops(
     batch_column: Annotated[
         str | None, typer.Option(help="Column that tells the batch; else WeekN of the plate.")
     ] = None,
-    name: Name = None,
-    source: Source = "",
-    licence: Licence = "",
-    pixel_size_um: PixelSize = None,
-    patch_size_px: PatchSize = 68,
-    control: Control = "DMSO",
-    column: Columns = None,
-    plate_map: PlateMap = None,
-    treatment_columns: TreatmentColumns = None,
-    nucleus_px: Diameter = 34.0,
-    rescale: Rescale = None,
-    fit: Fit = False,
-    bit_depth: BitDepth = 16,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    *,
+    asked: request.Crops,
+    run: Run,
 ) -> None:
     """Pre-cut cells -> a screen."""
-    from cytovae.config import ScreenRecord
     from cytovae.ingest import assembly, layouts
 
-    design = _design(control, column, plate_map, treatment_columns)
-    layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column, design)
-    record = ScreenRecord(
-        name=name or screen.stem,
-        channels=layout.channels,
-        pixel_size_um=pixel_size_um,
-        patch_size_px=patch_size_px,
-        control=control,
-        source=source,
-        licence=licence,
-    )
-    record = _scaled(record, rescale, nucleus_px)
-    options = assembly.IngestOptions(bit_depth=bit_depth, fit=fit or None)
-    _warn(layout.cells, control)
+    layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column, asked.design)
+    record = asked.record(screen, layout.channels)
+    _warn(layout.cells, asked.control)
     with console.progress("crops") as progress:
-        outcome = assembly.ingest_crops(layout, screen, record, options, overwrite=overwrite, progress=progress)
-    _report(outcome, as_json)
+        outcome = assembly.ingest_crops(
+            layout, screen, record, asked.options, overwrite=run.overwrite, progress=progress
+        )
+    _report(outcome, run.as_json)
+
+
+def _ingest(
+    layout: Layout, raw: Path, screen: Path, asked: request.Fields, run: Run, known: tuple[str, str] = ("", "")
+) -> None:
+    """Fields of any layout -> nuclei -> patches."""
+    from cytovae.cluster import cores
+    from cytovae.ingest import assembly
+
+    record = asked.record(screen, layout.channels, known)
+    _warn(layout.fields, asked.control)
+    with console.progress("fields") as progress:
+        outcome = assembly.ingest_fields(
+            layout,
+            raw,
+            screen,
+            record,
+            asked.options,
+            workers=run.workers or cores(),
+            overwrite=run.overwrite,
+            progress=progress,
+        )
+    _report(outcome, run.as_json)
 
 
 def _pairs(channels: str) -> dict[str, str]:
@@ -348,33 +284,13 @@ def _pairs(channels: str) -> dict[str, str]:
     return {channel.strip(): theirs.strip() for channel, theirs in pairs}
 
 
-def _design(
-    control: str,
-    columns: list[str] | None,
-    plate_map: Path | None,
-    treatment_columns: str | None,
-    named: dict[str, str] | None = None,
-) -> Design:
-    """What the options say of the wells; `named` are columns that have an option of their own."""
-    from cytovae.ingest.layouts import Design
-    from cytovae.ingest.layouts.tables import metadata_name
-
-    pairs = [tuple(part.strip() for part in pair.partition("=")) for pair in columns or ()]
+def _columns(given: list[str] | None) -> Mapping[str, str]:
+    """Column -> what the tables call it."""
+    pairs = [tuple(part.strip() for part in pair.partition("=")) for pair in given or ()]
     for ours, _, theirs in pairs:
         if not ours or not theirs:
             raise typer.BadParameter("write compound=NAME, with the name the table has for it", param_hint="--column")
-    asked = {metadata_name(ours): theirs for ours, _, theirs in pairs}
-    treatment = (
-        None if treatment_columns is None else tuple(c.strip() for c in treatment_columns.split(",") if c.strip())
-    )
-    return Design({**(named or {}), **asked}, plate_map, treatment, control)
-
-
-def _scaled(record: ScreenRecord, rescale: str | None, nucleus_px: float) -> ScreenRecord:
-    """The record of a screen of rescaled images, where that is asked for."""
-    from cytovae.ingest import scale
-
-    return record if rescale is None else scale.of(record, scale.factor(rescale, nucleus_px, record.pixel_size_um))
+    return {ours: theirs for ours, _, theirs in pairs}
 
 
 def _warn(fields: DataFrame, control: str) -> None:
@@ -383,12 +299,6 @@ def _warn(fields: DataFrame, control: str) -> None:
 
     if said := without_control(fields, control):
         console.say(said)
-
-
-def _workers(asked: int | None) -> int:
-    from cytovae.cluster import cores
-
-    return asked or cores()
 
 
 def _report(outcome: Outcome, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cytovae import schema
@@ -158,3 +159,27 @@ def test_all_missing_columns_are_named_at_once(raw: Raw, tmp_path: Path) -> None
         read(raw, table, Design({schema.COMPOUND: "drug"}))
     with pytest.raises(TableError, match=r"lacks the columns .*Metadata_Plate.*Metadata_Well.*compound"):
         crops(tmp_path, CROPS.drop(columns=["plate", "well", "compound"]))
+
+
+def test_every_verb_of_fields_has_the_same_options() -> None:
+    verbs = typer.main.get_command(console.app).commands["ingest"].commands
+    of = {name: {o for p in verb.params for o in p.opts if o.startswith("--")} for name, verb in verbs.items()}
+    shared = {"--z", "--labels", "--column", "--plate-map", "--treatment-columns", "--rescale", "--patch-size-px"}
+    assert all(shared <= options for name, options in of.items() if name != "crops")
+    assert shared - of["crops"] == {"--z", "--labels"}
+
+
+def test_columns_of_bbbc021_may_have_other_names_and_further_ones_are_kept(raw: Raw) -> None:
+    raw.edit_table(
+        lambda t: t.assign(Line=["U2OS", "A549", "U2OS"] * 2, place=5).rename(
+            columns={"Image_Metadata_Compound": "drug"}
+        )
+    )
+    columns = {schema.COMPOUND: "drug", "Metadata_cell_line": "Line", schema.SITE: "place"}
+    layout = layouts.bbbc021.read(raw.folder, design=Design(columns, treatment=("compound", "cell_line")))
+    assert treatments(layout) == ["DMSO [U2OS]", "emetine [U2OS]", "taxol [A549]"]
+    assert set(layout.fields[schema.SITE]) == {5}
+    with pytest.raises(TableError, match="lacks the column passage;"):
+        layouts.bbbc021.read(raw.folder, design=Design({**columns, "Metadata_passage": "passage"}))
+    with pytest.raises(ConfigError, match="mechanisms of this layout come from"):
+        layouts.bbbc021.read(raw.folder, design=Design({schema.MOA: "moa"}))

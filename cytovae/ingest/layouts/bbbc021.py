@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytovae import schema
-from cytovae.errors import IngestError
+from cytovae.errors import ConfigError, IngestError
 from cytovae.ingest.layouts import tables
 from cytovae.screen import digest_file
 
@@ -45,8 +45,8 @@ def read(
 
     Raises
     ------
-    IngestError, TableError
-        There is no folder or table, or a table lacks columns.
+    IngestError, TableError, ConfigError
+        There is no folder or table, or a table lacks columns; or mechanisms are asked for in a column.
     """
     if not raw.is_dir():
         raise IngestError(f"there is no folder {raw}")
@@ -59,9 +59,15 @@ def read(
         schema.COMPOUND: "Image_Metadata_Compound",
         schema.CONCENTRATION: "Image_Metadata_Concentration",
     }
+    design = design or tables.Design()
+    mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
+    head = tables.head(image_table)
+    if schema.MOA in design.columns:
+        raise ConfigError(f"mechanisms of this layout come from the table of mechanisms ({moa_table}), not a --column")
+    meta |= {ours: theirs for ours, theirs in design.columns.items() if theirs in head or theirs not in mapped}
     names = {c: (f"Image_PathName_{column}", f"Image_FileName_{column}") for c, column in channels.items()}
     needed = [*meta.values(), *(n for pair in names.values() for n in pair)]
-    schema.require_columns(tables.head(image_table), needed, str(image_table))
+    schema.require_columns(head, needed, str(image_table))
     table = tables.read_csv(image_table, needed)
     order = tables.stored_order(list(channels))
     fields = pd.DataFrame({to: table[column] for to, column in meta.items()})
@@ -69,10 +75,12 @@ def read(
     for channel in order:
         folder, file = names[channel]
         fields[tables.path_column(channel)] = table[folder].fillna("") + "/" + table[file].fillna("")
-    sites = table[names["DNA"][1]].fillna("").str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
-    unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
-    fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
-    design = design or tables.Design()
+    if schema.SITE in meta:
+        fields[schema.SITE] = tables.whole_numbers(table, meta[schema.SITE], image_table)
+    else:
+        sites = table[names["DNA"][1]].fillna("").str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
+        unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
+        fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
     fields = tables.complete(tables.with_plate_map(fields, design), design, str(image_table))
     fields = _check_files(fields, order, raw)
     _join_moa(fields, _moa_table(moa_table), moa_table.name, design)

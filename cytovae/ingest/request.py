@@ -1,0 +1,137 @@
+"""What is asked of an ingest, whatever the layout: one list of options, asked by command line and notebook alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from cytovae.config import PATCH_SIZE_PX, ScreenRecord
+from cytovae.ingest import assembly, layouts, scale
+from cytovae.ingest.illumination import Correction
+from cytovae.ingest.layouts.tables import metadata_name
+from cytovae.ingest.nuclei import NucleiOptions
+from cytovae.patches import Storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What may be said of any screen.
+
+    Parameters
+    ----------
+    name : str, optional
+        What to call it; its folder's name without.
+    source, licence : str, optional
+        Where the images come from and under what licence they are, if not what the layout knows.
+    control : str
+        Compound name of untreated cells.
+    pixel_size_um : float, optional
+        Edge of a pixel as acquired (um); without it what the images say.
+    patch_size_px : int
+        Edge of a patch.
+    bit_depth : int
+        Bits per pixel of the files: 16 or 8.
+    column : mapping of str to str
+        Column, in full or short (``compound``) -> what the tables call it.
+    plate_map : Path, optional
+        CSV with a row per well.
+    treatment_columns : tuple of str, optional
+        What tells treatments apart (see `cytovae.ingest.layouts.Design`).
+    nucleus_px : float
+        Usual diameter of a nucleus as acquired (px).
+    rescale : str, optional
+        ``nucleus``, or a pixel size in um: to the networks' scale (see `cytovae.ingest.scale.factor`).
+    """
+
+    name: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    control: str = "DMSO"
+    pixel_size_um: float | None = None
+    patch_size_px: int = PATCH_SIZE_PX
+    bit_depth: int = 16
+    column: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    plate_map: Path | None = None
+    treatment_columns: tuple[str, ...] | None = None
+    nucleus_px: float = scale.NUCLEUS_PX
+    rescale: str | None = None
+
+    @property
+    def design(self) -> layouts.Design:
+        """What it says of the wells."""
+        columns = {metadata_name(ours): theirs for ours, theirs in self.column.items()}
+        return layouts.Design(columns, self.plate_map, self.treatment_columns, self.control)
+
+    def record(self, path: Path, channels: tuple[str, ...], known: tuple[str, str] = ("", "")) -> ScreenRecord:
+        """The record of the screen to make.
+
+        Parameters
+        ----------
+        path : Path
+            Its folder.
+        channels : tuple of str
+            In stored order.
+        known : tuple of str
+            Source and licence as the layout knows them; a source that is given makes the layout's licence void.
+        """
+        record = ScreenRecord(
+            name=self.name or path.stem,
+            channels=channels,
+            pixel_size_um=self.pixel_size_um,
+            patch_size_px=self.patch_size_px,
+            control=self.control,
+            source=known[0] if self.source is None else self.source,
+            licence=self.licence or (known[1] if self.source is None else ""),
+        )
+        if self.rescale is None:
+            return record
+        return scale.of(record, scale.factor(self.rescale, self.nucleus_px, record.pixel_size_um))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields(Request):
+    """What may be said of a screen of fields.
+
+    Parameters
+    ----------
+    z : str, optional
+        What becomes of z-stacks: ``max``, ``sum``, or the number of one plane, from 1.
+    labels : str, optional
+        Take nuclei from label images whose names end in this.
+    illumination : Correction
+        Whose illumination fields are divided by.
+    patches : Storage
+        Whether the screen keeps its cells' pixels, or where they lie in the fields.
+    """
+
+    z: str | None = None
+    labels: str | None = None
+    illumination: Correction = Correction.NONE
+    patches: Storage = Storage.STORED
+
+    @property
+    def options(self) -> assembly.IngestOptions:
+        """How fields become patches."""
+        looked_for = NucleiOptions(diameter_px=self.nucleus_px)
+        return assembly.IngestOptions(
+            self.bit_depth, self.illumination, looked_for, self.z, labels=self.labels, patches=self.patches
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops(Request):
+    """What may be said of a screen of pre-cut cells.
+
+    Parameters
+    ----------
+    fit : bool
+        Cut crops of another size to their centre, or pad them.
+    """
+
+    fit: bool = False
+
+    @property
+    def options(self) -> assembly.IngestOptions:
+        """How crops become patches."""
+        return assembly.IngestOptions(bit_depth=self.bit_depth, fit=self.fit or None)
