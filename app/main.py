@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.common import context, loaders
+from app.common import address, context, loaders
 from app.registry import PAGES
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -22,9 +22,11 @@ page = st.navigation(
 )
 loaders.warm()
 above = st.container()
+address.begin()
 try:
     with context.page_errors():
         page.run()
 finally:  # a page may stop early
     with above:
         context.say_unknown()
+    address.settle()

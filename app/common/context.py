@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.common import loaders
+from app.common import address, loaders
 from cytovae import schema
 from cytovae.errors import CytovaeError
 from cytovae.explore.targets import Start, Target
@@ -60,10 +60,10 @@ def say_unknown() -> None:
 
 
 def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
-    """What a widget is to start with: what a page asked for, its own last value, the link's, or the default.
+    """What a widget is to start with: what a page asked for, a link's that was opened, its own last value, the default.
 
-    Call it before the widget of this `key`; `publish` after it, so that the address always restores the view. A page
-    asks for a value by ``st.session_state["next-<key>"]``, because a widget that is drawn cannot be set any more.
+    Call it before the widget of this `key`; `address.put` after it, so that the address always restores the view. A
+    page asks for a value by ``st.session_state["next-<key>"]``, because a widget that is drawn cannot be set any more.
 
     Parameters
     ----------
@@ -72,33 +72,23 @@ def linked(key: str, options: Sequence[str], default: str, *, free: bool = False
     options : sequence of str
         What can be chosen.
     default : str
-        Where neither is usable.
+        Where none is usable.
     free : bool
         Take values that are not among the options, such as cell ids; the loaders refuse those that are not there.
     """
-    for value in (st.session_state.pop(f"next-{key}", None), st.session_state.get(key), st.query_params.get(key)):
+    named = address.news(key)
+    for value in (st.session_state.pop(f"next-{key}", None), named, st.session_state.get(key)):
         if value is not None and (free or value in options):
             break
     else:
         value = default
-        named = st.query_params.get(key)
-        if named is not None and not free and key not in st.session_state:
-            there = f"showing {default} instead" if default else "nothing is shown"
-            sentence = f"The link names the {key} {named!r}, which is not here; {there}."
-            st.session_state.setdefault(UNKNOWN, []).append(sentence)
+    if named is not None and named not in options and not free:
+        there = f"showing {value} instead" if value else "nothing is shown"
+        sentence = f"The link names the {key} {named!r}, which is not here; {there}."
+        st.session_state.setdefault(UNKNOWN, []).append(sentence)
     if st.session_state.get(key) != value:
         st.session_state[key] = value
     return str(value)
-
-
-def publish(key: str, value: str, default: str) -> str:
-    """Put a choice into the page's address; the default leaves it."""
-    if value != default:
-        if st.query_params.get(key) != value:
-            st.query_params[key] = value
-    elif key in st.query_params:
-        del st.query_params[key]
-    return value
 
 
 def choose(
@@ -126,8 +116,7 @@ def choose(
     **more
         For ``st.selectbox``.
     """
-    first = options[0]
-    default = first if default is None else default
+    default = options[0] if default is None else default
     value = linked(key, options, default, free=free)
     options = [*options, *([value] if value not in options else [])]
     answer = st.selectbox(
@@ -139,9 +128,17 @@ def choose(
         persist_state="session",
         **more,
     )
-    # a default that was found by looking at the cells may be another tomorrow: an address that names it keeps it
-    leaves = default if default == first or key not in st.query_params else ""
-    return publish(key, answer or default, leaves)
+    address.put(key, answer or default)
+    return answer or default
+
+
+def tabs(key: str, names: Sequence[str]) -> Sequence[Any]:
+    """Tabs of which the open one stands in the address; draw only what is under one whose ``open`` is true."""
+    linked(key, names, names[0])
+    made = st.tabs(list(names), key=key, on_change="rerun")
+    address.put(key, str(st.session_state[key]))
+    address.settle_part()
+    return made
 
 
 @contextlib.contextmanager
@@ -251,12 +248,12 @@ def choose_control() -> str:
     return choose("Control cell", "control", list(words), words=words, free=True, help=how)
 
 
-def choose_start(screen: Screen, treatment: str) -> tuple[str | None, str]:
-    """A treatment to start from instead of a control, or None; and what the address says."""
+def choose_start(screen: Screen, treatment: str) -> str | None:
+    """A treatment to start from instead of a control, or None."""
     labels = {"control": f"a {screen.record.control} cell", **treatment_labels(screen)}
     labels.pop(treatment, None)
     name = choose("Start from", "from", list(labels), words=labels)
-    return (None if name == "control" else name), name
+    return None if name == "control" else name
 
 
 def fitting_models(screen: Screen) -> list[str]:
@@ -287,7 +284,7 @@ def counter(label: str, key: str, icon: str | None = None) -> int:
     if st.button(label, icon=icon, key=f"{key}-button", width="stretch"):
         now += 1
     st.session_state[key] = str(now)
-    publish(key, str(now), "0")
+    address.put(key, str(now))
     return now
 
 

@@ -24,7 +24,7 @@ with four, st.popover("Path", icon=":material/tune:", width="stretch"):
     steps = context.choose("Steps", "steps", view.STEPS)
     mode = context.choose("Way", "mode", list(Mode), words={way: way.words for way in Mode})
     spacing = context.choose("Steps of", "spacing", list(Spacing), words={each: each.words for each in Spacing})
-    start, words = context.choose_start(screen, treatment)
+    start = context.choose_start(screen, treatment)
     reverse = context.choose("Direction", "direction", ["forward", "reverse"])
 
 request = Request(
@@ -45,7 +45,7 @@ sections.verdict(screen, model, shown)
 if doubts := loaders.plate_doubts(screen, treatment):
     st.caption(doubts)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
-player(*view.player_data(screen, shown), key="player")
+player(*view.player_data(screen, shown), key="player", kept=True)
 
 with st.container(horizontal=True, gap="large"):
     for name, figure, meaning in view.figures_of(shown):
@@ -53,17 +53,14 @@ with st.container(horizontal=True, gap="large"):
 notes = [*shown.study.notes, *view.readable(model)]
 st.caption(". ".join(note[:1].upper() + note[1:] for note in notes) + ".")
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    place = {"screen": screen.name, "model": model, "treatment": treatment, "target": target, "control": control}
-    way = {"steps": steps, "mode": mode, "spacing": spacing, "from": words, "direction": reverse}
-    copy_link({**place, **way}, key="link")
+    copy_link("link")
     sections.downloads(screen, model, shown)
 
 
 @st.fragment
 def tabs() -> None:
     """What stands under the path; a tab is worked out when it is opened."""
-    made = st.tabs(list(sections.TABS), key="tab", on_change="rerun")
-    for tab, show in zip(made, sections.TABS.values(), strict=True):
+    for tab, show in zip(context.tabs("tab", list(sections.TABS)), sections.TABS.values(), strict=True):
         if tab.open:
             with tab, context.page_errors():
                 show(screen, model, shown)

@@ -6,7 +6,10 @@ class Player {
     this.at = 0;
     this.timer = null;
     this.$ = (selector) => root.querySelector(selector);
-    this.repaint = () => this.show();
+    this.repaint = () => {
+      if (this.header?.kept && VIEW.step !== null && VIEW.step !== this.at) { this.stop(); this.at = Math.min(VIEW.step, this.n - 1); }
+      this.show();
+    };
     this.keys = (event) => this.key(event);
     this.count = () => this.header?.channels.length ?? 0;
     window.addEventListener("cytovae-view", this.repaint);
@@ -32,11 +35,12 @@ class Player {
     this.stop();
     this.header = header;
     this.n = header.frames.length;
-    this.at = Math.min(header.start ?? 0, this.n - 1);
+    this.at = Math.min((header.kept ? VIEW.step : null) ?? 0, this.n - 1);
     this.build();
     buildControls(this.$(".controls"), header);
     const c = header.channels.length;
     this.$(".keys").replaceChildren(element("kbd", "", "1"), ...(c > 1 ? ["–", element("kbd", "", String(Math.min(c, 6)))] : []), c > 1 ? " channels" : " channel");
+    if (header.kept) { VIEW.step = this.at; VIEW.write(); }
     this.show();
     this.root.dataset.ready = header.id;
   }
@@ -240,6 +244,7 @@ class Player {
       }
     }
     this.where();
+    if (header.kept) { VIEW.step = this.at; VIEW.write(); }
   }
 
   key(event) {

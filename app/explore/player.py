@@ -17,7 +17,7 @@ _mount = st.components.v2.component(
 )
 
 
-def player(header: dict[str, Any], images: Pictures, key: str) -> None:
+def player(header: dict[str, Any], images: Pictures, key: str, *, kept: bool = False) -> None:
     """Show a path.
 
     Parameters
@@ -30,5 +30,7 @@ def player(header: dict[str, Any], images: Pictures, key: str) -> None:
         The real control, the frames, the real target, then the nearest real cells.
     key : str
         Of the widget.
+    kept : bool
+        Its step stands in the address and outlives a change of path; of one player a page.
     """
-    _mount(key=key, data=pack({"can_split": True, **header}, images.images))
+    _mount(key=key, data=pack({"can_split": True, "kept": kept, **header}, images.images))

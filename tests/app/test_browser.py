@@ -219,7 +219,7 @@ def test_another_treatment_shows_another_path(explore: Any) -> None:
         ".querySelector('.player').dataset.ready !== old",
         arg=first,
     )
-    assert "treatment=emetine" in page.url
+    page.wait_for_url(re.compile("treatment=emetine"))
     quiet(page)
     assert "emetine 0.1 µM" in page.locator(".player .stage").first.inner_text()
 

@@ -1,32 +1,22 @@
-"""A button that copies the address of the view."""
+"""The browser's side of the address: it is completed when a session opens, and copied by a button."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import streamlit as st
 
 from app.common.components.message import read
 
-_HTML = '<div class="cv"><button type="button" class="copy">Copy link</button></div>'
-_CSS = ".cv { container-type: normal; width: max-content; }"
-_JS = """
-export default function (component) {
-  const button = component.parentElement.querySelector(".copy");
-  button.onclick = async () => {
-    const url = new URL(window.location.href);
-    url.search = new URLSearchParams(component.data).toString();
-    button.dataset.link = url.href;
-    let done = true;
-    try { await navigator.clipboard.writeText(url.href); } catch { done = false; }
-    if (!done) window.prompt("Copy this address", url.href);
-    if (done) { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy link"; }, 1400); }
-  };
-}
-"""
-_mount = st.components.v2.component("cytovae.link", html=_HTML, css=read("shared.css") + _CSS, js=_JS)
+_BUTTON = '<div class="cv"><button type="button" class="copy">Copy link</button></div>'
+_NARROW = ".cv { container-type: normal; width: max-content; }"
+_copy = st.components.v2.component("cytovae.link", html=_BUTTON, css=read("shared.css") + _NARROW, js=read("link.js"))
+_complete = st.components.v2.component("cytovae.address", html="<i hidden></i>", js=read("address.js"))
 
 
-def copy_link(parameters: Mapping[str, str], key: str) -> None:
-    """Show the button; the address it copies carries every parameter, defaults included."""
-    _mount(key=key, data=dict(parameters), width="content")
+def copy_link(key: str) -> None:
+    """Show a button that copies the page's address."""
+    _copy(key=key, width="content")
+
+
+def complete(query: str, key: str) -> None:
+    """Put a query in place of the present address's, without a step for the browser's Back; nothing where empty."""
+    _complete(key=key, data=query, height=1)

@@ -2,8 +2,41 @@
 // Three channels are shown until a person chooses: more laid over each other add up to white.
 function firstThree() { return Array.from({ length: 16 }, (_, k) => k < 3); }
 const VIEW = (window.cytovaeView ??= {
-  look: "rgb", on: firstThree(), lo: 0, hi: 1, gamma: 1, smooth: false, split: false,
+  look: "rgb", on: firstThree(), lo: 0, hi: 1, gamma: 1, smooth: false, split: false, step: null, later: null,
 });
+
+// What the browser shows without the server stands behind the "#" of the address, in words.
+VIEW.hash ??= () => new URLSearchParams({
+  ...(VIEW.step === null ? {} : { step: VIEW.step }), look: VIEW.look,
+  channels: [...Array(VIEW.count ?? 3).keys()].filter((k) => VIEW.on[k]).map((k) => k + 1).join("") || "none",
+  black: VIEW.lo, white: VIEW.hi, gamma: VIEW.gamma, beside: Number(VIEW.split), smooth: Number(VIEW.smooth),
+}).toString();
+VIEW.read ??= () => {
+  const said = new URLSearchParams(window.location.hash.slice(1));
+  const within = (key, low, high, now) => {
+    const value = said.has(key) ? Number(said.get(key)) : NaN;
+    return value >= low && value <= high ? value : now;
+  };
+  VIEW.step = within("step", 0, 999, VIEW.step);
+  if (["rgb", "mgc", "grey"].includes(said.get("look"))) VIEW.look = said.get("look");
+  if (/^([1-9]+|none)$/.test(said.get("channels") ?? "")) VIEW.on = VIEW.on.map((_, k) => said.get("channels").includes(String(k + 1)));
+  VIEW.lo = within("black", 0, 0.9, VIEW.lo); VIEW.hi = within("white", 0.1, 1.5, VIEW.hi);
+  if (VIEW.hi - VIEW.lo < 0.05) { VIEW.lo = 0; VIEW.hi = 1; }
+  VIEW.gamma = within("gamma", 0.3, 2, VIEW.gamma);
+  VIEW.split = Boolean(within("beside", 0, 1, VIEW.split)); VIEW.smooth = Boolean(within("smooth", 0, 1, VIEW.smooth));
+};
+// the address follows a moment later: browsers refuse many changes at once, and none of them is a step for Back
+VIEW.write ??= () => {
+  clearTimeout(VIEW.later);
+  VIEW.later = setTimeout(() => window.history.replaceState(window.history.state, "", `#${VIEW.hash()}`), 200);
+};
+window.cytovaeAddress ??= () => { const url = new URL(window.location.href); url.hash = VIEW.hash(); return url.href; };
+if (!window.cytovaeReads) {
+  window.cytovaeReads = true;
+  VIEW.read();
+  window.addEventListener("popstate", () => { clearTimeout(VIEW.later); VIEW.read(); window.dispatchEvent(new CustomEvent("cytovae-view")); });
+  window.addEventListener("cytovae-view", () => VIEW.write());
+}
 const LOOKS = {
   rgb: { name: "RGB", colours: [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]] },
   mgc: { name: "MGC", colours: [[1, 0, 1], [0, 1, 0], [0, 1, 1], [1, 1, 0], [1, 0.5, 0], [0.6, 0.6, 1]] },

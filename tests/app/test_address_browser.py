@@ -1,0 +1,125 @@
+"""The address of the Explore page in a real browser: it holds the whole view, and Back steps through choices."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+Tab = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def url(app_server: Callable[..., str], tiny: Any) -> str:
+    return app_server([tiny.screen], tiny.models)
+
+
+def quiet(page: Any) -> None:
+    """Wait until no script of the page runs any more, and the browser has written its part of the address."""
+    page.wait_for_selector("h1")
+    page.wait_for_timeout(500)
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+
+
+def said(page: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """The two parts of the address: the server's choices, and the browser's view."""
+    parts = urllib.parse.urlsplit(page.url)
+    query, view = (dict(urllib.parse.parse_qsl(part)) for part in (parts.query, parts.fragment))
+    return query, view
+
+
+def pick(page: Any, menu: str, words: str, said: str) -> None:
+    """Choose in a menu, until the address says it."""
+    page.get_by_role("combobox", name=re.compile(menu)).click()
+    page.get_by_role("option", name=re.compile(words)).first.click()
+    page.wait_for_url(re.compile(said))
+    quiet(page)
+
+
+def back(page: Any, said: str) -> None:
+    """Press Back, until the menu of treatments says it."""
+    page.go_back()
+    page.wait_for_function(
+        "(words) => [...document.querySelectorAll('[role=combobox]')].some((e) => e.value.includes(words))", arg=said
+    )
+    quiet(page)
+
+
+def chosen(page: Any) -> str:
+    """What the menu of treatments shows."""
+    return str(page.get_by_role("combobox", name=re.compile("Treatment")).input_value())
+
+
+def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto(url)
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    query, view = said(page)
+    keys = ["screen", "model", "treatment", "target", "control", "steps", "mode", "spacing", "from", "direction", "tab"]
+    assert list(query) == keys
+    assert view["step"] == "0" and view["look"] == "rgb" and view["channels"] == "123" and view["white"] == "1"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("1")
+    page.locator(".player").first.get_by_role("button", name="MGC").click()
+    page.locator(".player [data-view=hi]").first.fill("0.5")
+    page.get_by_role("tab", name="Null path").click()
+    page.wait_for_url(re.compile(r"tab=Null\+path"))
+    quiet(page)
+    query, view = said(page)
+    assert query["tab"] == "Null path"
+    assert (view["step"], view["look"], view["channels"], view["white"]) == ("2", "mgc", "23", "0.5")
+    other = tab()
+    other.goto(page.url)
+    other.wait_for_selector(".player[data-ready]")
+    quiet(other)
+    pixels = "(canvas) => canvas.toDataURL()"
+    mine, theirs = (p.locator(".player canvas[data-role=now]").first.evaluate(pixels) for p in (page, other))
+    assert mine == theirs
+    assert other.get_by_role("tab", name="Null path").get_attribute("aria-selected") == "true"
+    assert said(other) == said(page)
+
+
+def test_back_steps_through_choices_and_then_leaves(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto("about:blank")
+    page.goto(f"{url}/?treatment=taxol%400.3")
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    pick(page, "Treatment", "emetine", "treatment=emetine")
+    page.locator(".player .frame").nth(1).click()
+    pick(page, "Target cell", "drawn at random", "target=random")
+    pick(page, "Treatment", "nocodazole", "treatment=nocodazole.*target=mean")
+    before = page.locator(".player").first.get_attribute("data-ready")
+    back(page, "emetine")
+    assert said(page)[0]["target"] == "random"
+    assert page.locator(".player").first.get_attribute("data-ready") != before
+    back(page, "most central cell of the treatment")
+    assert said(page)[0]["treatment"] == "emetine@0.1" and said(page)[1]["step"] == "1"
+    back(page, "taxol 0.3")
+    assert "taxol 0.3 µM" in page.locator(".player .stage").first.inner_text()
+    page.go_forward()
+    page.wait_for_url(re.compile("treatment=emetine"))
+    quiet(page)
+    assert "emetine" in chosen(page)
+    back(page, "taxol 0.3")
+    page.go_back()
+    assert page.url == "about:blank"
+
+
+def test_another_page_is_one_step_for_back(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto(f"{url}/?treatment=emetine%400.1")
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    page.get_by_role("link", name="Profiles").click()
+    page.wait_for_selector(".scatter[data-ready]")
+    quiet(page)
+    assert "treatment" not in said(page)[0] and said(page)[0]["level"] == "treatments"
+    back(page, "emetine")
+    assert page.locator(".player").count() == 1
