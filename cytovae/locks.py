@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import fcntl
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ _HALF = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-(?P<machine>[0-9a-f]{6})\.(?P<
 
 
 @contextlib.contextmanager
-def held(path: Path, work: str) -> Iterator[None]:
+def held(path: Path, work: str, share: str = "") -> Iterator[None]:
     """Keep others from the same work on a path while the block runs.
 
     Parameters
@@ -37,6 +38,9 @@ def held(path: Path, work: str) -> Iterator[None]:
         What is made; the lock lies beside it.
     work : str
         What the work is called in a message, such as ``ingest``.
+    share : str
+        Where it is one of several shares of the work: which, such as ``1-of-3``. Shares keep one another from nothing,
+        but from the whole, and the whole keeps from all of them.
 
     Raises
     ------
@@ -45,31 +49,36 @@ def held(path: Path, work: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
-    lock = path.with_name(f".{path.name}.lock")
+    whole = path.with_name(f".{path.name}.lock")
+    lock = path.with_name(f".{path.name}.{share}.lock") if share else whole
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     mine = json.dumps({"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()} | _life(now))
     for _ in range(_TRIES):
         if _made(lock, mine):
             break
         with contextlib.suppress(FileNotFoundError):  # ended just now
-            there = lock.read_text(errors="replace")
-            if holder := _holder(there):
-                raise BusyError(
-                    f"another {work} is at work on {path}: process {holder['pid']} on {holder['host']} since "
-                    f"{holder['since']}; wait for it or stop it"
-                    + (
-                        ""
-                        if holder["machine"] == _machine()
-                        else f", and if nothing is at work there any more, delete {lock}"
-                    )
-                )
-            _remove(lock, there)
+            _remove(lock, _refuse(lock, path, work))
     else:
         raise BusyError(f"the lock {lock} cannot be had: others take it again and again; try later")
     try:
+        for other in [whole] if share else path.parent.glob(f".{glob.escape(path.name)}.*-of-*.lock"):
+            with contextlib.suppress(FileNotFoundError):
+                _refuse(other, path, work)
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _refuse(lock: Path, path: Path, work: str) -> str:
+    """Refuse a lock that somebody holds; the text of one that nobody does."""
+    there = lock.read_text(errors="replace")
+    if holder := _holder(there):
+        raise BusyError(
+            f"another {work} is at work on {path}: process {holder['pid']} on {holder['host']} since "
+            f"{holder['since']}; wait for it or stop it"
+            + ("" if holder["machine"] == _machine() else f", and if nothing is at work there any more, delete {lock}")
+        )
+    return there
 
 
 def beside(path: Path, kind: str = "part") -> Path:

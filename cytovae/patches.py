@@ -8,12 +8,15 @@ are in the order of ``cells.parquet``.
 Or it holds where they lie, and they are read from the fields when they are wanted: ``patches/places-00000.npy``, ...
 each hold ``(n, 3)`` int32, the field's row in ``patches/sources.parquet`` and the patch's first pixel, y and x;
 ``patches/sources.json`` says what is done to a field before patches are cut.
+
+Either way ``patches/digests-00000.npy``, ... hold ``(n,)`` uint64, the `digests` of the patches.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import hashlib
 import io
 import json
 import os
@@ -28,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cytovae import contents
+from cytovae import contents, locks
 from cytovae.errors import ImageError, ScreenError
 from cytovae.fields import Field
 from cytovae.images import Image, Plane
@@ -75,7 +78,7 @@ class PartWriter:
 
     def __enter__(self) -> PartWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._beside = locks.beside(self.path)
         self._handle = self._stack.enter_context(self._beside.open("wb"))
         self._handle.write(bytes(self._HEADER))
         return self
@@ -150,6 +153,30 @@ def cut(
 def first_px(centres: npt.NDArray[np.floating], size_px: int) -> npt.NDArray[np.int64]:
     """The first pixel (n, 2) y, x of patches around centres (n, 2)."""
     return np.asarray(np.rint(centres).astype(np.int64) - size_px // 2)
+
+
+def digests(patches: Patches) -> npt.NDArray[np.uint64]:
+    """The first 8 bytes of the sha256 of each patch's pixels, as one number.
+
+    Among a million patches compared with a million others, two share it by chance once in eighteen million times.
+
+    Parameters
+    ----------
+    patches : (n, H, W, C) uint16
+
+    Returns
+    -------
+    (n,) uint64
+    """
+    found = b"".join(hashlib.sha256(np.ascontiguousarray(patch).data).digest()[:8] for patch in patches)
+    return np.frombuffer(found, dtype="<u8")
+
+
+def write_digests(folder: Path, number: int, found: npt.NDArray[np.uint64]) -> None:
+    """Write the digests of the patches of one part, whole; nothing where there are none."""
+    if len(found):
+        with whole_file(folder / f"digests-{number:05d}.npy") as beside, beside.open("wb") as handle:
+            np.save(handle, found)
 
 
 def normalise(images: npt.NDArray) -> Floats:
@@ -229,6 +256,17 @@ class PatchStore:
         part = np.searchsorted(self._kept.starts, rows, side="right") - 1
         self._kept.read(out, part, rows - self._kept.starts[part])
         return out
+
+    def digests(self, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint64]:
+        """The digests of patches by row, of all without `rows`, as ingest took them; else they are taken now."""
+        rows = np.arange(len(self)) if rows is None else rows
+        none = np.empty(0, np.uint64)
+        paths = sorted(self.folder.glob("digests-*.npy"))
+        kept = np.concatenate([none, *(np.load(p, allow_pickle=False) for p in paths)])
+        if len(kept) == len(self):
+            return np.asarray(kept[rows])
+        blocks = (self.read(rows[first : first + 512]) for first in range(0, len(rows), 512))
+        return np.concatenate([none, *(digests(block) for block in blocks)])
 
     def blocks(self, size: int) -> Iterator[tuple[int, Patches]]:
         """Consecutive blocks of at most `size` patches, each with the row it starts at; memory stays flat."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -93,10 +94,14 @@ def write_json(path: Path, document: Any) -> None:
         beside.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
+def _as_bytes(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True).encode()
+
+
 def write_table(path: Path, table: pd.DataFrame, record: dict[str, Any]) -> None:
     """Write a table as parquet, whole, with its provenance in the file's metadata."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: json.dumps(record).encode()})
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: _as_bytes(record)})
     with whole_file(path) as beside:
         pq.write_table(arrow, beside)
 
@@ -113,7 +118,7 @@ def write_table_blocks(path: Path, types: pa.Schema, blocks: Iterable[pd.DataFra
     record : dict
         From `provenance`.
     """
-    types = types.with_metadata({_KEY: json.dumps(record).encode()})
+    types = types.with_metadata({_KEY: _as_bytes(record)})
     with whole_file(path) as beside, pq.ParquetWriter(beside, types) as writer:
         for block in blocks:
             writer.write_table(pa.Table.from_pandas(block[types.names], schema=types, preserve_index=False))
@@ -229,7 +234,11 @@ class Screen:
         return self.path / "embeddings" / model
 
     def write_embeddings(
-        self, model: str, cell_ids: list[str], embeddings: npt.NDArray[np.float32], record: dict[str, Any]
+        self,
+        model: str,
+        cell_ids: list[str],
+        embeddings: npt.NDArray[np.float32] | Iterable[npt.NDArray[np.float32]],
+        record: dict[str, Any],
     ) -> None:
         """Write embeddings, whole: ``index.parquet`` (cell_id, with provenance) beside ``embeddings.npy``.
 
@@ -237,7 +246,8 @@ class Screen:
         ----------
         cell_ids : list of str
             Length n.
-        embeddings : (n, d) float32
+        embeddings : (n, d) float32, or blocks of it one after the other
+            Of blocks only one is held in memory.
         record : dict
             From `provenance`, with the screen's `cells_digest` as its input ``cells``; its option ``features`` names
             the columns where they are not ``z000``, ``z001`` ...
@@ -247,7 +257,10 @@ class Screen:
         ScreenError
             What `embeddings` would refuse to read: ids or names that do not fit, or provenance of other cells.
         """
-        if len(cell_ids) != len(embeddings):
+        blocks = iter([embeddings] if isinstance(embeddings, np.ndarray) else embeddings)
+        first = next(blocks)
+        count, d = 0, first.shape[1]
+        if isinstance(embeddings, np.ndarray) and len(cell_ids) != len(embeddings):
             raise ScreenError(f"{len(cell_ids)} cell ids do not name {len(embeddings)} embeddings")
         if (made_from := record.get("inputs", {}).get("cells")) != self.cells_digest():
             raise ScreenError(
@@ -260,11 +273,18 @@ class Screen:
             what = "repeat a cell" if strange is None else f"name {strange!r}, which is no cell of the screen"
             raise ScreenError(f"the cell ids of the embeddings of {model!r} {what}")
         names = record.get("config", {}).get("features")
-        if names is not None and len(set(names)) != embeddings.shape[1]:
-            raise ScreenError(f"{len(set(names))} different names do not fit {embeddings.shape[1]} features")
+        if names is not None and len(set(names)) != d:
+            raise ScreenError(f"{len(set(names))} different names do not fit {d} features")
         with whole_folder(self.embeddings_path(model)) as folder:
             write_table(folder / "index.parquet", pd.DataFrame({schema.CELL_ID: cell_ids}), record)
-            np.save(folder / "embeddings.npy", np.ascontiguousarray(embeddings, dtype=np.float32))
+            with (folder / "embeddings.npy").open("wb") as handle:
+                head = {"descr": "<f4", "fortran_order": False, "shape": (len(cell_ids), d)}
+                np.lib.format.write_array_header_1_0(handle, head)
+                for block in itertools.chain([first], blocks):
+                    handle.write(np.ascontiguousarray(block, dtype="<f4").data)
+                    count += len(block)
+            if count != len(cell_ids):
+                raise ScreenError(f"{len(cell_ids)} cell ids do not name {count} embeddings")
 
     def embeddings(self, model: str) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
         """The embedded cells.

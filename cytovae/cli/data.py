@@ -19,6 +19,7 @@ from cytovae.patches import Storage
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from cytovae.cluster import Shard
     from cytovae.ingest.assembly import Outcome
     from cytovae.ingest.layouts import Layout
 
@@ -78,6 +79,16 @@ SHARED: dict[str, Any] = {
     ],
     "fit": Annotated[bool, typer.Option("--fit", help="Cut crops of another size to their centre, or pad them.")],
     "workers": Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")],
+    "cluster": Annotated[
+        str | None,
+        typer.Option(
+            help="Work on a Dask cluster: tcp://HOST:PORT, a scheduler file, local:N (processes) or slurm:N (jobs)."
+        ),
+    ],
+    "shard": Annotated[
+        str | None,
+        typer.Option(help="Do one of n equal shares, i/n, as a job of a job array; 'cytovae merge SCREEN' ends it."),
+    ],
     "overwrite": Annotated[
         bool, typer.Option("--overwrite", help="Make it again, replacing all that was computed from it.")
     ],
@@ -91,8 +102,26 @@ class Run:
     """How an ingest runs and tells."""
 
     workers: int | None = None
+    cluster: str | None = None
+    shard: str | None = None
     overwrite: bool = False
     as_json: bool = False
+
+    def where(self) -> int | str:
+        """A number of processes, or a cluster."""
+        from cytovae.cluster import cores
+
+        if self.workers and self.cluster:
+            raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
+        return self.cluster or self.workers or cores()
+
+    def share(self) -> Shard | None:
+        """The shard, where one is asked for."""
+        from cytovae.cluster import Shard
+
+        if self.shard and self.overwrite:
+            raise typer.BadParameter("shards begin nothing anew; remove the screen first", param_hint="--overwrite")
+        return Shard.parse(self.shard) if self.shard else None
 
 
 def _options_of(asked: type[request.Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -109,7 +138,7 @@ def _options_of(asked: type[request.Request]) -> Callable[[Callable[..., None]],
                 annotation=SHARED[f.name],
             )
             for f in (*shared[asked], *shared[Run])
-            if not (asked is request.Crops and f.name == "workers")
+            if not (asked is request.Crops and f.name in ("workers", "cluster", "shard"))
         ]
 
         def called(**given: Any) -> None:
@@ -257,7 +286,6 @@ def _ingest(
     layout: Layout, raw: Path, screen: Path, asked: request.Fields, run: Run, known: tuple[str, str] = ("", "")
 ) -> None:
     """Fields of any layout -> nuclei -> patches."""
-    from cytovae.cluster import cores
     from cytovae.ingest import assembly
 
     record = asked.record(screen, layout.channels, known)
@@ -269,7 +297,8 @@ def _ingest(
             screen,
             record,
             asked.options,
-            workers=run.workers or cores(),
+            workers=run.where(),
+            shard=run.share(),
             overwrite=run.overwrite,
             progress=progress,
         )
@@ -301,8 +330,11 @@ def _warn(fields: DataFrame, control: str) -> None:
         console.say(said)
 
 
-def _report(outcome: Outcome, as_json: bool) -> None:
-    """What an ingest made, what it left out and why."""
+def _report(outcome: Outcome | None, as_json: bool) -> None:
+    """What an ingest made, what it left out and why; None of a shard."""
+    if outcome is None:
+        console.emit({"shard_done": True}, as_json, "this shard is done; when all are, 'cytovae merge SCREEN' ends it")
+        return
     document: dict[str, Any] = {
         "screen": str(outcome.screen.path),
         "already": outcome.already,
@@ -420,6 +452,30 @@ def _lines(key: str, value: Any) -> list[str]:
     if isinstance(value, list | dict) and len(value) > 8:
         return [f"  {key}: {len(value)} of them, listed by --json"]
     return [f"  {key}: {', '.join(map(str, value)) if isinstance(value, list) else value}"]
+
+
+@console.app.command("merge")
+def merge(
+    screens: Annotated[list[Path], typer.Argument(metavar="SCREEN...", help="Screens that shards worked on.")],
+    as_json: Json = False,
+) -> None:
+    """End what 'ingest --shard' or 'embed --shard' began, once all shards are done."""
+    from cytovae.ingest import assembly
+    from cytovae.learn import embed
+    from cytovae.screen import Screen
+
+    merged: list[dict[str, Any]] = []
+    for path in screens:
+        outcome = assembly.merge(path) if assembly.is_sharded(path) or not path.exists() else None
+        names = embed.merge(Screen.open(path))
+        merged.append({"screen": str(path), "ingested": outcome is not None, "embeddings": names})
+        if outcome is None and not names:
+            console.say(f"{path}: there is nothing to merge")
+        for name in names:
+            console.say(f"{path}: the embeddings of {name} are whole")
+        if outcome is not None and not as_json:
+            _report(outcome, as_json)
+    console.emit({"merged": merged}, as_json)
 
 
 @console.app.command("export")

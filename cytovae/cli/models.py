@@ -117,23 +117,43 @@ def embed(
         ),
     ] = False,
     device: Device = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Work on a Dask cluster: tcp://HOST:PORT, a scheduler file, local:N or slurm:N."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Do one of n equal shares, i/n; 'cytovae merge SCREEN' ends it.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Embed again what is embedded already.")] = False,
     as_json: Json = False,
 ) -> None:
     """Embed every cell of a screen with one or more models."""
+    from cytovae.cluster import Shard
     from cytovae.learn import bundle as bundles
     from cytovae.learn import embed as embeddings
     from cytovae.screen import Screen
 
     if orientations not in embeddings.ORIENTATIONS:
         raise typer.BadParameter(f"1 or 8, not {orientations}", param_hint="--orientations")
+    if shard and overwrite:
+        raise typer.BadParameter("shards begin nothing anew; remove the embedding first", param_hint="--overwrite")
+    share = Shard.parse(shard) if shard else None
     opened, options = Screen.open(screen), embeddings.Options(orientations, with_intensity)
     done: list[dict[str, Any]] = []
     for named in bundle:
         loaded = bundles.load(bundles.locate(named, bundles.models_dir()), device=bundles.choose_device(device))
         name = options.name(loaded.name)
         with console.progress(f"embed {name}") as advance:
-            new = embeddings.embed(opened, loaded, progress=advance, overwrite=overwrite, options=options)
+            new = embeddings.embed(
+                opened,
+                loaded,
+                progress=advance,
+                overwrite=overwrite,
+                options=options,
+                workers=cluster or 1,
+                shard=share,
+                device=bundles.choose_device(device),
+            )
         if not new:
             console.already(f"the embedding of {screen} with {name}")
         path = str(opened.embeddings_path(name))

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytovae import contents, images, locks, patches, schema
-from cytovae.cluster import share_out
-from cytovae.config import ScreenRecord, to_dict
+from cytovae.cluster import Shard, cores, share_out
+from cytovae.config import ScreenRecord, from_dict, to_dict
 from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
 from cytovae.fields import SHRINK, Field, fits, rescaled
 from cytovae.ingest import illumination, layouts, nuclei, scale
@@ -139,6 +140,7 @@ class Outcome:
         return 0.7 < self.nucleus_width_px / self.assumed_width_px < 1.5
 
 
+@overload
 def ingest_fields(
     layout: layouts.Layout,
     raw: Path,
@@ -146,10 +148,36 @@ def ingest_fields(
     record: ScreenRecord,
     options: IngestOptions | None = None,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
+    shard: None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Outcome:
+) -> Outcome: ...
+@overload
+def ingest_fields(
+    layout: layouts.Layout,
+    raw: Path,
+    path: Path,
+    record: ScreenRecord,
+    options: IngestOptions | None = None,
+    *,
+    workers: int | str = 1,
+    shard: Shard | None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome | None: ...
+def ingest_fields(
+    layout: layouts.Layout,
+    raw: Path,
+    path: Path,
+    record: ScreenRecord,
+    options: IngestOptions | None = None,
+    *,
+    workers: int | str = 1,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome | None:
     """A screen from raw fields: nuclei are found in DNA and a patch is cut around each.
 
     A cell whose patch would leave the field is left out and counted.
@@ -165,13 +193,20 @@ def ingest_fields(
     record : ScreenRecord
         Its record; the channels must be the layout's.
     options : IngestOptions, optional
-    workers : int
-        Processes that read fields.
+    workers : int or str
+        Processes that read fields, or a cluster (`cytovae.cluster.client`).
+    shard : Shard, optional
+        Do this share alone; `merge` makes the screen of all of them.
     overwrite : bool
         Make it again where a screen is already.
     progress : callable, optional
         Called with fields done and fields in all; first for the digests of their files, where these must be taken, then
         for their illumination, where it is estimated, then for their cells.
+
+    Returns
+    -------
+    Outcome or None
+        None where a shard is done and the screen is still to be made.
 
     Raises
     ------
@@ -184,64 +219,182 @@ def ingest_fields(
     usable = layout.fields.index[layout.fields[schema.STATUS] == layouts.OK]
     if not len(usable):
         raise IngestError(f"no field of {raw} is usable: {_reasons(layout.fields)}")
-    config = {"record": to_dict(record), "options": options.said()}
     path = Path(path)
-    names = [name for channel in layout.channels for name in layout.fields[layouts.path_column(channel)]]
-    if options.labels is not None:
-        stems = [Path(name) for name in layout.fields[layouts.path_column(layout.channels[0])]]
-        ends = [options.labels + suffix for suffix in images.SUFFIXES]
-        names += [str(stem.with_name(stem.stem + end)) for stem in stems if stem.name for end in ends]
-    files = _Files(raw, names, len(usable), workers, progress)
+    plan = _Plan(layout, raw, record, options, tuple(_shares(usable)))
+    parts = range(len(plan.parts)) if shard is None else shard.share(range(len(plan.parts)))
+    rows = usable if shard is None else [row for number in parts for row in plan.parts[number]]
+    others = layout.fields.index.difference(usable, sort=False)  # not read, but their files count
+    named = layout.fields if shard is None else layout.fields.loc[[*rows, *shard.share(list(others))]]
+    names = _image_files(named, layout.channels, options.labels)
+    files = _Files(raw, names, len(rows), workers, progress)
+    config = {"record": to_dict(record), "options": options.said()}
     inputs = {**layout.inputs, "rows": _digest_table(layout.fields)}
-    with _work_folder(path, config, inputs, overwrite, files) as begun:
+    with _work_folder(path, config, inputs, overwrite, files, shard) as begun:
         if begun is None:
             if options.patches == Storage.ON_DEMAND:
                 patches.move_sources(path / "patches", raw.resolve())
             return describe(Screen.open(path), already=True)
         work, made = begun
-        lights = {}
-        if options.illumination == Correction.PLATE:
-            lights = _illuminate(layout, raw, options, work, usable, workers, progress)
-        to_read = _to_read(layout, raw, usable, lights, options, record.scale)
-        size = max(4, -(-len(to_read) // _MAX_PARTS))
+        lights = plan.lights(work)
+        if lights:
+            plates = set(layout.fields.loc[rows, schema.PLATE])
+            _illuminate(plan, {p: light for p, light in lights.items() if p in plates}, usable, workers, progress)
         tasks = [
-            _Task(work, number, tuple(to_read[first : first + size]), record.patch_size_px, options)
-            for number, first in enumerate(range(0, len(to_read), size))
+            _Task(work, number, tuple(plan.read(plan.parts[number], lights)), record.patch_size_px, options)
+            for number in parts
         ]
         _run(_make_part, [(task, len(task.fields), task.result) for task in tasks], workers, progress)
-        fields = layout.fields.copy()
-        fields[schema.N_CELLS], fields[schema.N_BORDER], fields[schema.NUCLEUS_WIDTH] = 0, 0, np.nan
-        dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
-        said = (
-            f"of the fields read of its plate fewer than {illumination.MIN_FIELDS} are usable and of one size, "
-            "so its illumination was not corrected"
-        )
-        layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
-        entries = [entry for task in tasks for entry in _result(task)]
-        used = [entry for entry in entries if "y" in entry]
-        rows = [entry["row"] for entry in used]
-        fields.loc[rows, schema.N_CELLS] = [len(entry["y"]) for entry in used]
-        fields.loc[rows, schema.N_BORDER] = [entry["n_border"] for entry in used]
-        fields.loc[rows, schema.NUCLEUS_WIDTH] = np.array([entry["width"] for entry in used], dtype=np.float64)
-        refused = [entry for entry in entries if "code" in entry]
-        for column, name in ((schema.CODE, "code"), (schema.REASON, "reason")):
-            fields.loc[[entry["row"] for entry in refused], column] = [entry[name] for entry in refused]
-        fields.loc[[entry["row"] for entry in refused], schema.STATUS] = layouts.REFUSED
-        unlit = {entry["row"]: entry["unlit"] for entry in used if "unlit" in entry}
-        odd = pd.Series(unlit, fields.index, object)
-        said_already = fields[schema.PLATE].isin(dim)
-        layouts.note(fields, odd.notna() & ~said_already, layouts.OK, "not-corrected", odd)
-        if not fields[schema.N_CELLS].sum():
-            shutil.rmtree(work)
-            raise IngestError(f"no field of {raw} is usable: {_reasons(fields)}")
-        if lights:
-            with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
-                np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
-        if options.patches == Storage.ON_DEMAND:
-            _write_sources(work / "screen" / "patches", layout, raw, record, options, set(lights))
-        blocks = (_cells_of(fields, _result(task)) for task in tasks)
-        _finish(work, path, record, fields, layout.channels, blocks, made)
+        if shard is not None:
+            plan.save(work)
+            return None
+        _finish_fields(plan, work, path, made)
     return describe(Screen.open(path))
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether a shard of a screen has ended beside its place."""
+    return (_work_path(Path(path)) / "layout.json").exists()
+
+
+def merge(path: Path) -> Outcome:
+    """The screen of shards that are all done; the same bytes as without shards.
+
+    Raises
+    ------
+    IngestError
+        No shards were begun, some are not done, or one is at work.
+    """
+    path, work = Path(path), _work_path(path)
+    if not is_sharded(path):
+        raise IngestError(f"there is nothing to merge into {path}: no 'cytovae ingest --shard' has ended beside it")
+    with locks.held(path, "ingest"):
+        plan = _Plan.open(work)
+        waiting = [number for number in range(len(plan.parts)) if not _result_path(work, number).exists()]
+        if waiting:
+            raise IngestError(
+                f"{len(waiting)} of {len(plan.parts)} parts of {path} are not made yet, the first being "
+                f"{waiting[0] + 1}; run the shards that are missing, then merge"
+            )
+        wanted = json.loads((work / "plan.json").read_text())
+        tables = [read_table(table) for table in sorted((work / "contents").glob("*.parquet"))]
+        held = pd.concat(tables).drop_duplicates(contents.NAME).sort_values(contents.NAME, ignore_index=True)
+        wanted["inputs"]["images"] = contents.digest(held)
+        made = provenance("ingest", config=wanted["config"], inputs=wanted["inputs"])
+        write_table(work / "screen" / _CONTENTS, held, made)
+        _finish_fields(plan, work, path, made)
+    return describe(Screen.open(path))
+
+
+def _shares(usable: pd.Index) -> Iterator[tuple[int, ...]]:
+    """The rows of each part."""
+    size = max(4, -(-len(usable) // _MAX_PARTS))
+    for first in range(0, len(usable), size):
+        yield tuple(int(row) for row in usable[first : first + size])
+
+
+def _image_files(fields: pd.DataFrame, channels: Sequence[str], labels: str | None) -> list[str]:
+    """The names of all files of fields, and those that their label images may have."""
+    names = [name for channel in channels for name in fields[layouts.path_column(channel)]]
+    if labels is not None:
+        stems = [Path(name) for name in fields[layouts.path_column(channels[0])]]
+        ends = [labels + suffix for suffix in images.SUFFIXES]
+        names += [str(stem.with_name(stem.stem + end)) for stem in stems if stem.name for end in ends]
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A screen to be made of fields: everything that finishing it needs."""
+
+    layout: layouts.Layout
+    raw: Path
+    record: ScreenRecord
+    options: IngestOptions
+    parts: tuple[tuple[int, ...], ...]  # rows of the layout's fields
+
+    def lights(self, work: Path) -> dict[str, Path]:
+        """Plate -> where its illumination lies or will lie; empty where none is corrected."""
+        if self.options.illumination != Correction.PLATE:
+            return {}
+        plates = self.layout.fields.loc[[row for part in self.parts for row in part], schema.PLATE]
+        names = sorted(map(str, plates.unique()))
+        return {plate: work / "light" / f"{number:04d}.npy" for number, plate in enumerate(names)}
+
+    def read(self, rows: Sequence[int] | pd.Index, lights: Mapping[str, Path]) -> list[_Field]:
+        """What is to be read of some fields."""
+        return _to_read(self, pd.Index(rows), lights)
+
+    @functools.cached_property
+    def centres(self) -> Any:
+        """The known centres by field; None where they are to be found."""
+        return None if self.layout.centres is None else self.layout.centres.groupby(schema.FIELD)
+
+    def save(self, work: Path) -> None:
+        """Keep it for `merge`."""
+        said = {"channels": self.layout.channels, "names": self.layout.names, "raw": str(self.raw), "parts": self.parts}
+        write_table(work / "layout.parquet", self.layout.fields, {})
+        write_json(work / "layout.json", {**said, "record": to_dict(self.record), "options": to_dict(self.options)})
+
+    @classmethod
+    def open(cls, work: Path) -> _Plan:
+        """The one that was kept."""
+        said = json.loads((work / "layout.json").read_text())
+        names = {channel: tuple(theirs) for channel, theirs in said["names"].items()}
+        layout = layouts.Layout(read_table(work / "layout.parquet"), tuple(said["channels"]), {}, None, names)
+        asked = said["options"]
+        options = IngestOptions(
+            **{
+                **asked,
+                "illumination": Correction(asked["illumination"]),
+                "nuclei": from_dict(nuclei.NucleiOptions, asked["nuclei"]),
+                "patches": Storage(asked["patches"]),
+            }
+        )
+        record = from_dict(ScreenRecord, said["record"])
+        return cls(layout, Path(said["raw"]), record, options, tuple(tuple(part) for part in said["parts"]))
+
+
+def _finish_fields(plan: _Plan, work: Path, path: Path, made: dict[str, Any]) -> None:
+    """Make the tables of parts that are all there, and put the screen in its place."""
+    layout, lights = plan.layout, plan.lights(work)
+    fields = layout.fields.copy()
+    fields[schema.N_CELLS], fields[schema.N_BORDER], fields[schema.NUCLEUS_WIDTH] = 0, 0, np.nan
+    dim = [plate for plate, path_of_light in lights.items() if (np.load(path_of_light) == 1).all()]
+    said = (
+        f"of the fields read of its plate fewer than {illumination.MIN_FIELDS} are usable and of one size, "
+        "so its illumination was not corrected"
+    )
+    layouts.note(fields, fields[schema.PLATE].isin(dim), layouts.OK, "not-corrected", said)
+    used: list[dict[str, Any]] = []  # without centres, which are many
+    refused: list[dict[str, Any]] = []
+    for number in range(len(plan.parts)):
+        for entry in _result(work, number):
+            if "code" in entry:
+                refused.append(entry)
+            else:
+                few = {name: entry.get(name) for name in ("row", "n_border", "width", "unlit")}
+                used.append({**few, "n": len(entry["y"])})
+    rows = [entry["row"] for entry in used]
+    fields.loc[rows, schema.N_CELLS] = [entry["n"] for entry in used]
+    fields.loc[rows, schema.N_BORDER] = [entry["n_border"] for entry in used]
+    fields.loc[rows, schema.NUCLEUS_WIDTH] = np.array([entry["width"] for entry in used], dtype=np.float64)
+    bad = [entry["row"] for entry in refused]
+    fields.loc[bad, schema.CODE] = [entry["code"] for entry in refused]
+    fields.loc[bad, schema.REASON] = [entry["reason"] for entry in refused]
+    fields.loc[bad, schema.STATUS] = layouts.REFUSED
+    odd = pd.Series({entry["row"]: entry["unlit"] for entry in used if entry["unlit"]}, fields.index, object)
+    said_already = fields[schema.PLATE].isin(dim)
+    layouts.note(fields, odd.notna() & ~said_already, layouts.OK, "not-corrected", odd)
+    if not fields[schema.N_CELLS].sum():
+        shutil.rmtree(work)
+        raise IngestError(f"no field of {plan.raw} is usable: {_reasons(fields)}")
+    if lights:
+        with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
+            np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
+    if plan.options.patches == Storage.ON_DEMAND:
+        _write_sources(plan, work / "screen" / "patches", set(lights))
+    blocks = (_cells_of(fields, _result(work, number)) for number in range(len(plan.parts)))
+    _finish(work, path, plan.record, fields, layout.channels, blocks, made)
 
 
 def ingest_crops(
@@ -317,6 +470,7 @@ def _make_crop_part(
     blank: list[int] = []
     sources = list(layout.cells.loc[rows, layouts.SOURCE])
     exact = record.patch_size_px if record.scale is None and not options.fit else None
+    digests = [np.empty(0, np.uint64)]
     crops = images.read_crops(layout.images, sources, len(layout.channels), exact, bit_depth=options.bit_depth)
     with patches.PartWriter(work / "screen" / "patches", number) as part:
         for row, crop in zip(rows, crops, strict=True):
@@ -329,8 +483,10 @@ def _make_crop_part(
                 crop = scale.fitted(crop, record.patch_size_px)
             patch = crop[None, :, :, list(layout.take)]
             part.append(patch)
+            digests.append(patches.digests(patch))
             if images.is_blank(patch)[0]:
                 blank.append(int(row))
+    patches.write_digests(work / "screen" / "patches", number, np.concatenate(digests))
     write_json(_result_path(work, number), {"refused": refused, "blank": blank})
 
 
@@ -371,12 +527,16 @@ class _Files:
     folder: Path
     names: Sequence[str]
     size: int  # fields or crops they belong to
-    threads: int
+    workers: int | str
     progress: Progress | None
 
-    def take(self, work: Path, path: Path) -> pd.DataFrame:
-        """Their contents; what a run that was killed, or the screen, says of them is not read again."""
-        known = [table for folder in (path, work / "screen", work) if (table := _known_contents(folder)) is not None]
+    def take(self, work: Path, path: Path, saved: Path, *more: Path) -> pd.DataFrame:
+        """Their contents; what a run that was killed, or the screen, or `more` say of them is not read again.
+
+        What is known by then is saved now and then.
+        """
+        places = (path / _CONTENTS, work / "screen" / _CONTENTS, saved, *more)
+        known = [table for file in places if (table := _known_contents(file)) is not None]
 
         def report(done: int, total: int) -> None:
             if self.progress:
@@ -386,16 +546,16 @@ class _Files:
             self.folder,
             self.names,
             pd.concat(known) if known else None,
-            self.threads,
+            self.workers if isinstance(self.workers, int) else cores(),
             progress=report,
-            save=lambda table: write_table(work / _CONTENTS, table, {}),
+            save=lambda table: write_table(saved, table, {}),
         )
 
 
-def _known_contents(folder: Path) -> pd.DataFrame | None:
-    """What a screen, whole or begun, says of its image files; None where it says nothing that can be understood."""
+def _known_contents(file: Path) -> pd.DataFrame | None:
+    """What a file of contents says; None where it says nothing that can be understood."""
     try:
-        table = read_table(folder / _CONTENTS)
+        table = read_table(file)
     except ScreenError:
         return None
     return table if set(contents.COLUMNS) <= set(table.columns) else None
@@ -418,33 +578,44 @@ def _work_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _work_folder(
-    path: Path, config: dict[str, Any], inputs: dict[str, str], overwrite: bool, files: _Files | None
+    path: Path,
+    config: dict[str, Any],
+    inputs: dict[str, str],
+    overwrite: bool,
+    files: _Files | None,
+    shard: Shard | None = None,
 ) -> Iterator[tuple[Path, dict[str, Any]] | None]:
     """The folder to work in, locked, and the provenance; None where the screen is already what is asked for.
 
     Options and tables are compared first; the content of `files`, where there are any, is taken and compared then, and
-    is one of the inputs.
+    is one of the inputs. A shard takes that of its own files alone, and keeps it for `merge`.
 
     Raises
     ------
     IngestError
-        Something else is at `path`.
+        Something else is at `path`, or shards of something else were begun.
     BusyError
         Another ingest is at work on it.
     """
     work = _work_path(path)
-    with locks.held(path, "ingest"):
+    with locks.held(path, "ingest", str(shard or "")):
         wanted = {"config": config, "inputs": dict(inputs)}
         in_the_way = path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir()))
         held = None
         if in_the_way:
             _refuse_changes(path, wanted)
+        if shard is not None:
+            if in_the_way:
+                yield None
+                return
+            yield _shard_folder(path, wanted, files, shard)
+            return
         if files:
-            held = files.take(work, path)
+            held = files.take(work, path, work / _CONTENTS)
             wanted["inputs"]["images"] = contents.digest(held)
         if in_the_way:
             _refuse_changes(path, wanted, held)
-            known = _known_contents(path)
+            known = _known_contents(path / _CONTENTS)
             if held is not None and (known is None or not held.equals(known)):  # the same files, written anew
                 with contextlib.suppress(OSError):
                     write_table(path / _CONTENTS, held, read_provenance(path / "cells.parquet"))
@@ -463,6 +634,33 @@ def _work_folder(
         if held is not None:
             write_table(work / "screen" / _CONTENTS, held, made)
         yield work, made
+
+
+def _shard_folder(
+    path: Path, wanted: dict[str, Any], files: _Files | None, shard: Shard
+) -> tuple[Path, dict[str, Any]]:
+    """The folder that all shards work in; what they are to make together is written by the first.
+
+    Raises
+    ------
+    IngestError
+        It was begun with other options or tables, or image files changed since this shard was begun.
+    """
+    work = _work_path(path)
+    plan = work / "plan.json"
+    if not plan.exists():
+        write_json(plan, wanted)
+    if json.loads(plan.read_text()) != json.loads(json.dumps(wanted)):
+        raise IngestError(f"{work} was begun with other data or options, or without --shard; remove it to begin anew")
+    if files is not None:
+        kept = work / "contents" / f"{shard}.parquet"
+        before = _known_contents(kept)
+        held = files.take(work, path, kept.with_suffix(".known"), kept)
+        both = () if before is None else (t[t[contents.NAME].isin(before[contents.NAME])] for t in (before, held))
+        if changed := contents.difference(*both) if both else "":
+            raise IngestError(f"{changed} since this shard was begun; remove {work} to begin anew")
+        write_table(kept, held, {})
+    return work, {}
 
 
 def _refuse_changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None = None) -> None:
@@ -492,7 +690,7 @@ def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> s
     if record.get("step") != "ingest":
         return "no ingest has made it"
     was, now = (_flat({"config": made.get("config", {}), **made.get("inputs", {})}) for made in (record, wanted))
-    known = _known_contents(path)
+    known = _known_contents(path / _CONTENTS)
     said, not_kept = [], []
     for name in sorted(was.keys() | now.keys()):
         if was.get(name) == now.get(name) or (name == "images" and name not in now):
@@ -553,20 +751,14 @@ class _Task:
         return _result_path(self.work, self.number)
 
 
-def _to_read(
-    layout: layouts.Layout,
-    raw: Path,
-    rows: pd.Index,
-    lights: Mapping[str, Path],
-    options: IngestOptions,
-    times: float | None = None,
-) -> list[_Field]:
-    """What `layout` says of some fields, ready to be read; `times` is what their edges are multiplied by."""
+def _to_read(plan: _Plan, rows: pd.Index, lights: Mapping[str, Path]) -> list[_Field]:
+    """What the layout says of some fields, ready to be read."""
+    layout, options = plan.layout, plan.options
     table = layout.fields.loc[rows]
     files = table[[layouts.path_column(c) for c in layout.channels]].to_numpy(str)
     pages = [layouts.frame_column(c) for c in layout.channels]
     frames = table[pages].to_numpy(int) if set(pages) <= set(table.columns) else np.full(files.shape, layouts.UNTOLD)
-    known = None if layout.centres is None else layout.centres.groupby(schema.FIELD)
+    known = plan.centres
     fields = []
     for i, (row, name, plate) in enumerate(zip(rows, table[schema.FIELD], table[schema.PLATE], strict=True)):
         centres = objects = None
@@ -577,7 +769,7 @@ def _to_read(
             _Field(
                 int(row),
                 Field(
-                    {c: raw / file for c, file in zip(layout.channels, files[i], strict=True)},
+                    {c: plan.raw / file for c, file in zip(layout.channels, files[i], strict=True)},
                     {
                         c: images.Plane(
                             None if frame == layouts.UNTOLD else int(frame), layout.names.get(c, (c,)), options.z
@@ -585,7 +777,7 @@ def _to_read(
                         for c, frame in zip(layout.channels, frames[i], strict=True)
                     },
                     options.bit_depth,
-                    times,
+                    plan.record.scale,
                 ),
                 centres,
                 objects,
@@ -596,24 +788,17 @@ def _to_read(
 
 
 def _illuminate(
-    layout: layouts.Layout,
-    raw: Path,
-    options: IngestOptions,
-    work: Path,
-    usable: pd.Index,
-    workers: int,
-    progress: Progress | None,
-) -> dict[str, Path]:
-    """Estimate the illumination of every plate from some of its fields; plate -> file."""
-    lights = {}
+    plan: _Plan, lights: Mapping[str, Path], usable: pd.Index, workers: int | str, progress: Progress | None
+) -> None:
+    """Estimate the illumination of plates, each from some of its fields."""
     jobs: list[tuple[Any, int, Path]] = []
-    for number, (plate, rows) in enumerate(layout.fields.loc[usable].groupby(schema.PLATE).groups.items()):
-        lights[str(plate)] = work / "light" / f"{number:04d}.npy"
+    plates = plan.layout.fields.loc[usable, schema.PLATE].astype(str)
+    for plate, light in lights.items():
+        rows = usable[plates == plate]
         some = rows[:: max(1, len(rows) // illumination.MAX_FIELDS)][: illumination.MAX_FIELDS]
-        fields = tuple(_to_read(layout, raw, some, {}, options))
-        jobs.append(((fields, lights[str(plate)]), len(fields), lights[str(plate)]))
+        fields = tuple(plan.read(some, {}))
+        jobs.append(((fields, light), len(fields), light))
     _run(_estimate_light, jobs, workers, progress)
-    return lights
 
 
 def _estimate_light(job: tuple[tuple[_Field, ...], Path]) -> None:
@@ -633,24 +818,30 @@ def _estimate_light(job: tuple[tuple[_Field, ...], Path]) -> None:
 def _run(
     work_on: Callable[[Any], None],
     jobs: Sequence[tuple[Any, int, Path]],
-    workers: int,
+    where: int | str,
     progress: Progress | None,
 ) -> None:
-    """Do jobs, each (argument, size, the file that tells it is done), in this process or in several."""
+    """Do jobs, each (argument, size, the file that tells it is done), in this process, in several or on a cluster."""
     waiting = [job for job in jobs if not job[2].exists()]
     total = sum(size for _, size, _ in jobs)
     done = total - sum(size for _, size, _ in waiting)
     report = progress or (lambda _done, _total: None)
     report(done, total)
-    finished = share_out(work_on, [argument for argument, _, _ in waiting], workers)
+    finished = share_out(functools.partial(_unless_done, work_on), [(job, file) for job, _, file in waiting], where)
     for (_, size, _), _ in zip(waiting, finished, strict=True):
         done += size
         report(done, total)
 
 
+def _unless_done(work_on: Callable[[Any], None], job: tuple[Any, Path]) -> None:
+    """Do a job, unless its file is there: a cluster asks again for what a lost worker had done."""
+    if not job[1].exists():
+        work_on(job[0])
+
+
 def _make_part(task: _Task) -> None:
     """Read the fields of one part, cut its patches, write both; what became of each field goes into the JSON file."""
-    entries, places = [], []
+    entries, places, digests = [], [], [np.empty(0, np.uint64)]
     folder = task.work / "screen" / "patches"
     lights: dict[Path, npt.NDArray[np.float32]] = {}
     with patches.PartWriter(folder, task.number) as part:
@@ -664,12 +855,14 @@ def _make_part(task: _Task) -> None:
                 entries.append({"row": field.row, "code": broken.code, "reason": str(broken)})
                 continue
             entries.append(entry)
+            digests.append(patches.digests(cut))
             if task.options.patches == Storage.STORED:
                 part.append(cut)
             else:
                 places.append(np.insert(first, 0, field.row, axis=1))
     if places:
         patches.write_places(folder, task.number, np.concatenate(places).astype(np.int32))
+    patches.write_digests(folder, task.number, np.concatenate(digests))
     write_json(task.result, {"fields": entries})
 
 
@@ -731,28 +924,21 @@ def _cells_in(
     return entry, cut, first
 
 
-def _write_sources(
-    folder: Path,
-    layout: layouts.Layout,
-    raw: Path,
-    record: ScreenRecord,
-    options: IngestOptions,
-    lit: set[str],
-) -> None:
+def _write_sources(plan: _Plan, folder: Path, lit: set[str]) -> None:
     """Write where the fields lie and what is done to them before patches are cut."""
-    paths = [layouts.path_column(c) for c in layout.channels]
+    layout, options = plan.layout, plan.options
     pages = [layouts.frame_column(c) for c in layout.channels]
-    table = layout.fields.reindex(columns=[*paths, *pages])
+    table = layout.fields.reindex(columns=[*(layouts.path_column(c) for c in layout.channels), *pages])
     table[pages] = table[pages].fillna(layouts.UNTOLD).astype(np.int32)
     table["light"] = layout.fields[schema.PLATE].where(layout.fields[schema.PLATE].isin(lit), "")
     said = {
-        "folder": str(raw.resolve()),
-        "channels": list(layout.channels),
-        "names": {c: list(layout.names.get(c, (c,))) for c in layout.channels},
+        "folder": str(plan.raw.resolve()),
+        "channels": layout.channels,
+        "names": {c: layout.names.get(c, (c,)) for c in layout.channels},
         "z": options.z,
         "bit_depth": options.bit_depth,
-        "scale": record.scale,
-        "patch_size_px": record.patch_size_px,
+        "scale": plan.record.scale,
+        "patch_size_px": plan.record.patch_size_px,
     }
     patches.write_sources(folder, table, said)
 
@@ -772,9 +958,9 @@ def label_file(dna: Path, ending: str) -> Path:
     raise ImageError("missing-file", f"there is no label image {names[0]}, nor with {', '.join(images.SUFFIXES[1:])}")
 
 
-def _result(task: _Task) -> list[dict[str, Any]]:
+def _result(work: Path, number: int) -> list[dict[str, Any]]:
     """What became of the fields of a part."""
-    entries: list[dict[str, Any]] = json.loads(task.result.read_text())["fields"]
+    entries: list[dict[str, Any]] = json.loads(_result_path(work, number).read_text())["fields"]
     return entries
 
 

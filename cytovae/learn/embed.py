@@ -1,24 +1,33 @@
-"""Patch store and bundle make embeddings: in parts, so that an interrupted run goes on where it was."""
+"""Patch store and bundle make embeddings: in parts, here or on a cluster, and an interrupted run goes on where it was.
+
+Parts lie in ``embeddings/.NAME.parts/`` until all are there. Patches that are left in their fields are read in their
+order, so each field is read once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
 from cytovae import locks, schema
+from cytovae.cluster import Shard, share_out
 from cytovae.config import to_dict
 from cytovae.errors import ConfigError, ScreenError
+from cytovae.learn import bundle as bundles
 from cytovae.learn import sampling
 from cytovae.learn.bundle import Bundle
 from cytovae.patches import PatchStore
-from cytovae.screen import Screen, provenance, read_provenance, whole_file, write_json
+from cytovae.screen import Screen, provenance, read_provenance, read_table, whole_file, write_json
 
 PART_CELLS = 8192
 ORIENTATIONS = (1, 8)
@@ -68,8 +77,14 @@ def embed(
     progress: schema.Progress | None = None,
     overwrite: bool = False,
     options: Options | None = None,
+    *,
+    workers: int | str = 1,
+    shard: Shard | None = None,
+    device: str = "cpu",
 ) -> bool:
     """Embed every cell of a screen and store the result in it.
+
+    Where cells were appended to a screen since, only these are embedded, unless intensities are asked for.
 
     Parameters
     ----------
@@ -81,6 +96,13 @@ def embed(
         Embed again what is embedded already.
     options : Options, optional
         Anything but the plain embedding is stored under a name of its own (`Options.name`).
+    workers : int or str
+        1: here. Else processes beside this one, or a cluster (`cytovae.cluster.client`), each of which loads the
+        bundle from its folder.
+    shard : Shard, optional
+        Do this share of the parts alone; `merge` joins them.
+    device : str
+        Of the workers.
 
     Returns
     -------
@@ -97,52 +119,157 @@ def embed(
     name = options.name(bundle.name)
     inputs = {"cells": screen.cells_digest(), "weights": bundle.digest}
     index = screen.embeddings_path(name) / "index.parquet"
+    there = 0  # cells embedded already
     if index.exists() and not overwrite and read_provenance(index).get("inputs") == inputs:
-        return False
+        ids, embedded = (read_table(p, [schema.CELL_ID])[schema.CELL_ID] for p in (screen.cells_path, index))
+        if len(embedded) == len(ids):
+            return False
+        there = len(embedded) if embedded.equals(ids.iloc[: len(embedded)]) else 0
     if screen.record.channels != bundle.channels or screen.record.patch_size_px != bundle.patch_size_px:
         raise ScreenError(
             f"{bundle.name} was made for {bundle.patch_size_px} px patches of {', '.join(bundle.channels)}, but "
             f"{screen.path} holds {screen.record.patch_size_px} px patches of {', '.join(screen.record.channels)}; "
             "use or train a model of the same channels"
         )
-    cells = screen.cells()
-    store = PatchStore(screen.patches_path)
-    if len(store) != len(cells):
-        raise ScreenError(
-            f"{screen.path} holds {len(store)} patches for {len(cells)} cells; run 'cytovae ingest' again"
-        )
-    with locks.held(screen.embeddings_path(name), "embed"):
-        parts = screen.path / "embeddings" / f".{name}.parts"
-        _start_parts(parts, inputs, fresh=overwrite)
-        for number, start in enumerate(range(0, len(store), PART_CELLS)):
-            path = parts / f"part-{number:05d}.npy"
-            stop = min(start + PART_CELLS, len(store))
-            if not path.exists():
-                blocks = []
-                for low in range(start, stop, _BLOCK):
-                    high = min(low + _BLOCK, stop)
-                    blocks.append(_features(bundle, store.read(np.arange(low, high)), options))
-                    if progress is not None:
-                        progress(high, len(store))
-                with whole_file(path) as beside, beside.open("wb") as handle:
-                    np.save(handle, np.concatenate(blocks))
-            elif progress is not None:
-                progress(stop, len(store))
-        whole = np.concatenate([np.load(p) for p in sorted(parts.glob("part-*.npy"))])
-        config: dict[str, Any] = {"bundle": bundle.name, "model": bundle.model}
-        if not options.plain:
-            config |= to_dict(options)
-        if options.intensity:
-            d = bundle.latent_size
-            whole[:, d:], config["plates_scaled_on_all_controls"] = scaled_on_controls(
-                whole[:, d:], cells, screen.record.control
-            )
-            config["features"] = [*schema.feature_names(d), *intensity_names(bundle.channels)]
-        screen.write_embeddings(
-            name, cells[schema.CELL_ID].to_list(), whole, provenance("embed", config=config, inputs=inputs)
-        )
-        shutil.rmtree(parts)
+    count, store = pq.read_metadata(screen.cells_path).num_rows, PatchStore(screen.patches_path)
+    if len(store) != count:
+        raise ScreenError(f"{screen.path} holds {len(store)} patches for {count} cells; run 'cytovae ingest' again")
+    config: dict[str, Any] = {"bundle": bundle.name, "model": bundle.model}
+    if not options.plain:
+        config |= to_dict(options)
+    first = 0 if options.intensity else there
+    parts = screen.path / "embeddings" / f".{name}.parts"
+    begun = {
+        "inputs": inputs,
+        "config": config,
+        "cells": [first, count],
+        "d": bundle.latent_size,
+        "intensities": intensity_names(bundle.channels) if options.intensity else [],
+    }
+    with locks.held(screen.embeddings_path(name), "embed", str(shard or "")):
+        _start_parts(parts, begun, fresh=overwrite)
+        every = _parts(parts, first, count)
+        mine = every if shard is None else shard.share(every)
+        total = sum(stop - start for start, stop, _ in mine)
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            if progress is not None:
+                progress(done, total)
+
+        waiting = [part for part in mine if not part[2].exists()]
+        advance(total - sum(stop - start for start, stop, _ in waiting))
+        if workers == 1:
+            for start, stop, path in waiting:
+                _make_part(bundle, store, options, start, stop, path, advance)
+        else:
+            work = functools.partial(_make_elsewhere, (bundle.path, device, bundle.digest), store, options)
+            for (start, stop, _), _ in zip(waiting, share_out(work, waiting, workers), strict=True):
+                advance(stop - start)
+        if shard is None:
+            _join(screen, name, parts)
     return True
+
+
+def merge(screen: Screen) -> list[str]:
+    """Join the embeddings of a screen whose shards are all done; the same bytes as without shards.
+
+    Returns
+    -------
+    list of str
+        Their names.
+
+    Raises
+    ------
+    ScreenError
+        Of one of them parts are missing.
+    """
+    joined = []
+    for parts in sorted((screen.path / "embeddings").glob(".*.parts")):
+        name = parts.name.removeprefix(".").removesuffix(".parts")
+        every = _parts(parts, *json.loads((parts / _BEGUN).read_text())["cells"])
+        waiting = [number for number, (_, _, path) in enumerate(every, 1) if not path.exists()]
+        if waiting:
+            raise ScreenError(
+                f"{len(waiting)} of {len(every)} parts of {name} in {screen.path} are not made yet, the first being "
+                f"{waiting[0]}; run the shards that are missing, then merge"
+            )
+        with locks.held(screen.embeddings_path(name), "embed"):
+            _join(screen, name, parts)
+        joined.append(name)
+    return joined
+
+
+_BEGUN = "begun.json"
+
+
+def _parts(folder: Path, first: int, count: int) -> list[tuple[int, int, Path]]:
+    """First cell, last cell + 1 and file of every part."""
+    return [
+        (start, min(start + PART_CELLS, count), folder / f"part-{number:05d}.npy")
+        for number, start in enumerate(range(first, count, PART_CELLS))
+    ]
+
+
+def _make_part(
+    bundle: Bundle,
+    store: PatchStore,
+    options: Options,
+    start: int,
+    stop: int,
+    path: Path,
+    advance: Callable[[int], None],
+) -> None:
+    blocks = []
+    for low in range(start, stop, _BLOCK):
+        high = min(low + _BLOCK, stop)
+        blocks.append(_features(bundle, store.read(np.arange(low, high)), options))
+        advance(high - low)
+    with whole_file(path) as beside, beside.open("wb") as handle:
+        np.save(handle, np.concatenate(blocks))
+
+
+@functools.lru_cache(1)
+def _loaded(path: Path, device: str, digest: str) -> Bundle:
+    """A worker's bundle, as long as its `digest` stays what it is."""
+    return bundles.load(path, device)
+
+
+def _make_elsewhere(
+    bundle: tuple[Path, str, str], store: PatchStore, options: Options, part: tuple[int, int, Path]
+) -> None:
+    """Make a part in another process, unless it is there: a cluster asks again for what a lost worker had done."""
+    if not part[2].exists():
+        _make_part(_loaded(*bundle), store, options, *part, lambda _: None)
+
+
+def _join(screen: Screen, name: str, parts: Path) -> None:
+    """Write the embeddings of parts that are all there, a part at a time, after those of cells embedded before."""
+    begun = json.loads((parts / _BEGUN).read_text())
+    config, d, (first, count) = begun["config"], begun["d"], begun["cells"]
+    files = [path for _, _, path in _parts(parts, first, count)]
+    scaled: npt.NDArray[np.float32] | None = None
+    if begun["intensities"]:
+        raw = np.concatenate([np.load(file)[:, d:] for file in files])
+        scaled, config["plates_scaled_on_all_controls"] = scaled_on_controls(raw, screen.cells(), screen.record.control)
+        config["features"] = [*schema.feature_names(d), *begun["intensities"]]
+
+    def blocks() -> Iterator[npt.NDArray[np.float32]]:
+        if first:
+            before = np.load(screen.embeddings_path(name) / "embeddings.npy", mmap_mode="r")
+            for start in range(0, first, PART_CELLS):
+                yield np.asarray(before[start : start + PART_CELLS])
+        for number, file in enumerate(files):
+            block = np.load(file)
+            if scaled is not None:
+                block[:, d:] = scaled[number * PART_CELLS : number * PART_CELLS + len(block)]
+            yield block
+
+    ids = read_table(screen.cells_path, [schema.CELL_ID])[schema.CELL_ID].to_list()
+    screen.write_embeddings(name, ids, blocks(), provenance("embed", config=config, inputs=begun["inputs"]))
+    shutil.rmtree(parts)
 
 
 def _features(bundle: Bundle, patches: npt.NDArray[np.uint16], options: Options) -> npt.NDArray[np.float32]:
@@ -243,9 +370,10 @@ def scaled_on_controls(
     return out, poor
 
 
-def _start_parts(folder: Path, inputs: dict[str, str], fresh: bool) -> None:
-    """Keep the parts of an interrupted run of the same inputs; throw away any other."""
-    record = folder / "inputs.json"
-    if fresh or not record.exists() or json.loads(record.read_text()) != inputs:
+def _start_parts(folder: Path, begun: dict[str, Any], fresh: bool) -> None:
+    """Keep the parts of an interrupted run of the same kind, or of other shards; throw away any other."""
+    record = folder / _BEGUN
+    if fresh or (record.exists() and json.loads(record.read_text()) != begun):
         shutil.rmtree(folder, ignore_errors=True)
-        write_json(record, inputs)
+    if not record.exists():
+        write_json(record, begun)

@@ -21,7 +21,6 @@ from cytovae.patches import normalise as normalise
 from cytovae.screen import Screen
 
 HELD_OUT_SHARE = 0.15
-_BLOCK = 512
 
 
 class By(enum.StrEnum):
@@ -195,33 +194,15 @@ def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]
     }
 
 
-def digests(patches: PatchStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """The first 8 bytes of the sha256 of each patch's pixels, as one number.
-
-    Among a million patches compared with a million others, two share it by chance once in eighteen million times.
-
-    Parameters
-    ----------
-    patches : PatchStore
-    rows : (n,) int
-
-    Returns
-    -------
-    (n,) uint64
-    """
-    out = np.empty(len(rows), dtype=np.uint64)
-    for start in range(0, len(rows), _BLOCK):
-        block = patches.read(rows[start : start + _BLOCK])
-        found = b"".join(hashlib.sha256(patch.data).digest()[:8] for patch in block)
-        out[start : start + _BLOCK] = np.frombuffer(found, dtype="<u8")
-    return out
+def digests(store: PatchStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """What tells patches apart (`cytovae.patches.digests`): of these rows (n,) of a store."""
+    return store.digests(rows)
 
 
 @functools.lru_cache(maxsize=8)
 def _all_digests(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> npt.NDArray[np.uint64]:
     """Of every patch of a screen; `stamp` changes when its patches do."""
-    store = PatchStore(folder)
-    found = digests(store, np.arange(len(store)))
+    found = PatchStore(folder).digests()
     found.flags.writeable = False
     return found
 
@@ -244,7 +225,7 @@ def trained_cells(config: Mapping[str, Any], known: npt.NDArray[np.uint64] | Non
     -------
     (n,) bool
     """
-    parts = sorted(screen.patches_path.glob("part-*.npy"))
+    parts = sorted(screen.patches_path.glob("*.npy"))
     if known is not None:
         stamp = tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in parts)
         return np.isin(_all_digests(screen.patches_path.resolve(), stamp), known)

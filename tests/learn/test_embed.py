@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from cytovae import schema
+from cytovae.cluster import Shard
 from cytovae.config import ScreenRecord
 from cytovae.errors import ScreenError, SelectionError
 from cytovae.learn import bundle as bundles
@@ -81,6 +82,34 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert encoded == [20]
     assert len(screen.embeddings("blobs-pca")[1]) == 120
     assert not list((screen.path / "embeddings").glob(".*"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("intensity", [False, True])
+def test_shards_and_a_cluster_embed_byte_for_byte_as_one_process(
+    screen: Screen, pca: bundles.Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, intensity: bool
+) -> None:
+    monkeypatch.setattr(embeddings, "PART_CELLS", 50)
+    options = embeddings.Options(intensity=intensity)
+    path = screen.embeddings_path(options.name("blobs-pca"))
+
+    def made() -> dict[str, bytes]:
+        found = {p.name: p.read_bytes() for p in path.iterdir()}
+        shutil.rmtree(path)
+        return found
+
+    assert embed(screen, pca, options=options)
+    one = made()
+    assert set(one) == {"embeddings.npy", "index.parquet"}
+    embed(screen, pca, options=options, shard=Shard(2, 2))
+    with pytest.raises(ScreenError, match=r"1 of 3 parts of .* are not made yet, the first being 1"):
+        embeddings.merge(screen)
+    embed(screen, pca, options=options, shard=Shard(1, 2))
+    assert embeddings.merge(screen) == [path.name]
+    assert made() == one
+    if not intensity:
+        embed(screen, pca, workers="local:2")
+        assert made() == one
 
 
 def test_the_mean_over_orientations_does_not_depend_on_how_a_cell_lies(screen: Screen, pca: bundles.Bundle) -> None:

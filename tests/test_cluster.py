@@ -1,0 +1,67 @@
+"""Work shared out over shards and clusters is done once, whoever dies."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cytovae import cluster
+from cytovae.cluster import Shard, share_out
+from cytovae.errors import ConfigError
+from cytovae.ingest import assembly
+
+
+@pytest.mark.parametrize(("units", "of"), [(10, 3), (2, 5), (256, 7), (0, 2)])
+def test_shards_together_are_all_units_once_and_about_equal(units: int, of: int) -> None:
+    shares = [Shard(number, of).share(range(units)) for number in range(1, of + 1)]
+    assert [unit for share in shares for unit in share] == list(range(units))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/3", "1/2/3", "-1/3"])
+def test_a_shard_that_is_not_one_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="a shard is written i/n"):
+        Shard.parse(text)
+
+
+def work_or_die(folder: Path, number: int) -> None:
+    """A unit of work that, the first time number 3 is tried, takes its worker with it."""
+    with (folder / "tries.txt").open("a") as tries:
+        tries.write(f"{number}\n")
+    if number == 3 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / f"{number}.done").write_text(str(number))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_worker_of_a_cluster_costs_its_unit_only(tmp_path: Path) -> None:
+    jobs = [(number, 1, tmp_path / f"{number}.done") for number in range(8)]
+    heard: list[tuple[int, int]] = []
+    assembly._run(functools.partial(work_or_die, tmp_path), jobs, "local:2", lambda *said: heard.append(said))
+    assert (tmp_path / "died").exists()
+    assert sorted((tmp_path / "tries.txt").read_text().split()) == sorted([*map(str, range(8)), "3"])
+    assert heard[-1] == (8, 8) and [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a cluster is tcp://HOST:PORT, .* not 'nowhere'"):
+        list(share_out(str, [1], "nowhere"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_slurm_jobs_are_what_the_configuration_of_dask_jobqueue_says() -> None:
+    dask = pytest.importorskip("dask")
+    with dask.config.set({"jobqueue.slurm.walltime": "02:00:00", "jobqueue.slurm.queue": "short"}):
+        made = cluster.slurm()
+        try:
+            script = made.job_script()
+        finally:
+            made.close()
+    for line in ("#SBATCH -p short", "#SBATCH -t 02:00:00", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=4G"):
+        assert line in script
+    assert "distributed.cli.dask_worker" in script or "dask worker" in script
