@@ -4,13 +4,15 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8501
 
-.PHONY: help demo test check bench lock chromium postgresql clean
+.PHONY: help demo test check bench docs figures lock chromium postgresql clean
 
 help:
 	@echo "make demo   install, make a simulated screen, open the app on port $(PORT)"
 	@echo "make test   install what the tests need (Chromium and PostgreSQL too) and run them all"
 	@echo "make check  ruff, mypy, import contracts"
 	@echo "make bench  the benchmarks"
+	@echo "make docs   the documentation, in build/docs"
+	@echo "make figures  measure the figures of README and pages anew (BBBC021=DIR for those of real cells)"
 	@echo "make lock   write requirements.lock and requirements-dev.lock anew"
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
@@ -56,6 +58,13 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "open build/docs/index.html"
+
+figures: $(VENV)/dev.stamp
+	$(BIN)/python docs/figures.py measure $(if $(BBBC021),--bbbc021 $(BBBC021))
 
 lock:
 	$(PYTHON) .ci/lock.py

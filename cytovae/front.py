@@ -134,6 +134,10 @@ class Reconstructions:
             reconstructions.write_sheet(path, strips)
             return path.read_bytes()
 
+    def __repr__(self) -> str:
+        of, mse = self.measures["n_cells"], self.measures["mse"]
+        return f"<{len(self.cell_ids)} cells and their reconstructions; mean squared error {mse:.4f} on {of:,} cells>"
+
 
 @dataclass(frozen=True)
 class OpenScreen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cytovae.cli import apps, audits, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
+from cytovae.cli import apps, audits, bundles, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
 from cytovae.cli.console import app, say
 from cytovae.errors import ConfigError, CytovaeError
 

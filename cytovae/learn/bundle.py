@@ -33,6 +33,7 @@ FORMAT = "cytovae-bundle-1"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.json"
 CARD = "README.md"
+NO_LICENCE = "not stated"
 BLOCK = 32
 """Patches that go through a network at a time: what fits the caches."""
 TRAINED_ON = "trained_on"
@@ -262,6 +263,37 @@ def _verified(path: Path, config: dict[str, Any]) -> None:
             )
 
 
+def verify(path: str | Path) -> dict[str, Any]:
+    """The configuration of a bundle whose files are the ones it was made with; torch is not imported.
+
+    Raises
+    ------
+    BundleError
+        It is missing, foreign or tampered with: names the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    config = describe(path)
+    _verified(path, config)
+    try:
+        with safe_open(path / WEIGHTS, "np") as handle:
+            header = handle.metadata() or {}
+    except SafetensorError as broken:
+        raise BundleError(f"{path / WEIGHTS} is no safetensors file: {broken}") from None
+    stored = json.loads((path / CONFIG).read_text())
+    if header.get("format") != FORMAT or header.get("config") != config_digest(stored):
+        raise BundleError(
+            f"{path / CONFIG} was changed after its weights were written; fetch or train the bundle again"
+        )
+    return config
+
+
+def licence(config: dict[str, Any]) -> str:
+    """The licence of the images a model was trained on, which binds its weights."""
+    return str(config.get("data", {}).get("licence") or NO_LICENCE)
+
+
 def load(path: str | Path, device: str = "cpu") -> Bundle:
     """A bundle, verified and ready for use.
 
@@ -277,24 +309,11 @@ def load(path: str | Path, device: str = "cpu") -> Bundle:
     BundleError
         It is missing, foreign or tampered with, or no installed package knows its kind.
     """
-    from safetensors import SafetensorError, safe_open
     from safetensors.numpy import load_file
 
     path = Path(path)
-    config = describe(path)
-    weights = path / WEIGHTS
-    _verified(path, config)
-    try:
-        with safe_open(weights, "np") as handle:
-            header = handle.metadata() or {}
-        arrays = load_file(weights)
-    except SafetensorError as broken:
-        raise BundleError(f"{weights} is no safetensors file: {broken}") from None
-    stored = json.loads((path / CONFIG).read_text())
-    if header.get("format") != FORMAT or header.get("config") != config_digest(stored):
-        raise BundleError(
-            f"{path / CONFIG} was changed after its weights were written; fetch or train the bundle again"
-        )
+    config = verify(path)
+    arrays = load_file(path / WEIGHTS)
     trained_on = arrays.pop(TRAINED_ON, None)
     return ready(path, arrays, config, read_metrics(path), trained_on, device)
 
