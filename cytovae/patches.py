@@ -226,7 +226,7 @@ class PatchStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._kept: _Kept = InFields(self.folder) if (self.folder / _SOURCES).exists() else Parts(self.folder)
+        self._kept: _Kept = InFields(self.folder) if (self.folder / SOURCES).exists() else Parts(self.folder)
         self.patch_shape = self._kept.patch_shape  # (H, W, C)
 
     def __reduce__(self) -> tuple[type[PatchStore], tuple[Path]]:
@@ -365,7 +365,7 @@ def _close(files: list[int]) -> None:
         os.close(file)
 
 
-_SOURCES = "sources.json"
+SOURCES = "sources.json"
 _FOLDER = "folder"
 
 
@@ -397,14 +397,14 @@ def write_sources(folder: Path, table: pd.DataFrame, said: Mapping[str, Any]) ->
         it), ``z``, ``bit_depth``, ``scale``, ``patch_size_px``.
     """
     write_table(folder / "sources.parquet", table, {})
-    write_json(folder / _SOURCES, dict(said))
+    write_json(folder / SOURCES, dict(said))
 
 
 def move_sources(folder: Path, raw: Path) -> None:
     """Say that the fields are in another folder now."""
-    said = json.loads((folder / _SOURCES).read_text())
+    said = json.loads((folder / SOURCES).read_text())
     if said[_FOLDER] != str(raw):
-        write_json(folder / _SOURCES, {**said, _FOLDER: str(raw)})
+        write_json(folder / SOURCES, {**said, _FOLDER: str(raw)})
 
 
 class InFields:
@@ -418,9 +418,9 @@ class InFields:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self._said: dict[str, Any] = json.loads((folder / _SOURCES).read_text())
+            self._said: dict[str, Any] = json.loads((folder / SOURCES).read_text())
         except json.JSONDecodeError as broken:
-            raise ScreenError(f"{folder / _SOURCES} cannot be understood: {broken}") from None
+            raise ScreenError(f"{folder / SOURCES} cannot be understood: {broken}") from None
         self.channels: list[str] = self._said["channels"]
         table, files = read_table(folder / "sources.parquet"), read_table(folder.parent / "images.parquet")
         self._paths = [table[f"path_{c}"].to_numpy(object) for c in self.channels]

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -77,15 +78,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        if path.exists():
+        if not path.exists():
+            beside.replace(path)
+        elif not _exchange(beside, path):
             old = locks.beside(path, "old")
             path.replace(old)
             beside.replace(path)
             shutil.rmtree(old)
-        else:
-            beside.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, so that none is missing for a moment; whether the system can (Linux does)."""
+    import ctypes
+
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def write_json(path: Path, document: Any) -> None:

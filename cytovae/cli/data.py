@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from cytovae.cluster import Shard
     from cytovae.ingest.assembly import Outcome
     from cytovae.ingest.layouts import Layout
+    from cytovae.screen import Screen
 
 ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="The screen folder to make.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -142,12 +145,14 @@ def _options_of(asked: type[request.Request]) -> Callable[[Callable[..., None]],
         ]
 
         def called(**given: Any) -> None:
+            said = dict(given)
             parts = {kind: {f.name: given.pop(f.name) for f in shared[kind] if f.name in given} for kind in shared}
             columns, treatment = parts[asked]["column"], parts[asked]["treatment_columns"]
             parts[asked]["column"] = _columns(columns)
             if treatment is not None:
                 parts[asked]["treatment_columns"] = tuple(c.strip() for c in treatment.split(",") if c.strip())
             verb(**given, asked=asked(**parts[asked]), run=Run(**parts[Run]))
+            _remember(verb.__name__.removeprefix("ingest_"), said)
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + more
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -156,6 +161,31 @@ def _options_of(asked: type[request.Request]) -> Callable[[Callable[..., None]],
         return called
 
     return decorate
+
+
+READING = "reading.json"
+"""In a screen: how its raw data were read, for `append` to read others in the same way."""
+
+_OF_ONE_RUN = {
+    "raw", "table", "image_table", "images", "centres", "screen", "name", "workers", "cluster", "shard", "overwrite",
+    "as_json",
+}  # fmt: skip
+
+
+def _remember(verb: str, given: dict[str, Any]) -> None:
+    """Keep the options of an ingest in the screen that it made."""
+    from cytovae.screen import write_json
+
+    if not Path(given["screen"]).is_dir() or verb == "crops":
+        return
+    words: list[str] = []
+    for name, value in given.items():
+        if name in _OF_ONE_RUN or value in (None, False) or value == []:
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            text = str(one.absolute()) if isinstance(one, Path) else str(one)
+            words += [f"--{name.replace('_', '-')}"] + ([] if one is True else [text])
+    write_json(Path(given["screen"]) / READING, {"verb": verb, "words": words})
 
 
 LOADDATA_EXAMPLE = """\b
@@ -452,6 +482,76 @@ def _lines(key: str, value: Any) -> list[str]:
     if isinstance(value, list | dict) and len(value) > 8:
         return [f"  {key}: {len(value)} of them, listed by --json"]
     return [f"  {key}: {', '.join(map(str, value)) if isinstance(value, list) else value}"]
+
+
+@console.app.command("append")
+def append(
+    screen: Annotated[Path, typer.Argument(metavar="SCREEN", help="The screen that grows.")],
+    raw: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RAW...", help="Raw data, read as those of the screen were; or screens made with the same options."
+        ),
+    ],
+    plate_map: Annotated[Path | None, typer.Option(help="Of the new plates.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the new images, for tables.")] = None,
+    centres: Annotated[Path | None, typer.Option(help="CSV of the new cells' centres, for tables.")] = None,
+    as_json: Json = False,
+) -> None:
+    """New plates into a screen, in one step; what was embedded stays, and 'cytovae embed' adds the new cells."""
+    import shutil
+
+    from cytovae.ingest import joining
+    from cytovae.screen import Screen
+
+    opened = Screen.open(screen)
+    more = {"--plate-map": plate_map, "--images": images, "--centres": centres}
+    options = [str(word) for name, path in more.items() if path for word in (name, path)]
+    sources = {
+        source: source if (source / "screen.json").exists() else screen.with_name(f"{screen.name}.new-{source.stem}")
+        for source in raw
+    }
+    for source, path in sources.items():
+        if path != source:
+            _read_alike(opened, source, path, options)
+    try:
+        found = joining.append(opened, [Screen.open(path) for path in sources.values()])
+    finally:
+        for source, path in sources.items():
+            if path != source:
+                shutil.rmtree(path)
+    if not found.plates:
+        console.say(f"{screen} holds these plates already, with the same cells; there was nothing to do")
+    lines = [f"{screen}: {found.n_cells} cells of {len(found.plates)} plates appended"] if found.plates else []
+    for model in found.partial:
+        lines.append(f"{model} is embedded for the cells before only; 'cytovae embed {screen} {model}' adds the others")
+    if found.gone:
+        lines.append(f"{', '.join(found.gone)} were of the cells before and are gone; run 'cytovae profile' again")
+    document = {"screen": str(screen), "already": not found.plates, **dataclasses.asdict(found)}
+    console.emit(document, as_json, "\n".join(lines))
+
+
+def _read_alike(screen: Screen, raw: Path, path: Path, more: list[str]) -> None:
+    """Ingest raw data as a screen's own were.
+
+    Raises
+    ------
+    IngestError
+        The screen does not say how.
+    """
+    import json
+
+    from cytovae.errors import IngestError
+
+    if not (screen.path / READING).exists():
+        raise IngestError(
+            f"{screen.path} does not say how its raw data were read; make a screen of {raw} with 'cytovae ingest' and "
+            "append that"
+        )
+    said = json.loads((screen.path / READING).read_text())
+    words = ["ingest", said["verb"], str(raw), str(path), "--name", screen.name, *said["words"], *more]
+    with contextlib.redirect_stdout(sys.stderr):
+        typer.main.get_command(console.app).main(args=words, standalone_mode=False)
 
 
 @console.app.command("merge")

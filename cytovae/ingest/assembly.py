@@ -688,7 +688,7 @@ def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> s
     except (OSError, ValueError, pa.ArrowException):
         record = {}
     if record.get("step") != "ingest":
-        return "no ingest has made it"
+        return "plates were appended to it" if record.get("step") == "append" else "no ingest has made it"
     was, now = (_flat({"config": made.get("config", {}), **made.get("inputs", {})}) for made in (record, wanted))
     known = _known_contents(path / _CONTENTS)
     said, not_kept = [], []
@@ -982,7 +982,7 @@ def _cells_of(fields: pd.DataFrame, result: Sequence[Mapping[str, Any]]) -> pd.D
     return cells
 
 
-_TYPES = {
+TYPES = {
     schema.SITE: pa.int64(),
     schema.REPLICATE: pa.int64(),
     schema.OBJECT: pa.int64(),
@@ -994,7 +994,7 @@ _TYPES = {
     schema.N_BORDER: pa.int64(),
     schema.NUCLEUS_WIDTH: pa.float64(),
 }
-CELLS = pa.schema([(name, _TYPES.get(name, pa.string())) for name in schema.CELL_COLUMNS])
+CELLS = pa.schema([(name, TYPES.get(name, pa.string())) for name in schema.CELL_COLUMNS])
 
 
 def _finish(
@@ -1011,7 +1011,7 @@ def _finish(
     own = layouts.tables.own_columns(fields)
     write_table_blocks(screen.cells_path, pa.schema([*CELLS, *((name, pa.string()) for name in own)]), cells, made)
     columns = [*schema.FIELD_COLUMNS, *own, *(layouts.path_column(c) for c in channels)]
-    types = pa.schema([(name, _TYPES.get(name, pa.string())) for name in columns])
+    types = pa.schema([(name, TYPES.get(name, pa.string())) for name in columns])
     write_table_blocks(screen.fields_path, types, [fields], made)
     _clear_away(_old(path))
     if path.exists():

@@ -49,7 +49,10 @@ def take(screen: Screen) -> dict[str, Any]:
     for model in screen.models():
         index = screen.embeddings_path(model) / "index.parquet"
         fresh = read_provenance(index).get("inputs", {}).get("cells") == digest
-        held["models"].append({"name": model, "cells": pq.read_metadata(index).num_rows, "fits_these_cells": fresh})
+        n = pq.read_metadata(index).num_rows
+        held["models"].append({"name": model, "cells": n, "fits_these_cells": fresh})
+        if fresh and n < held["cells"]:
+            missing.append(f"embeddings of {model}: {held['cells'] - n} of {held['cells']} cells have none")
         if not fresh:
             missing.append(f"embeddings of {model} are of other cells: run 'cytovae embed --overwrite'")
     for kind in ("profiles", "results", "maps"):

@@ -112,6 +112,21 @@ def test_shards_and_a_cluster_embed_byte_for_byte_as_one_process(
         assert made() == one
 
 
+def test_cells_that_came_later_are_embedded_alone(screen: Screen, pca: bundles.Bundle) -> None:
+    assert embed(screen, pca)
+    path = screen.embeddings_path("blobs-pca")
+    whole = {p.name: p.read_bytes() for p in path.iterdir()}
+    cells, z = screen.embeddings("blobs-pca")
+    record = read_provenance(path / "index.parquet")
+    screen.write_embeddings("blobs-pca", cells[schema.CELL_ID].to_list()[:100], np.array(z[:100]), record)
+    told: list[tuple[int, int]] = []
+    assert embed(screen, pca, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (20, 20)
+    np.testing.assert_allclose(screen.embeddings("blobs-pca")[1], z, atol=1e-4)
+    assert (path / "index.parquet").read_bytes() == whole["index.parquet"]
+    assert not embed(screen, pca)
+
+
 def test_the_mean_over_orientations_does_not_depend_on_how_a_cell_lies(screen: Screen, pca: bundles.Bundle) -> None:
     patches = PatchStore(screen.patches_path).read(np.arange(6))
     z = embeddings.mean_of_orientations(pca, patches)
