@@ -55,7 +55,7 @@ def take(
     found = (
         {} if known is None else {tuple(stamp): content for *stamp, content in known[COLUMNS].itertuples(index=False)}
     )
-    stamps = [stamp for name in sorted(set(names)) if (stamp := _stamp(folder, name))]
+    stamps = [(name, *at) for name in sorted(set(names)) if (at := stamp_of(folder / name))]
     unread = [stamp for stamp in stamps if stamp not in found]
     saved = time.monotonic()
     with ThreadPoolExecutor(threads) as pool:
@@ -71,17 +71,32 @@ def take(
     return _table(stamps, found)
 
 
-def _stamp(folder: Path, name: str) -> tuple[str, int, int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """The stamp of a file, or of a folder with all files below it, such as an OME-Zarr image; None of nothing."""
     try:
-        stat = (folder / name).stat()
+        stats = [p.stat() for p in _files(path)]
     except OSError:
         return None
-    return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    if not stats:
+        return None
+    return sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), max(s.st_ctime_ns for s in stats)
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file; of a folder that over the names and contents of the files below it."""
+    if not path.is_dir():
+        return digest_file(path)
+    lines = "".join(f"{p.relative_to(path).as_posix()}\t{digest_file(p)}\n" for p in _files(path))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _digest_or_none(path: Path) -> str | None:
     try:
-        return digest_file(path)
+        return digest_of(path)
     except OSError:
         return None
 

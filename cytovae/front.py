@@ -342,7 +342,7 @@ def ingest_crops(
             table = Path(folder) / "table.csv"
         asked = from_dict(request.Crops, options)
         layout = layouts.crops.read(Path(images), Path(table), channels, design=asked.design)
-        record = asked.record(Path(path), layout.channels)
+        record = asked.record(Path(path), layout)
         return OpenScreen(assembly.ingest_crops(layout, Path(path), record, asked.options, overwrite=overwrite).screen)
 
 
@@ -394,7 +394,7 @@ def ingest_fields(
     asked = from_dict(request.Fields, options)
     folder = None if images is None else Path(images)
     layout = layouts.loaddata.read(Path(table), channels, images=folder, design=asked.design)
-    record = asked.record(Path(path), layout.channels)
+    record = asked.record(Path(path), layout)
     made = assembly.ingest_fields(
         layout, folder or Path(table).parent, Path(path), record, asked.options, workers=workers, overwrite=overwrite
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, share
     Parameters
     ----------
     path : Path
-        A TIFF (OME-TIFF too), PNG or npy file.
+        A TIFF (OME-TIFF too), PNG or npy file, or the folder of an OME-Zarr image.
     plane : Plane
         Which plane of a file that holds several.
     bit_depth : int
@@ -74,8 +75,8 @@ def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, share
         ``missing-file``, ``unreadable-file`` (truncated, or of another format), ``several-planes`` (it is not said
         which is meant), ``wrong-bit-depth``, ``nan`` or ``wrong-shape``.
     """
-    pixels = _read(path, lambda tiff: _planes(tiff, path, plane, shared))
-    if pixels.ndim == 3 and plane.z is not None and path.suffix.lower() in (".tif", ".tiff"):
+    pixels = _read(path, lambda tiff: _planes(tiff, path, plane, shared), plane)
+    if pixels.ndim == 3 and plane.z is not None and (path.suffix.lower() in (".tif", ".tiff") or path.is_dir()):
         return _projected(as_uint16(pixels, path, bit_depth), plane.z, path)
     if pixels.ndim != 2:
         raise ImageError("wrong-shape", f"{path} holds an image of shape {pixels.shape}, not one plane of (H, W)")
@@ -104,7 +105,7 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mappin
         As `read_plane`; and ``size-mismatch`` where the channels differ in size.
     """
     for path in paths.values():
-        if not path.is_file():
+        if not path.exists():
             raise ImageError("missing-file", f"{path} does not exist")
     named = {c: (planes or {}).get(c, Plane(names=(c,))) for c in paths}
     files = list(paths.values())
@@ -274,8 +275,12 @@ def as_uint16(pixels: npt.NDArray[Any], source: object, bit_depth: int) -> Image
     return pixels.astype(np.uint16)
 
 
-def _read(path: Path, of_tiff: Callable[[Any], npt.NDArray[Any]] | None = None) -> npt.NDArray[Any]:
-    """The pixels of a file; `of_tiff` picks from an open TIFF, without it all there is."""
+def _read(
+    path: Path, of_tiff: Callable[[Any], npt.NDArray[Any]] | None = None, plane: Plane | None = None
+) -> npt.NDArray[Any]:
+    """The pixels of a file; `of_tiff` picks from an open TIFF and `plane` from OME-Zarr, without them all there is."""
+    if path.is_dir():
+        return _of_zarr(path, plane)
     if not path.is_file():
         raise ImageError("missing-file", f"{path} does not exist")
     if path.suffix.lower() not in SUFFIXES:
@@ -297,6 +302,27 @@ def _read(path: Path, of_tiff: Callable[[Any], npt.NDArray[Any]] | None = None) 
     except Exception as broken:
         # Decoders fail in many ways on damaged files; each of them means that this one file is not usable.
         raise ImageError("unreadable-file", f"{path} cannot be read: {broken or type(broken).__name__}") from None
+
+
+def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
+    """The plane of an OME-Zarr image that is meant, (H, W), or the z-stack (Z, H, W); without one all there is."""
+    from cytovae import omezarr
+
+    about = omezarr.picture(path)
+    try:
+        array = about.array()
+    except (OSError, ValueError, KeyError) as broken:
+        raise ImageError("unreadable-file", f"{about.path} cannot be read: {broken or type(broken).__name__}") from None
+    if array.ndim != len(about.axes):
+        raise ImageError("wrong-shape", f"{about.path} has the shape {array.shape}, which axes {about.axes} do not fit")
+    index: tuple[Any, ...] = ()
+    if plane is not None:
+        lengths = zip(about.axes[:-2], array.shape[:-2], strict=True)
+        index = tuple(_along(lambda: about.names, path, axis, n, plane, True) for axis, n in lengths)
+    try:
+        return np.asarray(array[index])
+    except Exception as broken:  # codecs fail in many ways on damaged chunks
+        raise ImageError("unreadable-file", f"{about.path} cannot be read: {broken or type(broken).__name__}") from None
 
 
 def _check_whole(path: Path, pages: Iterable[Any]) -> None:
@@ -326,7 +352,8 @@ def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[An
     axes, shape = series.axes, series.shape
     if axes[-2:] != "YX":
         raise ImageError("wrong-shape", f"{path} holds an image of axes {axes} and shape {shape}, not planes of (Y, X)")
-    index = tuple(_along(tiff, path, axis, n, plane, shared) for axis, n in zip(axes[:-2], shape[:-2], strict=True))
+    held = functools.partial(channel_names, tiff)
+    index = tuple(_along(held, path, axis, n, plane, shared) for axis, n in zip(axes[:-2], shape[:-2], strict=True))
     leading = np.arange(int(np.prod(shape[:-2]))).reshape(shape[:-2])[index]
     if len(series.pages) != int(np.prod(shape[:-2])):  # ImageJ writes one page for all its planes
         _check_whole(path, tiff.pages)
@@ -339,8 +366,10 @@ def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[An
     return np.asarray(read if leading.ndim else read[0])
 
 
-def _along(tiff: Any, path: Path, axis: str, length: int, plane: Plane, shared: bool) -> int | slice:
-    """Which of the planes along one axis of a TIFF are meant.
+def _along(
+    held: Callable[[], list[str]], path: Path, axis: str, length: int, plane: Plane, shared: bool
+) -> int | slice:
+    """Which of the planes along one axis of a file are meant; `held` gives what the file calls its channels.
 
     Raises
     ------
@@ -350,13 +379,15 @@ def _along(tiff: Any, path: Path, axis: str, length: int, plane: Plane, shared: 
     if length == 1:
         return 0
     if axis == "C":
-        held = channel_names(tiff)
+        names = held()
         wanted = {name.lower() for name in plane.names}
-        found = [i for i, name in enumerate(held) if name.lower() in wanted]
-        if len(found) != 1 or len(held) != length:
+        if plane.frame is not None and plane.frame < length:
+            return plane.frame
+        found = [i for i, name in enumerate(names) if name.lower() in wanted]
+        if len(found) != 1 or len(names) != length:
             raise ImageError(
                 "several-planes",
-                f"{path} holds {length} channels, called {', '.join(held) or 'nothing'}, and not just one is called "
+                f"{path} holds {length} channels, called {', '.join(names) or 'nothing'}, and not just one is called "
                 f"{' or '.join(plane.names)}; name the channel as the file does, or give its page, counted from "
                 "0, in a column Frame_<name> of the table",
             )

@@ -35,7 +35,7 @@ from cytovae import contents, locks
 from cytovae.errors import ImageError, ScreenError
 from cytovae.fields import Field
 from cytovae.images import Image, Plane
-from cytovae.screen import digest_file, read_table, whole_file, write_json, write_table
+from cytovae.screen import read_table, whole_file, write_json, write_table
 
 Patches = npt.NDArray[np.uint16]
 """Patches as acquired (n, H, W, C)."""
@@ -503,16 +503,14 @@ class InFields:
             f"{self.folder.parent} keeps no patches but reads them from its fields: put the file back, or run the same "
             "'cytovae ingest' again with the folder the images are in now"
         )
-        try:
-            stat = path.stat()
-        except OSError:
-            raise ScreenError(f"{path} is gone; {remedy}") from None
-        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        stamp = contents.stamp_of(path)
+        if stamp is None:
+            raise ScreenError(f"{path} is gone; {remedy}")
         known = self._known[name]
         before = tuple(self._stamps[known])
         if stamp == before or self._trusted.get(path) == stamp:
             return stamp
-        if stat.st_size != before[0] or digest_file(path) != self._sha256[known]:
+        if stamp[0] != before[0] or contents.digest_of(path) != self._sha256[known]:
             said = f"{path} holds something else than when the screen was made (its size or its sha256 differs)"
             raise ScreenError(f"{said}; {remedy}")
         self._trusted[path] = stamp

@@ -202,6 +202,13 @@ A01,DMSO,0,
 A02,taxol,0.3,Microtubule stabilizers
 cytovae ingest files RAW my.screen --microscope operetta --channels DNA=1,Actin=2 --plate-map map.csv
 """
+ZARR_EXAMPLE = """\b
+Example of a plate map, in five lines:
+well,compound,concentration,moa
+A01,DMSO,0,
+A02,taxol,0.3,Microtubule stabilizers
+cytovae ingest ome-zarr PLATE.zarr my.screen --channels DNA=Hoechst,Actin=Phalloidin --plate-map map.csv
+"""
 CROPS_EXAMPLE = """\b
 Example of a table, in five lines:
 cell_id,plate,well,compound,concentration_uM,moa
@@ -283,6 +290,26 @@ def ingest_files(
     _ingest(layout, raw, screen, asked, run)
 
 
+@console.ingest_app.command("ome-zarr", epilog=ZARR_EXAMPLE)
+@_options_of(request.Fields)
+def ingest_ome_zarr(
+    plate: Annotated[Path, typer.Argument(metavar="PLATE.zarr", help="An OME-Zarr plate, or a folder of plates.")],
+    screen: ScreenPath,
+    channels: Channels,
+    acquisition: Annotated[int | None, typer.Option(help="Which acquisition, where a plate has several.")] = None,
+    centres: Annotated[Path | None, typer.Option(help="CSV of known cell centres.")] = None,
+    *,
+    asked: request.Fields,
+    run: Run,
+) -> None:
+    """Fields of OME-Zarr plates (NGFF 0.4, 0.5), and a plate map -> nuclei -> patches."""
+    from cytovae.ingest import layouts
+
+    pairs = _pairs(channels)
+    layout = layouts.omezarr.read(plate, pairs, acquisition=acquisition, centres=centres, design=asked.design)
+    _ingest(layout, plate, screen, asked, run)
+
+
 @console.ingest_app.command("crops", epilog=CROPS_EXAMPLE)
 @_options_of(request.Crops)
 def ingest_crops(
@@ -303,7 +330,7 @@ def ingest_crops(
     from cytovae.ingest import assembly, layouts
 
     layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column, asked.design)
-    record = asked.record(screen, layout.channels)
+    record = asked.record(screen, layout)
     _warn(layout.cells, asked.control)
     with console.progress("crops") as progress:
         outcome = assembly.ingest_crops(
@@ -318,8 +345,11 @@ def _ingest(
     """Fields of any layout -> nuclei -> patches."""
     from cytovae.ingest import assembly
 
-    record = asked.record(screen, layout.channels, known)
+    record = asked.record(screen, layout, known)
     _warn(layout.fields, asked.control)
+    told, given = layout.pixel_size_um, asked.pixel_size_um
+    if told is not None and given is not None and abs(given / told - 1) > 0.01:
+        console.say(f"the images say that a pixel is {told:g} um wide; --pixel-size-um {given:g} is taken instead")
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
             layout,
@@ -581,8 +611,8 @@ def merge(
 @console.app.command("export")
 def export(
     screen: Annotated[Path, typer.Argument(metavar="SCREEN", help="A screen's folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File (anndata, parquet) or folder (crops) to write.")],
-    to: Annotated[Format, typer.Option(help="An AnnData file, a parquet file, or a folder of crops.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File (anndata, parquet) or folder to write.")],
+    to: Annotated[Format, typer.Option(help="; ".join(f"{f}: {f.words}" for f in Format))],
     bundle: Annotated[str | None, typer.Option(help="Whose embedding goes with it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     as_json: Json = False,
@@ -604,7 +634,8 @@ def export(
     elif to == Format.ANNDATA:
         count = exports.to_anndata(opened, out, str(model))
     else:
+        write = exports.to_crops if to == Format.CROPS else exports.to_ome_zarr
         with console.progress("cells") as progress:
-            count = exports.to_crops(opened, out, progress)
+            count = write(opened, out, progress)
     document = {"out": str(out), "already": False, "to": to.value, "cells": count, "bundle": model}
     console.emit(document, as_json, f"{out}: {count} cells")

@@ -944,13 +944,17 @@ def _write_sources(plan: _Plan, folder: Path, lit: set[str]) -> None:
 
 
 def label_file(dna: Path, ending: str) -> Path:
-    """The label image of a field: beside its DNA image, called like it with something after.
+    """The label image of a field: beside its DNA image, called like it with something after; in OME-Zarr by its name.
 
     Raises
     ------
     ImageError
         ``missing-file``.
     """
+    if dna.is_dir():
+        if not (path := dna / "labels" / ending).is_dir():
+            raise ImageError("missing-file", f"{dna} has no labels called {ending!r}")
+        return path
     names = [dna.with_name(dna.stem + ending + suffix) for suffix in images.SUFFIXES]
     for path in names:
         if path.is_file():

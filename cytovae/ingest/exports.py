@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cytovae import schema
+from cytovae import omezarr, schema
 from cytovae.config import to_dict
 from cytovae.errors import DependencyError, ScreenError
 from cytovae.patches import PatchStore
@@ -29,6 +30,17 @@ class Format(enum.StrEnum):
     ANNDATA = "anndata"
     PARQUET = "parquet"
     CROPS = "crops"
+    OME_ZARR = "ome-zarr"
+
+    @property
+    def words(self) -> str:
+        """What it is."""
+        return {
+            "anndata": "an embedding as an AnnData file",
+            "parquet": "cells as a table, with an embedding if asked",
+            "crops": "a folder of all patches with their table",
+            "ome-zarr": "a folder of OME-Zarr plates, a mosaic of its cells for every well",
+        }[self.value]
 
 
 def _record(screen: Screen, model: str | None) -> dict[str, Any]:
@@ -129,5 +141,73 @@ def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int
             with archive.open(zipfile.ZipInfo("cell_id.npy"), "w") as handle:
                 np.lib.format.write_array(handle, cells[schema.CELL_ID].to_numpy(str), allow_pickle=False)
         cells.to_csv(folder / "cells.csv", index=False)
+        write_json(folder / "provenance.json", _record(screen, None))
+    return len(cells)
+
+
+def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> int:
+    """Cells as OME-Zarr plates (NGFF 0.5): ``<plate>.zarr`` with one field a well, a mosaic of its patches row by row.
+
+    A screen keeps cells and not its fields, so cells are what a plate can show. Beside the plates lie ``centres.csv``,
+    where in the mosaics each cell lies, ``plate_map.csv`` and ``provenance.json``: ``cytovae ingest ome-zarr OUT
+    --centres OUT/centres.csv --plate-map OUT/plate_map.csv`` reads the same patches back. Memory holds one well.
+
+    Returns
+    -------
+    int
+        The number of cells written.
+
+    Raises
+    ------
+    ScreenError
+        Wells are not called by row and column, or differ within in what the plate map would say of them.
+    """
+    cells, store = screen.cells(), PatchStore(screen.patches_path)
+    wells = cells[schema.WELL].str.extract(r"^([A-Z]{1,2})(\d+)$")
+    if wells.isna().any(axis=None):
+        odd = cells.loc[wells.isna().any(axis=1), schema.WELL].iloc[0]
+        raise ScreenError(f"{screen.path} has a well called {odd!r}, which has no place on a plate, such as B02")
+    where, about = [schema.PLATE, schema.WELL], [schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
+    own = [c for c in cells.columns if c.startswith("Metadata_") and c not in schema.CELL_COLUMNS]
+    own = [c for c in own if cells.groupby(where)[c].nunique(dropna=False).max() == 1]
+    plate_map = cells[[*where, *about, *own]].drop_duplicates()
+    if len(twice := plate_map[plate_map.duplicated(where)]):
+        plate, well = twice[where].iloc[0]
+        raise ScreenError(
+            f"the cells of well {well} on plate {plate} differ in what was done to them: no plate map says so"
+        )
+    edge = store.patch_shape[0]
+    places = cells[[schema.CELL_ID, *where]].assign(**{schema.SITE: 0, schema.OBJECT: 0})
+    done = 0
+
+    def mosaic(rows: Any) -> Any:
+        nonlocal done
+        across = int(np.ceil(np.sqrt(len(rows))))
+        down = -(-len(rows) // across)
+        at = np.arange(len(rows))
+        y, x = edge * (at // across), edge * (at % across)
+        image = np.zeros((store.patch_shape[2], down * edge, across * edge), np.uint16)
+        for patch, top, left in zip(store.read(rows), y, x, strict=True):
+            image[:, top : top + edge, left : left + edge] = np.moveaxis(patch, -1, 0)
+        places.loc[rows, schema.OBJECT] = at + 1
+        places.loc[rows, [schema.CENTER_Y, schema.CENTER_X]] = np.stack([y, x], axis=1) + edge // 2
+        done += len(rows)
+        if progress:
+            progress(done, len(cells))
+        return image
+
+    with whole_folder(out) as folder:
+        for number, (plate, of_plate) in enumerate(cells.groupby(schema.PLATE)):
+            by_well = of_plate.groupby([wells.loc[of_plate.index, 0], wells.loc[of_plate.index, 1]])
+            fields = {
+                (str(row), str(column)): functools.partial(mosaic, rows.index.to_numpy())
+                for (row, column), rows in by_well
+            }
+            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(plate))
+            name = f"{safe}.zarr" if not (folder / f"{safe}.zarr").exists() else f"{safe}-{number}.zarr"
+            record, made = screen.record, {"cytovae": _record(screen, None)}
+            omezarr.write_plate(folder / name, str(plate), fields, record.channels, record.pixel_size_um, made)
+        places.to_csv(folder / "centres.csv", index=False)
+        plate_map.to_csv(folder / "plate_map.csv", index=False)
         write_json(folder / "provenance.json", _record(screen, None))
     return len(cells)

@@ -63,22 +63,24 @@ class Request:
         columns = {metadata_name(ours): theirs for ours, theirs in self.column.items()}
         return layouts.Design(columns, self.plate_map, self.treatment_columns, self.control)
 
-    def record(self, path: Path, channels: tuple[str, ...], known: tuple[str, str] = ("", "")) -> ScreenRecord:
+    def record(
+        self, path: Path, layout: layouts.Layout | layouts.CropLayout, known: tuple[str, str] = ("", "")
+    ) -> ScreenRecord:
         """The record of the screen to make.
 
         Parameters
         ----------
         path : Path
             Its folder.
-        channels : tuple of str
-            In stored order.
+        layout : Layout or CropLayout
+            Its channels, and the pixel size where the images say it and the request does not.
         known : tuple of str
             Source and licence as the layout knows them; a source that is given makes the layout's licence void.
         """
         record = ScreenRecord(
             name=self.name or path.stem,
-            channels=channels,
-            pixel_size_um=self.pixel_size_um,
+            channels=layout.channels,
+            pixel_size_um=self.pixel_size_um or getattr(layout, "pixel_size_um", None),
             patch_size_px=self.patch_size_px,
             control=self.control,
             source=known[0] if self.source is None else self.source,

@@ -4,7 +4,7 @@ Channels are declared, never guessed, and stored in the order DNA, Tubulin, Acti
 other names follow in the order declared.
 """
 
-from cytovae.ingest.layouts import bbbc021, crops, files, loaddata, tables
+from cytovae.ingest.layouts import bbbc021, crops, files, loaddata, omezarr, tables
 from cytovae.ingest.layouts.crops import SOURCE, CropLayout
 from cytovae.ingest.layouts.tables import (
     ABSENT,
@@ -36,6 +36,7 @@ __all__ = [
     "frame_column",
     "loaddata",
     "note",
+    "omezarr",
     "path_column",
     "stored_order",
     "tables",

@@ -39,6 +39,8 @@ class Layout:
         Known cell centres: ``Metadata_Field``, ``Metadata_ObjectNumber``, y and x (px).
     names : dict of str to tuple of str
         Channel -> what an OME-TIFF may call it; without an entry it is looked for by its own name.
+    pixel_size_um : float, optional
+        Edge of a pixel, where the images or their index say it.
     """
 
     fields: pd.DataFrame
@@ -46,6 +48,7 @@ class Layout:
     inputs: dict[str, str]
     centres: pd.DataFrame | None = None
     names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    pixel_size_um: float | None = None
 
 
 def path_column(channel: str) -> str:
