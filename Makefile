@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8501
 
-.PHONY: help demo test check bench docs figures lock chromium postgresql clean
+.PHONY: help demo test torture check bench docs figures lock chromium postgresql clean
 
 help:
 	@echo "make demo   install, make a simulated screen, open the app on port $(PORT)"
 	@echo "make test   install what the tests need (Chromium and PostgreSQL too) and run them all"
+	@echo "make torture  10,000 bad inputs and 100 kills of each step, with a table; about an hour"
 	@echo "make check  ruff, mypy, import contracts"
 	@echo "make bench  the benchmarks"
 	@echo "make docs   the documentation, in build/docs"
@@ -49,6 +50,10 @@ postgresql:
 
 test: $(VENV)/dev.stamp chromium postgresql
 	$(BIN)/python -m pytest
+
+# N, KILLS and SEED say how many inputs, how many kills of each step, and the first seed.
+torture: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m tests.torture $(or $(N),10000) $(or $(KILLS),100) $(or $(SEED),0)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

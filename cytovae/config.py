@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import types
 import typing
 from typing import Any, TypeVar
 
@@ -17,6 +18,14 @@ Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 PATCH_SIZE_PX = 68
 """Edge of a cell patch (METHOD.md, Input)."""
+MAX_PLANE_PX = 2**28
+"""Pixels of one plane of an image file at most, 16,384 x 16,384; a file that claims more is refused, unread."""
+MAX_PATCH_PX = 2048
+"""Edge of a patch at most (px)."""
+MAX_NAME = 1000
+"""Characters at most of what a plate, well, compound, cell or screen is called."""
+MAX_JSON_BYTES = 64 * 2**20
+"""Size at most of a JSON document that is read."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -30,8 +39,10 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     Raises
     ------
     ConfigError
-        A key is unknown, or a key without a default is missing.
+        A key is unknown, a key without a default is missing, or a value is of another type than the key's.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{kind.__name__} is written as keys and values, not as {values!r:.60}")
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     for key in values:
         if key not in fields:
@@ -43,7 +54,35 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     ]
     if absent:
         raise ConfigError(f"{kind.__name__} needs {', '.join(absent)}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    hints = typing.get_type_hints(kind)
+    for key, value in given.items():
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{key} of {kind.__name__} cannot be {values[key]!r:.60}; it is {_words(hints[key])}")
+    return kind(**given)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a type; what is neither plain nor a tuple of plain ones is not judged."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, typing.get_args(hint)[0]) for v in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (str, bool, type(None)) else True
+
+
+def _words(hint: Any) -> str:
+    """A type in words."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_words(one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_words(typing.get_args(hint)[0])}"
+    known = {str: "text", bool: "true or false", int: "a whole number", float: "a number", type(None): "null"}
+    return known.get(hint, str(hint))
 
 
 def choice(kind: type[Choice], value: str, what: str) -> Choice:
@@ -97,7 +136,10 @@ class ScreenRecord:
     def __post_init__(self) -> None:
         if not self.channels or len(set(self.channels)) != len(self.channels):
             raise ConfigError(f"a screen needs distinct channel names, not {list(self.channels)}")
-        if self.patch_size_px < 8:
-            raise ConfigError(f"a patch is at least 8 px wide, not {self.patch_size_px}")
+        for what, said in (("screen", self.name), ("control", self.control), *(("channel", c) for c in self.channels)):
+            if len(said) > MAX_NAME or not said.isprintable():
+                raise ConfigError(f"the name of a {what} is at most {MAX_NAME} printable characters, not {said!r:.60}")
+        if not 8 <= self.patch_size_px <= MAX_PATCH_PX:
+            raise ConfigError(f"a patch is 8 to {MAX_PATCH_PX} px wide, not {self.patch_size_px}")
         if self.pixel_size_um is not None and not self.pixel_size_um > 0:
             raise ConfigError(f"a pixel size is positive, not {self.pixel_size_um} um")

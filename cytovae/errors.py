@@ -87,6 +87,11 @@ class DependencyError(CytovaeError):
     """An optional package is not installed."""
 
 
+def first_line(failed: Exception) -> str:
+    """What a foreign error says, fit to stand in a sentence: its first line, or its kind; at most 200 characters."""
+    return ((str(failed).splitlines() or [""])[0] or type(failed).__name__)[:200]
+
+
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
     """The hint to add to a message about an unknown name.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
+import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from cytovae.errors import ConfigError, ImageError, IngestError
+from cytovae.config import MAX_PLANE_PX
+from cytovae.errors import ConfigError, ImageError, IngestError, first_line
 
 Image = npt.NDArray[np.uint16]
 
@@ -72,8 +75,9 @@ def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, share
     Raises
     ------
     ImageError
-        ``missing-file``, ``unreadable-file`` (truncated, or of another format), ``several-planes`` (it is not said
-        which is meant), ``wrong-bit-depth``, ``nan`` or ``wrong-shape``.
+        ``missing-file``, ``unreadable-file`` (truncated, or of another format), ``too-large`` (more than
+        `MAX_PLANE_PX`), ``several-planes`` (it is not said which is meant), ``wrong-bit-depth``, ``nan`` or
+        ``wrong-shape``.
     """
     pixels = _read(path, lambda tiff: _planes(tiff, path, plane, shared), plane)
     if pixels.ndim == 3 and plane.z is not None and (path.suffix.lower() in (".tif", ".tiff") or path.is_dir()):
@@ -191,14 +195,20 @@ def _from_array(source: Path, places: Sequence[int]) -> Iterator[tuple[str, npt.
         for place in places:
             yield f"{source}[{place}]", np.array(array[place])
         return
-    with zipfile.ZipFile(source) as archive, archive.open(array_member(archive)) as handle:
-        shape, fortran, dtype = read_head(handle)
-        if fortran:
-            raise ImageError("unreadable-file", f"{source} holds its array in Fortran order; save it in C order")
-        start, size = handle.tell(), int(np.prod(shape[1:])) * dtype.itemsize
-        for place in places:
-            handle.seek(start + place * size)
-            yield f"{source}[{place}]", np.frombuffer(handle.read(size), dtype=dtype).reshape(shape[1:])
+    try:
+        with zipfile.ZipFile(source) as archive, archive.open(array_member(archive)) as handle:
+            shape, fortran, dtype = read_head(handle)
+            if fortran:
+                raise ImageError("unreadable-file", f"{source} holds its array in Fortran order; save it in C order")
+            start, size = handle.tell(), int(np.prod(shape[1:])) * dtype.itemsize
+            for place in places:
+                handle.seek(start + place * size)
+                yield f"{source}[{place}]", np.frombuffer(handle.read(size), dtype=dtype).reshape(shape[1:])
+    except IngestError:
+        raise
+    except Exception as broken:  # a damaged archive fails in many ways; what comes after the damage is lost
+        said = f"{source} cannot be read to its end: {first_line(broken)}"
+        raise ImageError("unreadable-file", said) from None
 
 
 def array_member(archive: zipfile.ZipFile) -> str:
@@ -212,7 +222,12 @@ def array_member(archive: zipfile.ZipFile) -> str:
     heads = {}
     for info in archive.infolist():
         with archive.open(info) as handle:
-            heads[info.filename] = read_head(handle)[0]
+            shape, _, dtype = read_head(handle)
+            claimed = dtype.itemsize * math.prod(shape) + handle.tell()
+        if dtype.hasobject or claimed != info.file_size:
+            said = "Python objects" if dtype.hasobject else f"{claimed:,} bytes in {info.file_size:,}"
+            raise IngestError(f"{info.filename} of {archive.filename} claims to hold {said}, so it cannot be read")
+        heads[info.filename] = shape
     arrays = [n for n, shape in heads.items() if len(shape) == 4 and (n == "images.npy" or "images.npy" not in heads)]
     if len(arrays) != 1:
         held = ", ".join(f"{n.removesuffix('.npy')} {s}" for n, s in heads.items()) or "nothing"
@@ -256,8 +271,10 @@ def as_uint16(pixels: npt.NDArray[Any], source: object, bit_depth: int) -> Image
     Raises
     ------
     ImageError
-        ``nan``, or ``wrong-bit-depth``: another integer type than declared, or fractions.
+        ``nan``, or ``wrong-bit-depth``: another integer type than declared, or fractions; ``wrong-shape``: no pixel.
     """
+    if not pixels.size:
+        raise ImageError("wrong-shape", f"{source} holds no pixel: its shape is {pixels.shape}")
     if np.issubdtype(pixels.dtype, np.floating):
         if not np.isfinite(pixels).all():
             raise ImageError("nan", f"{source} holds {int((~np.isfinite(pixels)).sum())} values that are no number")
@@ -287,21 +304,32 @@ def _read(
         raise ImageError("unreadable-file", f"{path} is not one of {', '.join(SUFFIXES)}")
     try:
         if path.suffix.lower() == ".npy":
+            with path.open("rb") as handle:
+                _check_size(path, math.prod(read_head(handle)[0]))
             return np.asarray(np.load(path, allow_pickle=False))
         if path.suffix.lower() == ".png":
             return _read_png(path)
         import tifffile
 
+        logging.getLogger("tifffile").setLevel(
+            logging.CRITICAL
+        )  # what it has to say of a file is raised, or does not count
         with tifffile.TiffFile(path) as tiff:
             if of_tiff is not None:
                 return of_tiff(tiff)
             _check_whole(path, tiff.pages)
+            _check_size(path, math.prod(tiff.series[0].shape))
             return np.asarray(tiff.asarray())
     except ImageError:
         raise
     except Exception as broken:
         # Decoders fail in many ways on damaged files; each of them means that this one file is not usable.
-        raise ImageError("unreadable-file", f"{path} cannot be read: {broken or type(broken).__name__}") from None
+        raise ImageError("unreadable-file", f"{path} cannot be read: {first_line(broken)}") from None
+
+
+def _check_size(path: Path, pixels: int) -> None:
+    if pixels > MAX_PLANE_PX:
+        raise ImageError("too-large", f"{path} claims to hold {pixels:,} pixels, and at most {MAX_PLANE_PX:,} are read")
 
 
 def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
@@ -312,22 +340,24 @@ def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
     try:
         array = about.array()
     except (OSError, ValueError, KeyError) as broken:
-        raise ImageError("unreadable-file", f"{about.path} cannot be read: {broken or type(broken).__name__}") from None
+        raise ImageError("unreadable-file", f"{about.path} cannot be read: {first_line(broken)}") from None
     if array.ndim != len(about.axes):
         raise ImageError("wrong-shape", f"{about.path} has the shape {array.shape}, which axes {about.axes} do not fit")
     index: tuple[Any, ...] = ()
     if plane is not None:
         lengths = zip(about.axes[:-2], array.shape[:-2], strict=True)
         index = tuple(_along(lambda: about.names, path, axis, n, plane, True) for axis, n in lengths)
+    _check_size(path, math.prod(array.shape[-2:]))
     try:
         return np.asarray(array[index])
     except Exception as broken:  # codecs fail in many ways on damaged chunks
-        raise ImageError("unreadable-file", f"{about.path} cannot be read: {broken or type(broken).__name__}") from None
+        raise ImageError("unreadable-file", f"{about.path} cannot be read: {first_line(broken)}") from None
 
 
 def _check_whole(path: Path, pages: Iterable[Any]) -> None:
     size = path.stat().st_size
     for page in pages:
+        _check_size(path, math.prod(page.shape))
         ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if not ends or max(ends) > size or min(page.databytecounts) == 0:
             said = f"{path} is truncated: it has {size} bytes and should have {max(ends, default=0)}"
@@ -445,7 +475,12 @@ def _projected(stack: Image, z: str, path: Path) -> Image:
 def _read_png(path: Path) -> npt.NDArray[Any]:
     import cv2
 
-    pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    content = np.fromfile(path, dtype=np.uint8)
+    if content[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
+        raise ImageError("unreadable-file", f"{path} is no PNG")
+    _check_size(path, math.prod(content[16:24].view(">u4").tolist()))
+    cv2.utils.logging.setLogLevel(0)  # what it has to say of a file is raised
+    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ImageError("unreadable-file", f"{path} is no PNG")
     return pixels if pixels.ndim == 2 else np.asarray(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]])

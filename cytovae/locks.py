@@ -19,12 +19,14 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cytovae.errors import BusyError
 
 _TRIES = 50
+_BEING_MADE_S = 10.0  # where there are no hard links, a lock is empty for a moment
 _HALF = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-(?P<machine>[0-9a-f]{6})\.(?P<kind>part|old)", re.DOTALL)
 
 
@@ -57,7 +59,11 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
         if _made(lock, mine):
             break
         with contextlib.suppress(FileNotFoundError):  # ended just now
-            _remove(lock, _refuse(lock, path, work))
+            there = _refuse(lock, path, work)
+            if not there and time.time() - lock.stat().st_mtime < _BEING_MADE_S:
+                time.sleep(0.02)
+                continue
+            _remove(lock, there)
     else:
         raise BusyError(f"the lock {lock} cannot be had: others take it again and again; try later")
     try:
@@ -67,6 +73,14 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a process that is gone left its lock on a path; what else it left there is for who made it to clear."""
+    try:
+        return _holder(path.with_name(f".{path.name}.lock").read_text(errors="replace")) is None
+    except OSError:
+        return False
 
 
 def _refuse(lock: Path, path: Path, work: str) -> str:
@@ -110,19 +124,23 @@ def _made(lock: Path, text: str) -> bool:
     half = beside(lock)
     try:
         half.write_text(text)
-        os.link(half, lock)
+        try:
+            os.link(half, lock)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links here
+            half.rename(_only(lock))
         return True
     except FileExistsError:
         return False
-    except OSError:
-        if not half.exists():
-            raise  # nothing can be written here
-        with contextlib.suppress(FileExistsError), lock.open("x") as handle:
-            handle.write(text)
-            return True
-        return False
     finally:
         half.unlink(missing_ok=True)
+
+
+def _only(lock: Path) -> Path:
+    """The lock's path, once this process alone has made the file."""
+    lock.touch(exist_ok=False)
+    return lock
 
 
 def _remove(lock: Path, text: str) -> None:

@@ -7,11 +7,14 @@ so a reader sees the old one or the new one, never half of one.
 from __future__ import annotations
 
 import contextlib
+import errno
+import gzip
 import hashlib
 import itertools
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytovae import __version__, locks, schema
-from cytovae.config import ScreenRecord, from_dict, to_dict
-from cytovae.errors import ConfigError, ScreenError, did_you_mean
+from cytovae.config import MAX_JSON_BYTES, ScreenRecord, from_dict, to_dict
+from cytovae.errors import ConfigError, CytovaeError, ScreenError, did_you_mean, first_line
 
 LAYOUT_VERSION = 1
 _KEY = b"cytovae"
@@ -49,8 +52,108 @@ def provenance(
     return {"cytovae": __version__, "step": step, "config": config or {}, "inputs": inputs or {}, "seed": seed}
 
 
+def require_file(path: Path) -> None:
+    """Refuse what is there and no plain file: a pipe would be waited for without end.
+
+    Raises
+    ------
+    OSError
+        It is a folder, pipe, socket or device.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "this is a folder, pipe or device, not a file", str(path))
+
+
+def read_json(path: Path, refused: type[CytovaeError] = ScreenError) -> Any:
+    """A JSON document that may come from anywhere.
+
+    Raises
+    ------
+    CytovaeError
+        Of the kind `refused`: it is no JSON, names a key twice, is nested without end, or larger than `MAX_JSON_BYTES`.
+    OSError
+        It is not there, or no file.
+    """
+    require_file(path)
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise refused(f"{path} cannot be understood: it has {size:,} bytes, and at most {MAX_JSON_BYTES:,} are read")
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=_keys_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as broken:
+        raise refused(f"{path} cannot be understood: {first_line(broken)}") from None
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"it names a key twice, among {', '.join(made)[:80]}")
+    return made
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"it holds {word}, which is no number")
+
+
+def parse_csv(path: Path, **how: Any) -> pd.DataFrame:
+    """A table of text by pandas' ``read_csv``, which is kept from guessing.
+
+    Raises
+    ------
+    ValueError
+        It cannot be parsed; it holds NUL bytes, after which pandas would leave out the rest of a cell; a column that is
+        read stands twice; or rows have more cells than there are columns.
+    OSError
+        It is not there, or no file.
+    """
+    require_file(path)
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as handle:
+        while block := handle.read(2**20):
+            if b"\0" in block:
+                raise ValueError("it holds NUL bytes, as UTF-16 and binary files do; save it as text in UTF-8")
+    if "names" not in how:
+        head = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        wanted = how["usecols"] if callable(how.get("usecols")) else lambda name: True
+        if twice := [name for name in dict.fromkeys(head) if name and head.count(name) > 1 and wanted(name)]:
+            raise ValueError(f"the column {twice[0]!r:.80} stands there {head.count(twice[0])} times")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table: pd.DataFrame = pd.read_csv(path, index_col=False, **how)
+        except pd.errors.ParserWarning:
+            raise ValueError("its rows have more cells than there are names of columns") from None
+    return table
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV that spreadsheets take for text: a cell that they would compute has an apostrophe before it.
+
+    Examples
+    --------
+    >>> csv_text(pd.DataFrame({"compound": ["taxol", "=1+1"], "n": [-1, 2]})).splitlines()
+    ['compound,n', 'taxol,-1', "'=1+1,2"]
+    """
+    text = table.select_dtypes(include=["object", "string", "category"]).columns
+    cells = {name: table[name].astype(object).map(neutral) for name in text}
+    return table.assign(**cells).rename(columns=neutral).to_csv(index=False)
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def neutral(cell: Any) -> Any:
+    """What a spreadsheet would compute, with an apostrophe before it; anything else as it is."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+def plain(cell: Any) -> Any:
+    """A cell as it was before `neutral`."""
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
+
+
 def digest_file(path: Path) -> str:
     """The sha256 of a file, as hexadecimal."""
+    require_file(path)
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -146,17 +249,31 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         The file is missing or no parquet.
     """
     try:
+        require_file(path)
         return pd.read_parquet(path, columns=columns)
     except FileNotFoundError:
         raise ScreenError(f"{path} is missing") from None
-    except (pa.ArrowInvalid, OSError) as broken:
-        raise ScreenError(f"{path} cannot be read as parquet: {str(broken).splitlines()[0]}") from None
+    except Exception as broken:  # a damaged file fails in many ways; each of them means that it cannot be used
+        raise ScreenError(f"{path} cannot be read as parquet: {first_line(broken)}") from None
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """The provenance inside a parquet table, or an empty dict where it carries none."""
-    raw = (pq.read_schema(path).metadata or {}).get(_KEY)
-    return json.loads(raw) if raw else {}
+    """The provenance inside a parquet table, or an empty dict where it carries none.
+
+    Raises
+    ------
+    ScreenError
+        The file is missing or no parquet.
+    """
+    try:
+        require_file(path)
+        raw = (pq.read_schema(path).metadata or {}).get(_KEY)
+        found = json.loads(raw) if raw else {}
+    except FileNotFoundError:
+        raise ScreenError(f"{path} is missing") from None
+    except Exception as broken:  # as above
+        raise ScreenError(f"{path} cannot be read as parquet: {first_line(broken)}") from None
+    return found if isinstance(found, dict) else {}
 
 
 class Screen:
@@ -189,7 +306,7 @@ class Screen:
         if not path.is_dir():
             raise ScreenError(f"there is no screen at {path}: make one with 'cytovae ingest' or 'cytovae demo'")
         try:
-            values = json.loads((path / "screen.json").read_text())
+            values = read_json(path / "screen.json")
             if values.get("version") != LAYOUT_VERSION:
                 raise ScreenError(
                     f"{path} has layout version {values.get('version')}; this cytovae reads {LAYOUT_VERSION}"
@@ -197,7 +314,7 @@ class Screen:
             return cls(path, from_dict(ScreenRecord, values))
         except FileNotFoundError:
             raise ScreenError(f"{path} is no screen: it has no screen.json; 'cytovae ingest' makes one") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, ConfigError) as broken:
+        except (AttributeError, ConfigError) as broken:
             raise ScreenError(f"{path / 'screen.json'} cannot be understood: {broken}") from None
 
     @classmethod

@@ -56,6 +56,7 @@ def test_the_dead_hold_nothing(tmp_path: Path, sleeper: subprocess.Popen[bytes],
         sleeper.wait()
     text = {"number used again": text.replace('"started": "', '"started": "0'), "says nothing": ""}.get(how, text)
     (tmp_path / ".a.lock").write_text(text)
+    os.utime(tmp_path / ".a.lock", (0, 0))
     with locks.held(tmp_path / "a", "ingest"):
         assert json.loads((tmp_path / ".a.lock").read_text())["pid"] == os.getpid()
     assert not list(tmp_path.iterdir())

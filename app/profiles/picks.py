@@ -13,7 +13,7 @@ from app.common.components.cells import Row, cells
 from app.profiles.scatter import Event
 from cytovae import schema
 from cytovae.explore import maps as placing
-from cytovae.screen import Screen
+from cytovae.screen import Screen, csv_text
 
 
 def take(event: Event, points: maps.Points, codes: np.ndarray, level: str) -> None:
@@ -97,7 +97,7 @@ def gallery(screen: Screen, model: str) -> None:
         kept = chosen.drop(columns=[c for c in ("x", "y") if c in chosen])
         st.download_button(
             "CSV",
-            lambda: kept.to_csv(index=False),
+            lambda: csv_text(kept),
             "selected_cells.csv",
             "text/csv",
             icon=":material/download:",

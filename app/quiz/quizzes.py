@@ -14,7 +14,7 @@ from cytovae import schema
 from cytovae.quiz import answers
 from cytovae.quiz import deck as decks
 from cytovae.quiz import score as scores
-from cytovae.screen import Screen
+from cytovae.screen import Screen, csv_text
 
 SIZES = (5, 10, 25, 50, 100)
 """Cards of either kind that a deck may hold; the paper's has 50."""
@@ -68,7 +68,7 @@ def plain(name: str) -> str:
 def csv(calls: pd.DataFrame) -> str:
     """Calls as a table to download; a name that a spreadsheet would take for a formula begins with an apostrophe."""
     names = calls[scores.RATER].str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True)
-    return calls.assign(**{scores.RATER: names}).to_csv(index=False)
+    return csv_text(calls.assign(**{scores.RATER: names}))
 
 
 def percent(share: scores.Share) -> str:

@@ -14,7 +14,7 @@ from app.screen import figures, overview
 from cytovae import schema
 from cytovae.explore import render
 from cytovae.profiling.plates import LEAST_CONTROL_CELLS, LEAST_CONTROL_WELLS, Doubt
-from cytovae.screen import Screen
+from cytovae.screen import Screen, csv_text
 
 SHOWN = {
     "cells": "cells",
@@ -82,9 +82,7 @@ def plate_effects(screen: Screen) -> None:
             {"treatment": w.treatment, "doubt": w.doubt.value, "what to bear in mind": w.words} for w in warnings
         )
         st.dataframe(table, hide_index=True)
-        st.download_button(
-            "CSV", table.to_csv(index=False), "plate_warnings.csv", "text/csv", icon=":material/download:"
-        )
+        st.download_button("CSV", csv_text(table), "plate_warnings.csv", "text/csv", icon=":material/download:")
     st.markdown("**Do the controls differ by row or column?**")
     if not screen.models():
         st.info("Rows and columns are compared by embeddings: run 'cytovae embed' first.", icon=":material/info:")
@@ -123,7 +121,7 @@ def refused(screen: Screen) -> None:
     kept = [schema.FIELD, schema.PLATE, schema.WELL, schema.TREATMENT, schema.CODE, schema.REASON]
     words = {c: c.removeprefix("Metadata_").lower() for c in kept}
     st.dataframe(bad[kept], hide_index=True, column_config=words)
-    st.download_button("CSV", bad.to_csv(index=False), "refused_fields.csv", "text/csv", icon=":material/download:")
+    st.download_button("CSV", csv_text(bad), "refused_fields.csv", "text/csv", icon=":material/download:")
 
 
 def field(screen: Screen) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from cytovae.cli import apps, audits, bundles, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
@@ -11,6 +12,9 @@ from cytovae.errors import ConfigError, CytovaeError
 
 def run() -> None:
     """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
         app()
     except ConfigError as misused:
@@ -18,6 +22,9 @@ def run() -> None:
         sys.exit(2)
     except CytovaeError as failed:
         say(f"cytovae: {failed}")
+        sys.exit(1)
+    except MemoryError:
+        say("cytovae: there is not enough memory for this; close other programs, or take a part of the data")
         sys.exit(1)
     except OSError as failed:
         say(f"cytovae: {failed.strerror or failed}{f': {failed.filename}' if failed.filename else ''}")

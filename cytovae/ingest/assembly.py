@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -389,8 +390,12 @@ def _finish_fields(plan: _Plan, work: Path, path: Path, made: dict[str, Any]) ->
         shutil.rmtree(work)
         raise IngestError(f"no field of {plan.raw} is usable: {_reasons(fields)}")
     if lights:
-        with whole_file(work / "screen" / "illumination.npz") as beside, beside.open("wb") as handle:
-            np.savez(handle, **{plate: np.load(path_of_light) for plate, path_of_light in lights.items()})
+        with (
+            whole_file(work / "screen" / "illumination.npz") as beside,
+            zipfile.ZipFile(beside, "w") as archive,  # np.savez has names of its own, that a plate may have
+        ):
+            for plate, path_of_light in lights.items():
+                archive.writestr(zipfile.ZipInfo(f"{plate}.npy"), path_of_light.read_bytes())
     if plan.options.patches == Storage.ON_DEMAND:
         _write_sources(plan, work / "screen" / "patches", set(lights))
     blocks = (_cells_of(fields, _result(work, number)) for number in range(len(plan.parts)))
@@ -438,7 +443,11 @@ def ingest_crops(
         done = 0
         for number, rows in enumerate(groups):
             if not _result_path(work, number).exists():
-                _make_crop_part(layout, record, options, work, number, rows)
+                try:
+                    _make_crop_part(layout, record, options, work, number, rows)
+                except ImageError:  # not of one crop: the array as a whole is damaged
+                    _clear_away(work)
+                    raise
             done += len(rows)
             if progress:
                 progress(done, len(usable))
@@ -685,7 +694,7 @@ def _changes(path: Path, wanted: dict[str, Any], held: pd.DataFrame | None) -> s
     """
     try:
         record = read_provenance(path / "cells.parquet")
-    except (OSError, ValueError, pa.ArrowException):
+    except ScreenError:
         record = {}
     if record.get("step") != "ingest":
         return "plates were appended to it" if record.get("step") == "append" else "no ingest has made it"

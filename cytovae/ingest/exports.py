@@ -19,7 +19,7 @@ from cytovae.config import to_dict
 from cytovae.errors import DependencyError, ScreenError
 from cytovae.patches import PatchStore
 from cytovae.schema import Progress
-from cytovae.screen import Screen, provenance, whole_file, whole_folder, write_json, write_table_blocks
+from cytovae.screen import Screen, csv_text, provenance, whole_file, whole_folder, write_json, write_table_blocks
 
 _BLOCK = 4096
 
@@ -140,7 +140,7 @@ def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int
                         progress(first + len(block), len(store))
             with archive.open(zipfile.ZipInfo("cell_id.npy"), "w") as handle:
                 np.lib.format.write_array(handle, cells[schema.CELL_ID].to_numpy(str), allow_pickle=False)
-        cells.to_csv(folder / "cells.csv", index=False)
+        (folder / "cells.csv").write_text(csv_text(cells))
         write_json(folder / "provenance.json", _record(screen, None))
     return len(cells)
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cytovae import __version__
+from cytovae.config import MAX_PATCH_PX
 from cytovae.errors import BundleError, ConfigError
 from cytovae.learn import card, kinds
 from cytovae.learn.shelf import CONFIG as CONFIG
@@ -27,7 +28,7 @@ from cytovae.learn.shelf import models_dir as models_dir
 from cytovae.learn.shelf import require
 from cytovae.learn.shelf import shipped_dir as shipped_dir
 from cytovae.patches import normalise
-from cytovae.screen import digest_file, whole_file, write_json
+from cytovae.screen import digest_file, read_json, whole_file, write_json
 
 FORMAT = "cytovae-bundle-1"
 WEIGHTS = "weights.safetensors"
@@ -213,7 +214,25 @@ def new_config(
 def update_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Replace a bundle's measures, and its card with them; the weights stay."""
     describe(path)
-    _finish(path, json.loads((path / CONFIG).read_text()), metrics)
+    _finish(path, read_json(path / CONFIG, BundleError), metrics)
+
+
+def _whole(most: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "model", "cytovae", *FILES), _text),
+    "channels": lambda value: isinstance(value, list) and 1 <= len(value) <= 1000 and all(map(_text, value)),
+    "latent_size": _whole(2**20),
+    "patch_size_px": _whole(MAX_PATCH_PX),
+    **dict.fromkeys(("recipe", "split", "data"), lambda value: isinstance(value, dict)),
+}
+"""What the entries of ``config.json`` may be."""
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -226,41 +245,68 @@ def describe(path: Path) -> dict[str, Any]:
     """
     path = Path(path)
     require(path)
-    try:
-        config = json.loads((path / CONFIG).read_text())
-        found = config.get("format")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as broken:
-        raise BundleError(f"{path / CONFIG} cannot be understood: {broken}") from None
+    config = read_json(path / CONFIG, BundleError)
+    if not isinstance(config, dict):
+        raise BundleError(f"{path / CONFIG} cannot be understood: it holds no keys and values")
+    found = config.get("format")
     if found != FORMAT:
         raise BundleError(f"{path} is of format {found!r}; this cytovae reads {FORMAT!r}")
     missing = {"name", "model", "channels", "latent_size", "patch_size_px", "weights"} - config.keys()
     if missing:
         raise BundleError(f"{path / CONFIG} lacks {', '.join(sorted(missing))}; the bundle is damaged")
+    for key, fits in _TYPES.items():
+        if key in config and not fits(config[key]):
+            raise BundleError(f"{path / CONFIG} gives {config[key]!r:.60} as {key}; the bundle is damaged")
     return {**config, "name": path.resolve().name}
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
     """A bundle's measures; empty where it has none."""
     try:
-        return dict(json.loads((Path(path) / METRICS).read_text()))
+        found = read_json(Path(path) / METRICS, BundleError)
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as broken:
-        raise BundleError(f"{Path(path) / METRICS} cannot be understood: {broken}") from None
+    if not isinstance(found, dict):
+        raise BundleError(f"{Path(path) / METRICS} cannot be understood: it holds no measures by name")
+    return found
+
+
+_WEIGHTS_ALONE = (["0", "1"], ["0", "2"])
+"""Versions of cytovae whose bundles keep the digest of their weights alone; `seal` adds the others."""
+
+
+def seal(path: Path) -> None:
+    """Write a bundle's card and all its digests anew; its weights must be those that it was made with.
+
+    For a bundle whose measures were changed on purpose, or that was made before measures and card had digests.
+
+    Raises
+    ------
+    BundleError
+        There is no bundle, or its weights are other ones.
+    """
+    _same(path, WEIGHTS, describe(path)["weights"])
+    update_metrics(path, read_metrics(path))
+
+
+def _same(path: Path, name: str, expected: str) -> None:
+    """Refuse a bundle in which a file is missing or was changed."""
+    if not (path / name).exists():
+        raise BundleError(f"the bundle {path} has no {name}; fetch or train the bundle again")
+    if (found := digest_file(path / name)) != expected:
+        raise BundleError(
+            f"{path / name} is not the file its bundle was made with: sha256 {found[:12]}..., expected "
+            f"{expected[:12]}...; fetch or train the bundle again"
+        )
 
 
 def _verified(path: Path, config: dict[str, Any]) -> None:
     """Refuse a bundle of which a file is missing or was changed."""
     for entry, name in FILES.items():
-        if entry not in config:
-            continue  # bundles that were made before keep the digest of their weights alone
-        if not (path / name).exists():
-            raise BundleError(f"the bundle {path} has no {name}; fetch or train the bundle again")
-        if (found := digest_file(path / name)) != config[entry]:
-            raise BundleError(
-                f"{path / name} is not the file its bundle was made with: sha256 {found[:12]}..., expected "
-                f"{str(config[entry])[:12]}...; fetch or train the bundle again"
-            )
+        if entry in config:
+            _same(path, name, config[entry])
+        elif str(config.get("cytovae", "")).split(".")[:2] not in _WEIGHTS_ALONE:
+            raise BundleError(f"{path / CONFIG} lacks the digest of {name}; fetch or train the bundle again")
 
 
 def verify(path: str | Path) -> dict[str, Any]:
@@ -281,7 +327,7 @@ def verify(path: str | Path) -> dict[str, Any]:
             header = handle.metadata() or {}
     except SafetensorError as broken:
         raise BundleError(f"{path / WEIGHTS} is no safetensors file: {broken}") from None
-    stored = json.loads((path / CONFIG).read_text())
+    stored = read_json(path / CONFIG, BundleError)
     if header.get("format") != FORMAT or header.get("config") != config_digest(stored):
         raise BundleError(
             f"{path / CONFIG} was changed after its weights were written; fetch or train the bundle again"
@@ -309,11 +355,15 @@ def load(path: str | Path, device: str = "cpu") -> Bundle:
     BundleError
         It is missing, foreign or tampered with, or no installed package knows its kind.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
     config = verify(path)
-    arrays = load_file(path / WEIGHTS)
+    try:
+        arrays = load_file(path / WEIGHTS)
+    except SafetensorError as broken:
+        raise BundleError(f"{path / WEIGHTS} is no safetensors file: {broken}") from None
     trained_on = arrays.pop(TRAINED_ON, None)
     return ready(path, arrays, config, read_metrics(path), trained_on, device)
 
@@ -337,7 +387,10 @@ def ready(
         kind = kinds.get(config["model"])
     except ConfigError as unknown:
         raise BundleError(f"{path} cannot be used: {unknown}") from None
-    encode, decode = kind.load(arrays, config, device)
+    try:
+        encode, decode = kind.load(arrays, config, device)
+    except (KeyError, TypeError, ValueError, IndexError, ConfigError) as unfit:
+        raise BundleError(f"the weights of {path} do not fit its {config['model']}: {unfit}") from None
     return Bundle(path, config, metrics, encode, decode, trained_on)
 
 

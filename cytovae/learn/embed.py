@@ -6,6 +6,7 @@ order, so each field is read once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from cytovae import locks, schema
 from cytovae.cluster import Shard, share_out
 from cytovae.config import to_dict
-from cytovae.errors import ConfigError, ScreenError
+from cytovae.errors import BusyError, ConfigError, ScreenError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import sampling
 from cytovae.learn.bundle import Bundle
@@ -119,10 +120,14 @@ def embed(
     name = options.name(bundle.name)
     inputs = {"cells": screen.cells_digest(), "weights": bundle.digest}
     index = screen.embeddings_path(name) / "index.parquet"
+    parts = screen.path / "embeddings" / f".{name}.parts"
     there = 0  # cells embedded already
     if index.exists() and not overwrite and read_provenance(index).get("inputs") == inputs:
         ids, embedded = (read_table(p, [schema.CELL_ID])[schema.CELL_ID] for p in (screen.cells_path, index))
         if len(embedded) == len(ids):
+            if locks.abandoned(index.parent):  # by a run that was killed while it tidied up
+                with contextlib.suppress(BusyError, OSError), locks.held(index.parent, "embed"):
+                    shutil.rmtree(parts)
             return False
         there = len(embedded) if embedded.equals(ids.iloc[: len(embedded)]) else 0
     if screen.record.channels != bundle.channels or screen.record.patch_size_px != bundle.patch_size_px:
@@ -138,7 +143,6 @@ def embed(
     if not options.plain:
         config |= to_dict(options)
     first = 0 if options.intensity else there
-    parts = screen.path / "embeddings" / f".{name}.parts"
     begun = {
         "inputs": inputs,
         "config": config,

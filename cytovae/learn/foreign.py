@@ -7,8 +7,8 @@ cell named twice or a value that is not finite is refused: nothing is dropped or
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae import locks, schema
-from cytovae.errors import DependencyError, TableError
-from cytovae.screen import Screen, digest_file, provenance, read_provenance, read_table
+from cytovae.errors import BusyError, DependencyError, TableError, first_line
+from cytovae.screen import Screen, digest_file, parse_csv, provenance, read_provenance, read_table
 
 KEYS = (schema.PLATE, schema.WELL, schema.SITE, schema.OBJECT)
 CENTRES_AGREE_PX = 2.0
@@ -81,7 +81,7 @@ def import_embeddings(screen: Screen, path: Path, name: str, overwrite: bool = F
     TableError
         The file is not understood, or does not belong to the screen's cells: says what is wrong with it.
     """
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
+    if not name.strip() or name.startswith(".") or {*"/\\"} & {*name} or len(name) > 100 or not name.isprintable():
         raise TableError(f"a name for embeddings is one word without slashes, such as 'dino', not {name!r}")
     inputs = {"cells": screen.cells_digest(), "file": _digest(path)}
     index = screen.embeddings_path(name) / "index.parquet"
@@ -92,6 +92,9 @@ def import_embeddings(screen: Screen, path: Path, name: str, overwrite: bool = F
                 f"{screen.path} holds embeddings called {name!r} already, made from something else; choose another "
                 "--name, or replace them with --overwrite"
             )
+        if locks.abandoned(index.parent):
+            with contextlib.suppress(BusyError, OSError), locks.held(index.parent, "import"):
+                pass
         found = screen.embeddings(name)[1]
         return Imported(len(found), found.shape[1], len(cells) - len(found), already=True)
     read = load(path)
@@ -125,9 +128,9 @@ def load(path: Path) -> Foreign:
     if path.suffix.lower() == ".csv" or suffixes.endswith(".csv.gz"):
         try:
             text = {schema.CELL_ID: str, schema.PLATE: str, schema.WELL: str}
-            return from_table(pd.read_csv(path, dtype=text), str(path))
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as broken:
-            raise TableError(f"{path} cannot be read as CSV: {str(broken).splitlines()[0]}") from None
+            return from_table(parse_csv(path, dtype=text), str(path))
+        except (ValueError, OSError) as broken:
+            raise TableError(f"{path} cannot be read as CSV: {first_line(broken)}") from None
     if path.suffix.lower() == ".npz":
         return _npz(path)
     if path.suffix.lower() == ".h5ad":
@@ -177,8 +180,10 @@ def _npz(path: Path) -> Foreign:
                     f"{path} holds {', '.join(held.files) or 'nothing'}; it needs cell_id (n,) and embeddings (n, d)"
                 )
             ids, values = held[schema.CELL_ID], held[names[0]]
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as broken:
-        raise TableError(f"{path} cannot be read as npz: {str(broken).splitlines()[0]}") from None
+    except TableError:
+        raise
+    except Exception as broken:  # a damaged archive fails in many ways
+        raise TableError(f"{path} cannot be read as npz: {first_line(broken)}") from None
     if ids.ndim != 1 or values.ndim != 2 or len(ids) != len(values) or values.dtype.kind not in "fiu":
         raise TableError(
             f"{path}: cell_id {ids.shape} and {names[0]} {values.shape} {values.dtype} do not fit together"
@@ -195,8 +200,8 @@ def _anndata(path: Path) -> Foreign:
         raise DependencyError("AnnData needs the package anndata: pip install 'cytovae[anndata]'") from None
     try:
         held = anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as broken:
-        raise TableError(f"{path} cannot be read as AnnData: {str(broken).splitlines()[0]}") from None
+    except Exception as broken:  # as above
+        raise TableError(f"{path} cannot be read as AnnData: {first_line(broken)}") from None
     if held.X is None:
         raise TableError(f"{path} holds no matrix X")
     values = held.X.toarray() if hasattr(held.X, "toarray") else held.X
@@ -225,8 +230,8 @@ def _deep_profiler(folder: Path) -> Foreign:
                 features, places = held["features"], held["locations"]
         except KeyError as absent:
             raise TableError(f"{path} lacks {absent}; DeepProfiler writes features and locations") from None
-        except (ValueError, OSError, zipfile.BadZipFile, EOFError) as broken:
-            raise TableError(f"{path} cannot be read: {str(broken).splitlines()[0]}") from None
+        except Exception as broken:  # as above
+            raise TableError(f"{path} cannot be read: {first_line(broken)}") from None
         if features.ndim != 2 or places.ndim != 2 or places.shape[1] < 2 or len(places) != len(features):
             raise TableError(f"{path}: features {features.shape} and locations {places.shape} do not fit")
         keys.append(

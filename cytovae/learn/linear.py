@@ -102,6 +102,8 @@ def load(arrays: dict[str, npt.NDArray], config: dict[str, Any], device: str) ->
     """Projection on the components, and back; on the CPU whatever the device."""
     mean, components = arrays["mean"], arrays["components"]  # (H*W*C,), (d, H*W*C)
     size, channels = config["patch_size_px"], len(config["channels"])
+    if mean.shape != (size * size * channels,) or components.shape != (config["latent_size"], len(mean)):
+        raise ValueError(f"a mean of {mean.shape} and components of {components.shape}")
 
     def encode(x: Floats) -> Floats:
         return np.asarray((x.reshape(len(x), -1) - mean) @ components.T, dtype=np.float32)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cytovae.errors import BundleError
+
 Array = npt.NDArray[np.floating]
 
 SSIM_WINDOW_PX = 7
@@ -296,6 +298,10 @@ def _feature_kernels(channels: int) -> tuple[npt.NDArray[np.float32], ...]:
     )
 
 
+SMALLEST_PX = 36
+"""Edge of the smallest cells that `features` sees."""
+
+
 def features(images: Array) -> npt.NDArray[np.float64]:
     """What the fixed network (`FEATURE_NET`) sees in each cell: means and s.d. over positions of its last two layers.
 
@@ -306,7 +312,17 @@ def features(images: Array) -> npt.NDArray[np.float64]:
     Returns
     -------
     (n, 96) float64
+
+    Raises
+    ------
+    BundleError
+        The cells are smaller than `SMALLEST_PX`.
     """
+    if min(images.shape[1:3]) < SMALLEST_PX:
+        raise BundleError(
+            f"patches of {images.shape[1]} px are too small to be measured, which takes {SMALLEST_PX} px; "
+            "ingest with another --patch-size-px"
+        )
     import torch
     import torch.nn.functional as F
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cytovae.errors import TrainingError
+from cytovae import locks
+from cytovae.errors import BusyError, TrainingError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import kinds
 from cytovae.learn.kinds import Run
@@ -55,6 +57,9 @@ def train(
                 f"{path} is finished already and was made otherwise: {'; '.join(differences)}; name another folder, "
                 "or train it again with --overwrite"
             )
+        if locks.abandoned(path):  # by a training that was killed while it tidied up
+            with contextlib.suppress(BusyError, OSError), locks.held(path, "training"):
+                (path / CHECKPOINT).unlink(missing_ok=True)
         return None
     return kind.train(screen, path, recipe, run)
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from cytovae import schema
-from cytovae.errors import ProfileError
+from cytovae.errors import ProfileError, first_line
 from cytovae.profiling.profiles import WELL_METADATA
-from cytovae.screen import read_table
+from cytovae.screen import parse_csv, read_table
 
 
 def read_wells(path: Path, image_table: Path | None = None, moa_table: Path | None = None) -> pd.DataFrame:
@@ -48,14 +48,14 @@ def _read(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return read_table(path)
     try:
-        columns = pd.read_csv(path, nrows=0).columns
+        columns = parse_csv(path, nrows=0).columns
         names = [column for column in columns if any(says(column, word) for word in _NAMES)]
         mechanisms = [column for column in columns if says(column, "moa")]  # these may be missing
-        table = pd.read_csv(path, dtype=dict.fromkeys(mechanisms, str), converters=dict.fromkeys(names, str.strip))
+        table = parse_csv(path, dtype=dict.fromkeys(mechanisms, str), converters=dict.fromkeys(names, str.strip))
         table[names] = table[names].mask(table[names] == "")
         return table
     except (ValueError, UnicodeDecodeError, OSError) as broken:
-        raise ProfileError(f"{path} cannot be read as CSV: {str(broken).splitlines()[0]}") from None
+        raise ProfileError(f"{path} cannot be read as CSV: {first_line(broken)}") from None
 
 
 def join_published(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from cytovae.errors import BundleError
 from cytovae.learn import bundle as bundles
@@ -101,6 +102,13 @@ def test_changed_measures_and_cards_are_refused_and_new_ones_taken(folder: Path,
 
 
 def test_a_bundle_that_keeps_the_digest_of_its_weights_alone_is_still_read(folder: Path) -> None:
+    config = json.loads((folder / bundles.CONFIG).read_text())
+    alone = {key: value for key, value in config.items() if key not in ("metrics", "card")}
+    (folder / bundles.CONFIG).write_text(json.dumps(alone))
+    with pytest.raises(BundleError, match=r"lacks the digest of metrics\.json"):
+        bundles.load(folder)  # this version's bundles have it
+    arrays = load_file(folder / bundles.WEIGHTS)
+    bundles.save(folder, arrays, {k: v for k, v in alone.items() if k != "weights"} | {"cytovae": "0.2.0"}, {})
     config = json.loads((folder / bundles.CONFIG).read_text())
     old = {key: value for key, value in config.items() if key not in ("metrics", "card")}
     (folder / bundles.CONFIG).write_text(json.dumps(old))

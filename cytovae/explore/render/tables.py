@@ -13,6 +13,7 @@ import pandas as pd
 from cytovae.explore.evidence import OFF_DATA_PERCENTILE, Evidence
 from cytovae.explore.paths import Path
 from cytovae.explore.render.webpage import RECORD_ID
+from cytovae.screen import csv_text
 
 PROVENANCE = "Metadata_Provenance"
 
@@ -81,7 +82,7 @@ def json_bytes(document: dict[str, Any]) -> bytes:
 
 def csv(steps: pd.DataFrame, record: dict[str, Any]) -> bytes:
     """A table as CSV, UTF-8, with the provenance as JSON in a last column, the same in every row."""
-    return steps.assign(**{PROVENANCE: json.dumps(record, sort_keys=True)}).to_csv(index=False).encode()
+    return csv_text(steps.assign(**{PROVENANCE: json.dumps(record, sort_keys=True)})).encode()
 
 
 def provenance_in(content: bytes, suffix: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cytovae import schema
-from cytovae.errors import IngestError, TableError
+from cytovae.errors import IngestError, TableError, first_line
 from cytovae.images import SUFFIXES, array_member, read_head
 from cytovae.ingest.layouts import tables
-from cytovae.screen import digest_file
+from cytovae.screen import digest_file, require_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +250,7 @@ def open_array(path: Path) -> CropArray:
         The file is neither, is damaged, or holds no array of four axes.
     """
     try:
+        require_file(path)
         if path.suffix.lower() == ".npy":
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
             _check_axes(path, shape)
@@ -265,8 +266,10 @@ def open_array(path: Path) -> CropArray:
                     ids = [str(i) for i in np.lib.format.read_array(handle, allow_pickle=False)]
             sums = "".join(f"{i.filename}\t{i.file_size}\t{i.CRC}\n" for i in archive.infolist())
             return CropArray(shape[0], ids, hashlib.sha256(sums.encode()).hexdigest())
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as broken:
-        raise IngestError(f"{path} cannot be read as an array of crops: {broken}") from None
+    except IngestError:
+        raise
+    except Exception as broken:  # a damaged archive fails in many ways
+        raise IngestError(f"{path} cannot be read as an array of crops: {first_line(broken)}") from None
 
 
 def _check_axes(path: Path, shape: tuple[int, ...]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from cytovae import schema
-from cytovae.errors import ConfigError, TableError
-from cytovae.screen import digest_file
+from cytovae.config import MAX_NAME
+from cytovae.errors import ConfigError, TableError, first_line
+from cytovae.screen import digest_file, parse_csv, plain, require_file
 
 STORED_ORDER = ("DNA", "Tubulin", "Actin")
 
@@ -217,7 +218,8 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     table = _parse(path, usecols=lambda name: name in wanted)
     if table.empty:
         raise TableError(f"{path} holds no rows, only the names of its columns")
-    return table.mask(table.apply(lambda column: column.str.strip() == ""))
+    table = table.mask(table.apply(lambda column: column.str.strip() == ""))
+    return table.map(plain).astype(object)
 
 
 def _two_rows(path: Path) -> list[str] | None:
@@ -234,14 +236,14 @@ def _two_rows(path: Path) -> list[str] | None:
 
 def _parse(path: Path, **how: Any) -> pd.DataFrame:
     try:
+        require_file(path)
         if names := _two_rows(path):
             how = how | {"header": None, "skiprows": 2, "names": names}
-        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
-        return table
+        return parse_csv(path, dtype=str, keep_default_na=False, **how)
     except FileNotFoundError:
         raise TableError(f"{path} does not exist") from None
     except (ValueError, OSError) as broken:
-        raise TableError(f"{path} cannot be read as a table: {str(broken).splitlines()[0]}") from None
+        raise TableError(f"{path} cannot be read as a table: {first_line(broken)}") from None
 
 
 _LARGEST_WHOLE = 2**53  # up to it every whole number is a float64
@@ -320,6 +322,10 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     table[schema.TREATMENT] = treatment_names(table, design)
     table[schema.STATUS], table[schema.CODE], table[schema.REASON] = OK, "", ""
     note(table, incomplete, REFUSED, "incomplete-row", "the table gives no plate, no well or no compound")
+    named = table[[schema.PLATE, schema.WELL, schema.COMPOUND, schema.BATCH, schema.MOA]]
+    odd = ~named.apply(lambda column: column.str.len().le(MAX_NAME) & column.map(str.isprintable)).all(axis=1)
+    said = f"its plate, well, batch, compound or mechanism has a line break or the like, or over {MAX_NAME} characters"
+    note(table, odd, REFUSED, "bad-name", said)
     bad = ~np.isfinite(table[schema.CONCENTRATION])
     note(table, bad, REFUSED, "bad-concentration", written + " as its concentration, where a number of uM is needed")
     usable = table[table[schema.STATUS] == OK]
