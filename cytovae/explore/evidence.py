@@ -87,7 +87,7 @@ class Ground:
         self.usable = np.flatnonzero(schema.not_blank(cells))  # blank crops are no cells to be near to
         if len(self.usable) < 3:
             raise SelectionError(f"evidence needs at least 3 cells that are not blank, not {len(self.usable)}")
-        self.mean = self.embeddings[self.usable].mean(axis=0, dtype=np.float64)
+        self.mean = self._sum() / len(self.usable)
         self._units = self._directions(self.embeddings)
         self._crowding = np.full(len(cells), np.inf, dtype=np.float32)  # a blank is never near
         self._crowding[self.usable] = self._crowded(rng)
@@ -193,10 +193,20 @@ class Ground:
         rank = np.searchsorted(self._joint, smallest, side="right")
         return np.asarray((1.0 + rank) / (len(self._joint) + 1.0))
 
+    def _sum(self) -> npt.NDArray[np.float64]:
+        """Of the usable cells' embeddings, (d,); a block of them in memory at a time."""
+        blocks = (self.usable[start : start + BLOCK_CELLS] for start in range(0, len(self.usable), BLOCK_CELLS))
+        return np.sum([self.embeddings[rows].sum(axis=0, dtype=np.float64) for rows in blocks], axis=0)
+
     def _directions(self, z: npt.NDArray) -> npt.NDArray[np.float32]:
-        centred = np.asarray(z, dtype=np.float32) - self.mean.astype(np.float32)
-        length = np.linalg.norm(centred, axis=1, keepdims=True)
-        return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
+        """Unit vectors from the mean of all cells, (n, d); 0 for a point that lies on it."""
+        out = np.zeros(z.shape, dtype=np.float32)
+        for start in range(0, len(z), BLOCK_CELLS):
+            block = slice(start, start + BLOCK_CELLS)
+            centred = np.asarray(z[block], dtype=np.float32) - self.mean.astype(np.float32)
+            length = np.linalg.norm(centred, axis=1, keepdims=True)
+            np.divide(centred, length, out=out[block], where=length > 0)
+        return out
 
     def _crowded(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Of each usable cell: its mean likeness to the `CROWD` cells most like it, among `N_CROWD` drawn at random."""

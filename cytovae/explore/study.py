@@ -30,7 +30,7 @@ from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.targets import Choice, Embeddings, Relation, Rows, Start, Target
 from cytovae.patches import Floats, normalise
-from cytovae.screen import Screen, provenance, whole_file
+from cytovae.screen import Screen, provenance, read_table, whole_file
 
 STEPS = 10
 SEED = 0
@@ -199,8 +199,8 @@ class Material:
         """
         if embedded is None:
             cells, embeddings = screen.embeddings(generator.name)
-            where = pd.Series(np.arange(len(screen.cells())), index=pd.Index(screen.cells()[schema.CELL_ID]))
-            embedded = cells, embeddings, where.loc[cells[schema.CELL_ID]].to_numpy(np.int64)
+            where = pd.Index(read_table(screen.cells_path, [schema.CELL_ID])[schema.CELL_ID])
+            embedded = cells, embeddings, where.get_indexer(cells[schema.CELL_ID]).astype(np.int64)
         cells, embeddings, patch_rows = embedded
         record = screen.record
         require_fit(generator, record.channels, record.patch_size_px, embeddings.shape[1])
