@@ -79,6 +79,9 @@ def points(screen: Screen, model: str, level: str, method: str) -> Points:
         table = table.reset_index(drop=True).reset_index(names="row").merge(placed, on=KEYS[level], how="inner")
         values = values[table.pop("row").to_numpy()]
     elif method == "pca":
+        if level == "cells" and len(values) > maps.MOST_CELLS:
+            rows = np.sort(np.random.default_rng(0).choice(len(values), maps.MOST_CELLS, replace=False))
+            table, values = table.iloc[rows].reset_index(drop=True), values[rows]
         table["x"], table["y"] = maps.compute(values, "pca").T
     else:
         raise ScreenError(f"{screen.name} has no UMAP of its {level} under {model!r}; run 'cytovae profile --umap'")
@@ -155,10 +158,12 @@ def axes(shown: Points, method: str) -> tuple[str, str]:
     return first, second
 
 
-def says(screen: Screen, level: str, shown: int) -> str:
+def says(screen: Screen, model: str, level: str, shown: int) -> str:
     """How many points a map shows of how many there are, and why not all."""
     total = key_of(loaders.cells(screen), level).nunique()
     left = "" if shown == total else " (blank crops and what has no embedding are left out)"
+    if level == "cells" and shown < schema.not_blank(loaders.embeddings(screen, model)[0]).sum():
+        left = ", drawn at random"
     return f"{shown:,} of {total:,} {level}{left}"
 
 

@@ -37,7 +37,7 @@ def explore_map() -> None:
             **legend,
             "map": f"{screen.name}/{model}/{level}/{method}",
             "colour": f"{screen.name}/{model}/{level}/{by}",
-            "says": maps.says(screen, level, len(codes)),
+            "says": maps.says(screen, model, level, len(codes)),
             "axes": maps.axes(points, method),
             "paths": picks.trail(screen, model, points),
             "names": points.table["key"].tolist() if level != "cells" else None,

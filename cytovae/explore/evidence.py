@@ -196,7 +196,7 @@ class Ground:
     def _sum(self) -> npt.NDArray[np.float64]:
         """Of the usable cells' embeddings, (d,); a block of them in memory at a time."""
         blocks = (self.usable[start : start + BLOCK_CELLS] for start in range(0, len(self.usable), BLOCK_CELLS))
-        return np.sum([self.embeddings[rows].sum(axis=0, dtype=np.float64) for rows in blocks], axis=0)
+        return np.asarray(np.sum([self.embeddings[rows].sum(axis=0, dtype=np.float64) for rows in blocks], axis=0))
 
     def _directions(self, z: npt.NDArray) -> npt.NDArray[np.float32]:
         """Unit vectors from the mean of all cells, (n, d); 0 for a point that lies on it."""

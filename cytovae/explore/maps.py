@@ -13,6 +13,8 @@ from cytovae.errors import ConfigError, SelectionError
 from cytovae.screen import Screen, digest_file, provenance, read_provenance, read_table, write_table
 
 METHODS = ("pca", "umap")
+MOST_CELLS = 100_000
+"""Cells on a map, unless asked otherwise; of more so many are drawn at random."""
 
 _LEVELS = {"treatments": [schema.TREATMENT], "wells": [schema.PLATE, schema.WELL], "cells": [schema.CELL_ID]}
 """What is mapped, and the columns that name a row."""

@@ -259,6 +259,23 @@ def test_profiles_state_how_many_points_they_show(app: App, tiny: Any, level: st
     assert np.isfinite(shown[["x", "y"]].to_numpy()).all()
 
 
+def test_map_of_too_many_cells_shows_some_drawn_at_random_and_says_so(
+    app: App, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.common import loaders, maps
+    from cytovae.explore import maps as explored
+
+    copy = tmp_path / "copy.screen"
+    shutil.copytree(tiny.screen, copy, ignore=shutil.ignore_patterns("maps"))
+    monkeypatch.setattr(explored, "MOST_CELLS", 30)
+    sound(app([copy], tiny.models, "profiles", level="cells"))
+    (screen,) = loaders.screens().values()
+    shown = maps.points(screen, "linear-a", "cells", "pca")
+    assert len(shown.table) == len(shown.features) == 30 and shown.table[schema.CELL_ID].is_unique
+    assert maps.says(screen, "linear-a", "cells", 30) == f"30 of {len(screen.cells())} cells, drawn at random"
+    assert maps.says(screen, "linear-a", "treatments", 6) == "6 of 6 treatments"
+
+
 def test_umap_that_nobody_made_is_offered(app: App, tiny: Any) -> None:
     test = app([tiny.screen], tiny.models, "profiles", map="umap")
     sound(test)
