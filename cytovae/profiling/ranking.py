@@ -39,6 +39,13 @@ class Rule:
     name: str
     differ_by: tuple[str, ...]
 
+    @property
+    def words(self) -> str:
+        """For menus and help texts: what the letters stand for."""
+        return {"NSC": "not the same compound", "NSCB": "not the same compound, nor the same batch"}.get(
+            self.name, self.name
+        )
+
 
 NSC = Rule("NSC", (schema.COMPOUND,))
 """Not the same compound."""

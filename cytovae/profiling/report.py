@@ -410,6 +410,49 @@ def _verdict(bundle: str, rule: str, lines: Sequence[dict[str, Any]]) -> str:
     return f"{bundle} under {rule}, {here[0]['n_scored']} treatments scored: {'; '.join(parts)}{alone}"
 
 
+def found(line: dict[str, Any]) -> tuple[str, str]:
+    """Whether an embedding knows the mechanisms, in one verdict.
+
+    Parameters
+    ----------
+    line : dict
+        Of ``scores`` in ``scores.json``, with its ``comparisons``.
+
+    Returns
+    -------
+    tuple of (str, str)
+        ``yes`` where it beats all it was compared with, ``partly`` where it beats chance, ``no`` where it does not,
+        ``unknown`` where nothing could be scored or compared; and two sentences.
+    """
+    if not line["n_scored"]:
+        return "unknown", "No treatment can be scored: none has a neighbour of its own mechanism that may be counted."
+    right = f"{line['n_correct']} of {line['n_scored']} scored treatments"
+    interval = f", 95 % interval {100 * line['ci95'][0]:.0f} to {100 * line['ci95'][1]:.0f} %" if line["ci95"] else ""
+    chance = f"; {100 * line['chance']:.0f} % would be by chance" if line.get("chance") is not None else ""
+    share = f"{100 * line['accuracy']:.0f} %{interval}{chance}"
+    said = f"The nearest neighbour has the right mechanism for {right} ({share})."
+    of = {v: [c["baseline"] for c in line.get("comparisons", []) if c["verdict"] == v] for v in Verdict}
+    if not any(of.values()):
+        return "unknown", f"{said} It was compared with nothing."
+    parts = [
+        f"{words} {_listed(of[verdict])}"
+        for verdict, words in (
+            (Verdict.above, "beats"),
+            (Verdict.below, "falls below"),
+            (Verdict.unclear, "is not shown to differ from"),
+        )
+        if of[verdict]
+    ]
+    level = "partly" if "chance" in of[Verdict.above] else "no"
+    if not of[Verdict.below] and not of[Verdict.unclear]:
+        level = "yes"
+    return level, f"{said} That {_listed(parts)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def over_seeds(scores: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     """Several trainings as one: mean and standard deviation (divisor n - 1) of their accuracies, as in Table 1.
 

@@ -121,3 +121,33 @@ def test_models_stand_above_baselines_under_each_rule_with_the_number_scored():
     assert table["model"].tolist() == ["m", "chance (baseline)"] * 2
     assert table.columns.tolist() == ["rule", "model", "Mean", "Mean+TVN", "scored"]
     assert table["Mean+TVN"].tolist() == ["50.0", "-"] * 2 and set(table["scored"]) == {"9 of 9"}
+
+
+def found_line(**verdicts):
+    compared = [{"baseline": name.replace("_", " "), "verdict": v} for name, v in verdicts.items()]
+    line = {"accuracy": 0.3564, "n_correct": 36, "n_scored": 101, "ci95": [0.244, 0.487], "chance": 0.059}
+    return {**line, "comparisons": compared}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "level", "said"),
+    [
+        ({"cell_count": "above", "chance": "above"}, "yes", "That beats cell count and chance."),
+        (
+            {"cell_count": "no difference shown", "pixel_PCA": "below", "chance": "above"},
+            "partly",
+            "That beats chance, falls below pixel PCA and is not shown to differ from cell count.",
+        ),
+        ({"chance": "no difference shown"}, "no", "That is not shown to differ from chance."),
+        ({}, "unknown", "It was compared with nothing."),
+    ],
+)
+def test_one_verdict_names_every_baseline_once(verdicts, level, said):
+    found, words = report.found(found_line(**verdicts))
+    assert found == level
+    assert words.startswith("The nearest neighbour has the right mechanism for 36 of 101 scored treatments (36 %, ")
+    assert words.endswith(said)
+
+
+def test_verdict_of_nothing_scored_is_unknown():
+    assert report.found({"n_scored": 0})[0] == "unknown"
