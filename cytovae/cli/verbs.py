@@ -5,7 +5,17 @@ from __future__ import annotations
 import io
 import sys
 
-from cytovae.cli import apps, audits, bundles, data, models, paths, phantoms, profiles  # noqa: F401  (they register their verbs)
+from cytovae.cli import (  # noqa: F401  (they register their verbs)
+    apps,
+    audits,
+    bundles,
+    data,
+    models,
+    montages,
+    paths,
+    phantoms,
+    profiles,
+)
 from cytovae.cli.console import app, say
 from cytovae.errors import ConfigError, CytovaeError
 

@@ -75,6 +75,33 @@ class Drawing:
         self.raster().save(out, format="PNG", pnginfo=info, optimize=True)
         return out.getvalue()
 
+    def pdf(self, record: dict[str, Any] | None) -> bytes:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+
+        inch = 96  # pixels, as browsers count them
+        figure = Figure(figsize=(self.width / inch, self.height / inch))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(self.height, 0))
+        axes.axis("off")
+        for order, (kind, what) in enumerate(self.items):
+            if kind == "image":
+                x, y, width, height, pixels = what
+                place = (x, x + width, y + height, y)
+                axes.imshow(pixels, extent=place, interpolation="none", aspect="auto", zorder=order)
+            elif kind == "box":
+                x, y, width, height, colour = what
+                axes.add_patch(Rectangle((x, y), width, height, color=_share(colour), linewidth=0, zorder=order))
+            else:
+                x, y, text, size, colour = what
+                points = 72 * size / inch
+                axes.text(
+                    x, y + 0.85 * size, text, fontsize=points, color=_share(colour), zorder=order, parse_math=False
+                )
+        axes.set(xlim=(0, self.width), ylim=(self.height, 0))
+        out = io.BytesIO()
+        figure.savefig(out, format="pdf", metadata={"Subject": json.dumps(record or {}), "CreationDate": None})
+        return out.getvalue()
+
     def svg(self, record: dict[str, Any] | None) -> bytes:
         from PIL import Image
 
@@ -104,6 +131,11 @@ class Drawing:
                     f'font-size="{size}" fill="rgb{colour}">{html.escape(text)}</text>'
                 )
         return ("\n".join([*parts, "</svg>"]) + "\n").encode()
+
+
+def _share(colour: tuple[int, ...]) -> tuple[float, ...]:
+    """A colour of 0 to 255 as matplotlib takes it."""
+    return tuple(v / 255 for v in colour)
 
 
 @functools.lru_cache(maxsize=16)

@@ -119,7 +119,7 @@ def strip(
     zoom : int
         Screen pixels per image pixel.
     form : str
-        ``png`` or ``svg``; the SVG keeps text as text.
+        ``png``, ``svg`` or ``pdf``; the last two keep text as text.
     shown : sequence of int, optional
         Channels to show; the first `OVERLAID`, with the look ``grey`` all, by default.
     record : dict, optional
@@ -134,8 +134,8 @@ def strip(
     ConfigError
         Unknown form or look, or no rows.
     """
-    if form not in ("png", "svg"):
-        raise ConfigError(f"a strip is png or svg, not {form!r}")
+    if form not in ("png", "svg", "pdf"):
+        raise ConfigError(f"a strip is png, svg or pdf, not {form!r}")
     if not rows:
         raise ConfigError("a strip needs at least one row of images")
     drawing = Drawing()
@@ -182,9 +182,10 @@ def strip(
                     for line, text in enumerate(caption.split("\n")):
                         drawing.text(centre, y + 14 * line, _short(text, step_w // 7), 11, ink, centred=True)
                 y += 14 * lines + 8
-    drawing.width = max(drawing.width, left + label_w + len(rows[0].images) * (step_w + gap) + left)
+    n_columns = max(max(row.columns, default=len(row.images) - 1) + 1 for row in rows)
+    drawing.width = max(drawing.width, left + label_w + n_columns * (step_w + gap) + left)
     drawing.height = y + 6
-    return drawing.png(record) if form == "png" else drawing.svg(record)
+    return {"png": drawing.png, "svg": drawing.svg, "pdf": drawing.pdf}[form](record)
 
 
 def gif(
