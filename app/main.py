@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.common import address, context, loaders
+from app.common import address, context, loaders, selection
 from app.registry import PAGES
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -21,6 +21,7 @@ page = st.navigation(
     position="top",
 )
 loaders.warm()
+st.session_state[selection.PAGE] = page.url_path
 above = st.container()
 address.begin()
 try:

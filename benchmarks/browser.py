@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from app.common import loaders
 from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.learn import bundle
@@ -132,7 +133,7 @@ def measure(page: Any, url: str) -> dict[str, list[float]]:
         quiet(page)
         before = page.evaluate(PLAYER)
         page.get_by_role("combobox", name="Treatment").click()
-        page.keyboard.type(f"compound-{5 + 3 * k}@")
+        page.keyboard.type(loaders.named(f"compound-{5 + 3 * k}@1"))
         page.wait_for_timeout(400)
         start = time.perf_counter()
         page.keyboard.press("Enter")

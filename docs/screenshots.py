@@ -17,20 +17,20 @@ from typing import Any
 
 from PIL import Image
 
+from app.registry import PAGES
 from cytovae.cli import apps
 
 WIDTH, HEIGHT, SMALL = 1440, 1000, 960
 LIMIT_BYTES = 200_000
 FLAGS = ["--no-sandbox", "--headless", "--disable-background-networking", "--enable-unsafe-swiftshader"]
-PAGES = (
-    # name, address, colour scheme, what must be there
-    ("explore", "", "dark", ".player[data-ready]"),
-    ("reconstructions", "reconstructions", "light", ".cells[data-ready]"),
-    ("profiles", "profiles", "light", ".scatter[data-ready]"),
-    ("mechanisms", "mechanisms", "light", "h1"),
-    ("quiz", "quiz", "light", "h1"),
-    ("screen", "screen", "dark", "h1"),
-)
+DARK = ("explore", "screen")
+NEEDED = {
+    "explore": ".player[data-ready]",
+    "reconstructions": ".cells[data-ready]",
+    "profiles": ".scatter[data-ready]",
+    "screen": ".grid[data-ready]",
+}
+"""What must be there before the picture is taken; a title on the other pages."""
 
 
 def small(picture: bytes) -> bytes:
@@ -87,11 +87,12 @@ def main() -> None:
         apps.wait_healthy(server, url)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-            for name, address, scheme, needed in PAGES:
+            for name in (entry.name for entry in PAGES):
+                scheme = "dark" if name in DARK else "light"
                 context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
                 page = context.new_page()
-                page.goto(f"{url}/{address}" + (f"?{given.link}" if name == "explore" and given.link else ""))
-                page.wait_for_selector(needed, timeout=120_000)
+                page.goto(f"{url}/{name}" + (f"?{given.link}" if name == "explore" and given.link else ""))
+                page.wait_for_selector(NEEDED.get(name, "h1"), timeout=120_000)
                 settle(page)
                 if name == "explore":
                     for _ in range(3):

@@ -27,6 +27,12 @@ def news(key: str) -> str | None:
     return None if says in known else says
 
 
+def lost(key: str) -> bool:
+    """Whether this session put a choice into the address and it is gone from it, as after Back; not on a new page."""
+    says, left = st.query_params.to_dict(), st.session_state.get(LEFT, {})
+    return key in left and key not in says and bool(says.keys() & left.keys())
+
+
 def begin() -> None:
     """A run of the whole page begins."""
     st.session_state[CHOSEN], st.session_state[WHOLE] = {}, True

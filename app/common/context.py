@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.common import address, loaders
+from app.common import address, loaders, panels, selection
 from cytovae import schema
 from cytovae.errors import CytovaeError
 from cytovae.explore.targets import Start, Target
@@ -288,14 +288,25 @@ def counter(label: str, key: str, icon: str | None = None) -> int:
     return now
 
 
-def header(title: str, *, model: bool = True, embedded: bool = True) -> tuple[Screen, str]:
-    """The head of a page: its title, the screen and, where asked for, the model."""
+def header(
+    title: str, *, model: bool = True, embedded: bool = True, panel: panels.Panel | None = None
+) -> tuple[Screen, str]:
+    """The head of a page: its title, its help panel, the screen and, where asked for, the model; under them what is
+    selected.
+    """
+    selection.leave()
     words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
-    words.title(title)
+    with words, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.title(title, width="content", anchor=False)
+        if panel is not None:
+            panels.show(panel)
     with left if model else right:
         screen = choose_screen()
-    if not model:
-        return screen, ""
-    with right:
-        name = choose_model(screen, embedded=embedded)
+    name = ""
+    if model:
+        with right:
+            name = choose_model(screen, embedded=embedded)
+    if sentence := selection.sync(screen):
+        st.session_state.setdefault(UNKNOWN, []).append(sentence)
+    selection.bar(screen, name)
     return screen, name

@@ -244,9 +244,12 @@ def embeddings(screen: Screen, model: str) -> tuple[pd.DataFrame, npt.NDArray[np
 
 @cached(16)
 def treatments(screen: Screen) -> pd.DataFrame:
-    """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells; by MoA."""
+    """One row per treatment, controls included: compound, concentration (uM), MoA, number of cells that are not blank;
+    by MoA.
+    """
     by = [schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
     found = cells(screen)
+    found = found[schema.not_blank(found)]
     grouped = found.groupby(by, dropna=False, sort=False, observed=True)
     wells = found[[*by, schema.PLATE, schema.WELL]].drop_duplicates().groupby(by, dropna=False, sort=False)
     table = pd.DataFrame({schema.N_CELLS: grouped.size(), schema.N_WELLS: wells.size()}).reset_index()

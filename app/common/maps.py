@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from app.common import colours as colouring
 from app.common import loaders
 from cytovae import schema
 from cytovae.errors import ScreenError
@@ -16,18 +17,28 @@ from cytovae.explore import maps, targets
 from cytovae.profiling import profiles
 from cytovae.screen import Screen, read_table
 
-KEYS = {"cells": [schema.CELL_ID], "wells": [schema.PLATE, schema.WELL], "treatments": [schema.TREATMENT]}
+KEYS = {
+    "cells": [schema.CELL_ID],
+    "wells": [schema.PLATE, schema.WELL],
+    "treatments": [schema.TREATMENT],
+    "mechanisms": [schema.MOA],
+}
+"""What can be selected, and the columns that name it; all but mechanisms are drawn as points."""
 COLOURS = {
     "mechanism": schema.MOA,
+    "treatment": schema.TREATMENT,
     "compound": schema.COMPOUND,
-    "concentration": schema.CONCENTRATION,
+    "dose": schema.CONCENTRATION,
+    "activity": schema.TREATMENT,
+    "cell count": schema.N_CELLS,
     "plate": schema.PLATE,
     "batch": schema.BATCH,
     "cluster": "cluster",
 }
+"""What points can be coloured by, and the column that says it; beside these, `own_columns`."""
 N_CLUSTERS = 12
 MAX_COLOURS = 40
-"""Eight colours by five shapes; further categories share grey."""
+"""Further categories share grey."""
 
 
 @dataclass(frozen=True)
@@ -94,58 +105,104 @@ def _clusters(screen: Screen, model: str, level: str, method: str) -> npt.NDArra
     return maps.clusters(points(screen, model, level, method).features, N_CLUSTERS)
 
 
+@loaders.cached(8)
+def own_columns(screen: Screen) -> dict[str, str]:
+    """Columns of the screen's own, such as the cell line: name -> column; none that says one thing, or another of
+    every cell.
+    """
+    cells = loaders.cells(screen)
+    own = [c for c in cells.columns if str(c).startswith("Metadata_") and c not in schema.CELL_COLUMNS]
+    return {str(c).removeprefix("Metadata_"): c for c in own if 1 < cells[c].nunique() < max(len(cells) // 2, 3)}
+
+
+def valued(screen: Screen, model: str | None, table: pd.DataFrame, level: str, by: str) -> pd.Series:
+    """What each row of a table of a level is coloured or sorted by: words, or numbers.
+
+    Parameters
+    ----------
+    model : str or None
+        Whose activity is meant.
+    by : str
+        Of `COLOURS` but ``cluster``, or of `own_columns`. A well or treatment whose cells differ says ``several``.
+    """
+    keys, cells = key_of(table, level), loaders.cells(screen)
+    if by == "activity":
+        known = loaders.activity(screen, model) if model else None
+        if known is None:
+            return pd.Series("not tested", index=table.index)
+        active, inactive, untested = colouring.ACTIVITY
+        words = np.where(known["reason"] != "", untested, np.where(known["active"], active, inactive))
+        said = pd.Series(words, index=known.index)
+        control = table[schema.COMPOUND] == screen.record.control
+        found: pd.Series = table[schema.TREATMENT].map(said).fillna(untested).mask(control, screen.record.control)
+        return found
+    if by == "cell count":
+        level = "wells" if level == "cells" else level
+        shown = cells[schema.not_blank(cells)]
+        return key_of(table, level).map(key_of(shown, level).value_counts()).fillna(0).astype(int)
+    column = COLOURS.get(by) or own_columns(screen).get(by, "")
+    if column in table:
+        return table[column]
+    if column not in cells:
+        return pd.Series("not stored", index=table.index)
+    of = cells.groupby(key_of(cells, level), observed=True)[column]
+    return keys.map(of.first().astype(object).where(of.nunique(dropna=False) < 2, "several"))
+
+
 def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tuple[npt.NDArray, dict[str, Any]]:
     """A code for every point and the legend that explains it.
 
     Returns
     -------
     tuple of ((n,) uint16, dict)
-        Category numbers and ``categories``; or, by concentration, values scaled to 0..65535 and the ends of the scale.
+        Category numbers and ``categories``; or, by a number, values scaled to 0..65535 and the ends of the scale.
     """
     table = points(screen, model, level, method).table
     if by == "cluster":
         numbers = _clusters(screen, model, level, method)
-        values = pd.Series(numbers).map(lambda k: f"cluster {k + 1}")
+        values = pd.Series(numbers).map(lambda k: f"cluster {k + 1:02d}")
     else:
-        values = table[COLOURS[by]] if COLOURS[by] in table else pd.Series(["not stored"] * len(table))
-    if by == "concentration":
-        dose = np.log10(values.to_numpy(np.float64), where=values.to_numpy() > 0, out=np.full(len(values), np.nan))
-        low, high = (np.nanmin(dose), np.nanmax(dose)) if np.isfinite(dose).any() else (0.0, 1.0)
-        scaled = np.nan_to_num((dose - low) / max(high - low, 1e-9))
-        label = "concentration (logarithmic); controls as the lowest"
+        values = valued(screen, model, table, level, by)
+    if pd.api.types.is_numeric_dtype(values) and (by in ("dose", "cell count") or values.nunique() > 12):
+        number, unit = values.to_numpy(np.float64), ""
+        label = by
+        if by == "dose":
+            label, unit = "dose (logarithmic); controls as the lowest", " µM"
+            number = np.log10(number, where=number > 0, out=np.full(len(number), np.nan))
+        low, high = (np.nanmin(number), np.nanmax(number)) if np.isfinite(number).any() else (0.0, 1.0)
+        scaled = np.nan_to_num((number - low) / max(high - low, 1e-9))
+        ends = (10**low, 10**high) if by == "dose" else (low, high)
         return np.rint(65535 * scaled).astype(np.uint16), {
-            "low": f"{10**low:g} µM",
-            "high": f"{10**high:g} µM",
+            "low": f"{ends[0]:g}{unit}",
+            "high": f"{ends[1]:g}{unit}",
             "colour_label": label,
+            "ramp": list(colouring.RAMP),
         }
     counts = values.astype(str).value_counts()
     names = [*counts.index[:MAX_COLOURS]]
-    style, control = _styles(screen, by), screen.record.control
-    categories = [
-        {
-            "name": name,
-            "count": int(counts[name]),
-            "other": False,
-            "style": style.get(name, k),
-            "control": name == control and by in ("mechanism", "compound"),
-        }
-        for k, name in enumerate(names)
-    ]
+    style = styles(screen, by)
+    categories = []
+    for k, name in enumerate(names):
+        colour, shape = style.get(name) or colouring.style(k)
+        star = shape == colouring.STAR
+        shown = loaders.named(name) if by == "treatment" else name
+        own = {"colour": "" if star else colour, "shape": shape}
+        categories.append({"name": shown, "count": int(counts[name]), **own})
     if len(counts) > MAX_COLOURS:
         rest = counts.index[MAX_COLOURS:]
-        categories.append({"name": f"{len(rest)} others", "count": int(counts[rest].sum()), "other": True})
+        words = f"{len(rest)} others, each in grey"
+        categories.append({"name": words, "count": int(counts[rest].sum()), "colour": colouring.OTHER, "shape": 0})
     codes = values.astype(str).map({name: k for k, name in enumerate(names)}).fillna(len(names))
     return codes.to_numpy(np.uint16), {"categories": categories}
 
 
-def _styles(screen: Screen, by: str) -> dict[str, int]:
-    """A number for every name but the control, the same on every level of the map: names in alphabetical order."""
-    column = COLOURS[by]
-    cells = loaders.cells(screen)
-    if column not in cells:
-        return {}
-    names = sorted(set(cells[column].astype(str)) - {screen.record.control})
-    return {name: k % MAX_COLOURS for k, name in enumerate(names)}
+def styles(screen: Screen, by: str) -> dict[str, tuple[str, int]]:
+    """Colour and mark of every name, the same on every level and page."""
+    if by == "activity":
+        found = {name: (colour, 0) for name, colour in colouring.ACTIVITY.items()}
+        return found | {screen.record.control: (colouring.CONTROL, colouring.STAR)}
+    column = COLOURS.get(by) or own_columns(screen).get(by, "")
+    return colouring.styles(screen, column) if column in loaders.cells(screen) else {}
 
 
 def axes(shown: Points, method: str) -> tuple[str, str]:

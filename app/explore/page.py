@@ -44,7 +44,8 @@ request = shown.request
 sections.verdict(screen, model, shown)
 if doubts := loaders.plate_doubts(screen, treatment):
     st.caption(doubts)
-st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z)
+ends = (shown.study.start.cell_id, shown.study.end.cell_id)
+st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z, *ends)
 player(*view.player_data(screen, shown), key="player", kept=True)
 
 with st.container(horizontal=True, gap="large"):

@@ -6,87 +6,86 @@ import streamlit as st
 
 from app.common import context, loaders, selection
 from app.common.components.cells import Row, cells
-from app.mechanisms import figures, scores
+from app.common.components.grid import grid
+from app.common.selection import Selection
+from app.mechanisms import figures, scores, sections
+from app.mechanisms.panel import PANEL
 from cytovae import schema
-from cytovae.profiling.report import column_title
+from cytovae.profiling import report
+from cytovae.profiling.ranking import RULES
 
-selection.leave()
-screen, model = context.header("Does the embedding know the mechanism?")
-known = loaders.activity(screen, model)
-if known is None:
-    st.caption(
-        f"Which treatments are active at all has not been measured: run `cytovae activity {screen.path} "
-        f"{loaders.models_dir() / model}`."
-    )
-else:
-    n_known = int((known["reason"] == "").sum())
-    st.markdown(
-        f"**{int(known['active'].sum())} of the {n_known} treatments that could be tested are active** "
-        f"under {model}: their wells or cells are more like each other than like the controls of their plates "
-        "(corrected p ≤ 0.05). A treatment that is not active has no mechanism to find. "
-        f"{len(known) - n_known} could not be tested, most often "
-        "because their plates hold too few controls."
-    )
+screen, model = context.header("Does the embedding know the mechanism?", panel=PANEL)
 documents = scores.results(screen)
 if not documents:
+    sections.active(screen, model)
     st.info(
         f"Nothing has been scored on {screen.name} yet. Run `cytovae benchmark {screen.path} "
         f"{loaders.models_dir() / model}`, then reload this page.",
         icon=":material/info:",
     )
     st.stop()
-
-table = scores.table1(documents)
-st.dataframe(table, hide_index=True, height="content")
-st.caption(
-    "Accuracy in %, 95 % interval over compounds in brackets, as in the paper's Table 1. NSC: neighbours of the same "
-    "compound are held out. NSCB: neighbours of the same compound or batch. A treatment without an admissible "
-    "neighbour of its mechanism is not scored. On a sample of a collection these are statements about the sample, "
-    "not the paper's figures."
-)
-for sentence in dict.fromkeys(s for d in documents.values() for s in d.get("verdicts", [])):
-    st.markdown(f":material/balance: {sentence}")
-lines = [(name, line) for name, d in documents.items() for line in d["scores"]]
-seen = {
-    (x["baseline"], x["rule"], x["summary"], x["whiten"]): x for d in documents.values() for x in d.get("baselines", [])
-}
-lines += [(line["baseline"], line) for line in seen.values()]
-st.plotly_chart(figures.scores(lines, column_title), key="scores")
 if model not in documents:
+    sections.active(screen, model)
     st.info(f"{model} has not been scored on this screen; choose {' or '.join(documents)}.", icon=":material/info:")
+    sections.tables(documents, None)
     st.stop()
 
 document = documents[model]
-titles = {column_title(x["summary"], x["whiten"]): (x["summary"], x["whiten"]) for x in document["scores"]}
+titles = {report.column_title(x["summary"], x["whiten"]): (x["summary"], x["whiten"]) for x in document["scores"]}
 one, two = st.columns(2)
 with one:
     column = titles[context.choose("Profiles", "profiles", list(titles))]
 with two:
-    rule = context.choose("Rule", "rule", ["NSCB", "NSC"])
+    words = {rule.name: f"{rule.name}: {rule.words}" for rule in reversed(RULES)}
+    rule = context.choose("A neighbour counts if it is", "rule", list(words), words=words)
+sections.verdict(scores.pick(document["scores"], column, rule))
+sections.active(screen, model)
+
 line = scores.pick(document.get("confusion", []), column, rule)
+table = scores.calls(screen, model, column, rule)
 left, right = st.columns([1.25, 1], gap="large")
+now = selection.current()
+held = set() if now is None else scores.treatments_of(screen, now)
 with left:
-    st.subheader(f"Where {model} errs", anchor=False)
-    points = []
+    st.subheader(
+        f"Where {model} errs",
+        anchor=False,
+        help="Each treatment stands in the row of its own mechanism and in the column of its nearest neighbour's. "
+        "Bordered squares are right calls; everything else is a mistake.",
+    )
     if line and line["true"]:
-        event = st.plotly_chart(figures.confusion(line), key="confusion", on_select="rerun", selection_mode="points")
-        points = list(event.selection.points)
+        mine = table[table["scored"] & table[schema.TREATMENT].isin(held)]
+        chosen = set(zip(mine[schema.MOA], mine["predicted"], strict=True)) if len(mine) < len(table) else set()
+        picked = grid(figures.confusion(line, rule, chosen), "confusion")
+        if picked:
+            true, called = picked[0].split(figures.SEPARATOR)
+            pair = table[(table[schema.MOA] == true) & (table["predicted"] == called) & table["scored"]]
+            selection.push(Selection("treatments", frozenset(pair[schema.TREATMENT])))
+            st.rerun()
+        st.caption("Click a square to select its treatments, here and on every page.")
     else:
         st.caption("No treatment could be scored here.")
 with right:
-    table = scores.calls(screen, model, column, rule)
-    if points:
-        true, predicted = points[0]["customdata"]
-        table = table[(table[schema.MOA] == true) & (table["predicted"] == predicted) & table["scored"]]
-        st.subheader(f"{true}, called {predicted}", anchor=False)
-    else:
-        st.subheader("Every treatment", anchor=False)
-        st.caption("Click a square to see its treatments.")
+    shown = table[table[schema.TREATMENT].isin(held)] if held else table
+    st.subheader("Selected treatments" if held else "Every treatment", anchor=False)
+    scored = int(shown["scored"].sum())
+    st.caption(
+        f"{scored} of {len(shown)} are scored: a treatment counts where another one of its mechanism may be its "
+        f"neighbour ({dict(words)[rule].partition(': ')[2]})."
+    )
     kept = [schema.TREATMENT, schema.MOA, "neighbour", "predicted", "cosine", "correct", "reason"]
-    tall = min(38 + 35 * len(table), 430)
-    st.dataframe(table[kept], hide_index=True, height=tall, column_config=scores.CALLS)
+    tall = min(38 + 35 * max(len(shown), 1), 430)
+    st.dataframe(shown[kept], hide_index=True, height=tall, column_config=scores.CALLS)
 
-st.subheader("Nearest neighbours", anchor=False)
+if held and len(shown):
+    sections.pairs(screen, model, shown)
+
+st.subheader(
+    "Nearest neighbours",
+    anchor=False,
+    help="Treatments whose profiles point in the most similar direction (cosine 1: the same direction). A profile is "
+    "the mean of a treatment's cells in the embedding.",
+)
 treatment = context.choose_treatment(screen)
 near = scores.nearest(screen, model, column, rule, treatment)
 names = [treatment, *near[schema.TREATMENT]]
@@ -98,10 +97,4 @@ if opened:
     selection.use(screen, "target", opened)
     st.rerun()
 st.caption("The typical cell of each treatment. Click one to explore the path to it.")
-left, right = st.columns(2, gap="large")
-with left:
-    st.subheader("Batch or biology?", anchor=False)
-    st.dataframe(scores.batch(document), hide_index=True)
-with right:
-    st.subheader("Mean average precision", anchor=False)
-    st.dataframe(scores.precision(document, column, rule), hide_index=True, height=300)
+sections.tables(documents, (document, column, rule))

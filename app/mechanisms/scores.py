@@ -9,8 +9,9 @@ import pandas as pd
 
 from app.common import loaders, maps, pixels
 from app.common.components.cells import Item
+from app.common.selection import Selection
 from cytovae import schema
-from cytovae.profiling import benchmark
+from cytovae.profiling import benchmark, figures
 from cytovae.profiling.ranking import RULES
 from cytovae.profiling.report import Table1, column_title, scores_of
 from cytovae.screen import Screen, read_table
@@ -30,6 +31,17 @@ def results(screen: Screen) -> dict[str, dict[str, Any]]:
 def table1(documents: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Table 1's layout: one row per rule and model, then baselines; accuracy in %, 95 % interval, number scored."""
     return Table1.of(score for document in documents.values() for score in scores_of(document)).frame()
+
+
+def dots(documents: dict[str, dict[str, Any]]) -> Any:
+    """Table 1 as the library draws it."""
+    return figures.dots(score for document in documents.values() for score in scores_of(document))
+
+
+def treatments_of(screen: Screen, selected: Selection) -> set[str]:
+    """Treatments that have cells in a selection."""
+    cells = loaders.cells(screen)
+    return set(cells.loc[selected.of_cells(cells), schema.TREATMENT].astype(str))
 
 
 def pick(lines: Sequence[dict[str, Any]], column: tuple[str, str], rule: str) -> dict[str, Any] | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from app.common import context, loaders, maps, selection
+from app.common import context, drawer, filters, loaders, maps, selection
 from app.profiles import picks
+from app.profiles.panel import PANEL
 from app.profiles.scatter import scatter
 
-selection.leave()
-screen, model = context.header("Which cells are alike?")
-one, two, three = st.columns(3)
+screen, model = context.header("Which cells are alike?", panel=PANEL)
+one, two, three, four = st.columns([1, 1.1, 1, 1.7])
 with one:
     level = context.choose("Points are", "level", ["treatments", "wells", "cells"])
 with two:
@@ -19,7 +19,16 @@ with two:
     first = "umap" if maps.stored(screen, model, level, "umap") else "pca"
     method = context.choose("Map", "map", sorted(words, key=lambda m: m != first), words=words)
 with three:
-    by = context.choose("Colour", "colour", list(maps.COLOURS))
+    by = context.choose("Colour", "colour", [*maps.COLOURS, *maps.own_columns(screen)])
+with four:
+    picks.by_name(screen, level)
+wanted = filters.only(screen, "profiles-only")
+
+
+def names_of(points: maps.Points, level: str) -> list[str] | None:
+    """What the points are called on the page; cells have no names of their own."""
+    keys = points.table["key"].tolist()
+    return None if level == "cells" else [loaders.named(key) for key in keys] if level == "treatments" else keys
 
 
 @st.fragment
@@ -30,31 +39,40 @@ def explore_map() -> None:
             st.rerun()
         points = maps.points(screen, model, level, method)
         codes, legend = maps.colours(screen, model, level, method, by)
+        says, axes = maps.says(screen, model, level, len(codes)), maps.axes(points, method)
+        if wanted:
+            rows = filters.kept(screen, points.table, level, wanted)
+            points, codes = maps.Points(points.table[rows].reset_index(drop=True), points.features[rows]), codes[rows]
+            says = f"{len(codes):,} {level} of {says}: {', '.join(wanted)}"
+        if not len(codes):
+            st.info(f"None of the {level} is {' or '.join(wanted)}.", icon=":material/info:")
+            return
         cells = loaders.embeddings(screen, model)[0]
         picked = selection.current()
         chosen = picked.mask(cells, points.table, level) if picked else np.zeros(len(codes), bool)
+        paths, path_says = picks.trail(screen, model, points, level)
         header = {
             **legend,
-            "map": f"{screen.name}/{model}/{level}/{method}",
+            "map": f"{screen.name}/{model}/{level}/{method}/{wanted}",
             "colour": f"{screen.name}/{model}/{level}/{by}",
-            "says": maps.says(screen, model, level, len(codes)),
-            "axes": maps.axes(points, method),
-            "paths": picks.trail(screen, model, points),
-            "names": points.table["key"].tolist() if level != "cells" else None,
+            "says": says,
+            "axes": axes,
+            "paths": paths,
+            "path_says": path_says,
+            "names": names_of(points, level),
         }
-        plane, aside = st.columns([4.6, 1], gap="medium")
-        with plane:
+        wide, beside = drawer.beside()
+        with wide:
             event = scatter(points.table[["x", "y"]].to_numpy(), codes, chosen, header, key="map-points")
-        had = picked
-        picks.take(event, points, codes, level)
-        if selection.current() is not had:
-            st.rerun(scope="fragment")
-        with aside:
+            picks.take(event, points, codes, level)
+            if selection.current() is not picked:
+                st.rerun()
+            picks.gallery(screen, model)
+        with beside:
             if not (st.session_state.get(selection.OPENED) or st.session_state.get(selection.HOVERED)):
                 st.caption("Rest on a point to see its cell; click to keep it here.")
             picks.one(screen, model, selection.OPENED, "Opened", buttons=True)
             picks.one(screen, model, selection.HOVERED, "Under the pointer", buttons=False)
-        picks.gallery(screen, model)
 
 
 if method == "umap" and not maps.stored(screen, model, level, "umap"):

@@ -1,10 +1,5 @@
 // A map of points: WebGL marks (2-D canvas where there is no WebGL), lasso, hover and a searchable legend.
 const maps = new WeakMap();
-const OKABE_ITO = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#7F7F7F"];
-const RAMP = [[0.267, 0.005, 0.329], [0.283, 0.141, 0.458], [0.254, 0.265, 0.530], [0.207, 0.372, 0.553], [0.164, 0.471, 0.558], [0.128, 0.567, 0.551],
-  [0.135, 0.659, 0.518], [0.267, 0.749, 0.441], [0.478, 0.821, 0.318], [0.741, 0.873, 0.150], [0.993, 0.906, 0.144]];
-const SHAPES = 5; // circle, square, triangle, diamond, cross; the controls alone are stars
-const STAR = 5;
 const VERTEX = `
 attribute vec2 at; attribute vec3 tint; attribute float shape; attribute float weight;
 uniform vec4 view; uniform float size; varying vec3 colour; varying float form; varying float alpha; varying float edge;
@@ -29,9 +24,9 @@ void main() {
 }`;
 
 function rgb(hex) { return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255); }
-function ramp(t) {
-  const f = Math.min(0.9999, Math.max(0, t)) * (RAMP.length - 1), i = Math.floor(f), u = f - i;
-  return RAMP[i].map((v, c) => v + (RAMP[i + 1][c] - v) * u);
+function between(colours, t) {
+  const f = Math.min(0.9999, Math.max(0, t)) * (colours.length - 1), i = Math.floor(f), u = f - i;
+  return colours[i].map((v, c) => v + (colours[i + 1][c] - v) * u);
 }
 
 class Scatter {
@@ -53,7 +48,9 @@ class Scatter {
     const home = element("button", "", "Whole map"); home.type = "button"; home.onclick = () => { this.home(); this.draw(); };
     const clear = element("button", "clear", "Clear selection"); clear.type = "button";
     clear.onclick = () => { this.mask?.fill(0); this.any = false; this.draw(); this.send("lasso", { polygon: [] }); };
-    modes.append(home, clear);
+    const far = element("button", "far"); far.type = "button"; far.hidden = true; far.title = "points so far from all others that the map leaves them out at first";
+    far.onclick = () => { this.home(true); this.draw(); };
+    modes.append(home, clear, far);
     this.modes();
     this.$(".find").oninput = () => this.after();
     this.listen();
@@ -106,14 +103,23 @@ class Scatter {
     this.root.dataset.ready = header.id;
   }
 
-  home() {
-    const { xy, n } = this;
-    let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let i = 0; i < n; i++) {
-      x0 = Math.min(x0, xy[2 * i]); x1 = Math.max(x1, xy[2 * i]); y0 = Math.min(y0, xy[2 * i + 1]); y1 = Math.max(y1, xy[2 * i + 1]);
-    }
-    const pad = 0.05 * Math.max(x1 - x0, y1 - y0, 1e-6);
-    this.view = { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 + 2 * pad, h: y1 - y0 + 2 * pad };
+  // The view that holds all points; or, of a map with a few that lie far away, all but those.
+  home(all = false) {
+    const { xy, n } = this, span = [0, 1].map((c) => {
+      const sorted = Float32Array.from({ length: n }, (_, i) => xy[2 * i + c]).sort(), at = (q) => sorted[Math.round(q * (n - 1))];
+      const room = 0.5 * (at(0.98) - at(0.02));
+      return all || n < 20 || !room ? [sorted[0], sorted[n - 1]] : [Math.max(sorted[0], at(0.02) - room), Math.min(sorted[n - 1], at(0.98) + room)];
+    });
+    const [[x0, x1], [y0, y1]] = span, pad = 0.05 * Math.max(x1 - x0, y1 - y0, 1e-6);
+    // a point on the edge of the frame is moved in, so that the frame does not end in the middle of nothing
+    const inside = [...Array(n).keys()].filter((i) => xy[2 * i] >= x0 && xy[2 * i] <= x1 && xy[2 * i + 1] >= y0 && xy[2 * i + 1] <= y1);
+    this.far = n - inside.length;
+    const tight = [0, 1].map((c) => inside.reduce(([lo, hi], i) => [Math.min(lo, xy[2 * i + c]), Math.max(hi, xy[2 * i + c])], [Infinity, -Infinity]));
+    const [[a0, a1], [b0, b1]] = inside.length ? tight : span;
+    this.view = { x: (a0 + a1) / 2, y: (b0 + b1) / 2, w: a1 - a0 + 2 * pad, h: b1 - b0 + 2 * pad };
+    this.root.dataset.far = this.far;
+    this.root.querySelector(".far").hidden = !this.far;
+    this.root.querySelector(".far").textContent = `${this.far.toLocaleString("en")} far away: show`;
   }
 
   ink() {
@@ -121,18 +127,15 @@ class Scatter {
     return `#${parts.map((v) => Math.round(v).toString(16).padStart(2, "0")).join("")}`;
   }
 
-  style(category) {
-    if (category.other) return { colour: "#999fa3", shape: 0 };
-    if (category.control) return { colour: this.ink(), shape: STAR };
-    const k = category.style;
-    return { colour: OKABE_ITO[k % OKABE_ITO.length], shape: Math.floor(k / OKABE_ITO.length) % SHAPES };
-  }
+  // the colour and mark of a category; controls take the colour of the text
+  style(category) { return { colour: category.colour || this.ink(), shape: category.shape }; }
 
   colour() {
     const { n, header } = this, tint = new Float32Array(3 * n), shape = new Float32Array(n);
+    const tints = header.ramp?.map(rgb);
     const table = header.categories?.map((c) => ({ t: rgb(this.style(c).colour), s: this.style(c).shape }));
     for (let i = 0; i < n; i++) {
-      const t = table ? table[this.code[i]].t : ramp(this.code[i] / 65535);
+      const t = table ? table[this.code[i]].t : between(tints, this.code[i] / 65535);
       tint.set(t, 3 * i);
       shape[i] = table ? table[this.code[i]].s : 0;
     }
@@ -174,12 +177,12 @@ class Scatter {
     this.$(".across").textContent = across; this.$(".up").textContent = up;
     if (header.paths?.length) {
       const row = element("div", "trail muted");
-      row.append(element("span", "", "●—○ "), element("span", "", "the last path on Explore, each step placed among its nearest cells"));
+      row.append(element("span", "", "•—● "), element("span", "", header.path_says));
       list.append(row);
     }
     if (!header.categories) {
       const bar = element("div", "ramp");
-      bar.style.background = `linear-gradient(90deg, ${RAMP.map((c) => `rgb(${c.map((v) => Math.round(255 * v))})`).join(",")})`;
+      bar.style.background = `linear-gradient(90deg, ${header.ramp.join(",")})`;
       const ends = element("div", "ramp-ends");
       ends.append(element("span", "", header.low), element("span", "", header.high));
       list.append(element("div", "", header.colour_label), bar, ends);
@@ -343,9 +346,9 @@ class Scatter {
     if (i < 0) return;
     this.tip.textContent = this.header.names?.[i] ?? category?.name ?? "";
     if (!this.tip.textContent) this.tip.style.display = "none";
-    const { w } = this.scale();
-    this.tip.style.left = x > w - 180 ? "auto" : `${x + 14}px`; this.tip.style.right = x > w - 180 ? `${w - x + 14}px` : "auto"; const low = y > this.scale().h - 60;
-    this.tip.style.top = low ? "auto" : `${y + 12}px`; this.tip.style.bottom = low ? `${this.scale().h - y + 12}px` : "auto";
+    // beside the pointer, wherever it fits in whole
+    const { w, h } = this.scale(), { offsetWidth: tw, offsetHeight: th } = this.tip, fit = (at, size, room) => Math.max(2, at + 14 + size > room ? at - 14 - size : at + 14);
+    this.tip.style.left = `${Math.min(fit(x, tw, w), Math.max(2, w - tw - 2))}px`; this.tip.style.top = `${Math.min(fit(y, th, h), Math.max(2, h - th - 2))}px`;
     this.rest = setTimeout(() => this.send("hovered", { point: i, map: this.header.map }), 110);
   }
 

@@ -15,7 +15,7 @@ from app.common.components.cells import Item, Row
 from app.common.pixels import Pictures
 from app.common.selection import Selection
 from cytovae import schema
-from cytovae.errors import CytovaeError, SelectionError
+from cytovae.errors import CytovaeError, SelectionError, did_you_mean
 from cytovae.learn import measures, reconstruct
 from cytovae.screen import Screen
 
@@ -123,20 +123,21 @@ def draw(screen: Screen, model: str, how: str, treatment: str, n: int, number: i
     return rows[:n]
 
 
-def picked(screen: Screen, ids: list[str], lassoed: Selection | None, n: int, number: int) -> npt.NDArray[np.int64]:
-    """Rows of cells picked by hand: those named, all of them; else `n` drawn from the lassoed ones, by `number`.
+def named(screen: Screen, ids: list[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Rows of the cells that were named and can be shown; and a sentence for those that cannot."""
+    known, playing = set(loaders.cells(screen)[schema.CELL_ID]), loaders.in_play(screen)
+    said = []
+    if strange := [name for name in ids if name not in known]:
+        alike = [name for name in known if name[:3].lower() == strange[0][:3].lower()][:2000]  # of all it takes seconds
+        hint = did_you_mean(strange[0], alike) or "; every gallery tells the ids of its cells on hover."
+        said.append(f"{screen.name} has no cell {', '.join(map(repr, strange))}{hint}")
+    if held := [name for name in ids if name in playing]:
+        said.append(f"In a quiz that is not finished: {', '.join(held)}. Choose other cells, or finish it.")
+    return loaders.rows(screen, [name for name in ids if name in known and name not in playing]), said
 
-    Raises
-    ------
-    ScreenError
-        A cell is not in the screen.
-    SelectionError
-        A cell lies in an unfinished quiz.
-    """
-    if playing := sorted(loaders.in_play(screen) & set(ids)):
-        raise SelectionError(f"in a quiz that is not finished: {', '.join(playing)}; choose other cells, or finish it")
-    if ids or lassoed is None:
-        return loaders.rows(screen, ids)
+
+def picked(screen: Screen, lassoed: Selection, n: int, number: int) -> npt.NDArray[np.int64]:
+    """Rows of `n` cells drawn from what is selected, by `number`."""
     rows = out_of_play(screen, np.flatnonzero(lassoed.of_cells(loaders.cells(screen))))
     return np.random.default_rng(number).permutation(rows)[:n]
 
@@ -192,10 +193,9 @@ def grid(
 
 
 def large(screen: Screen, models: dict[str, str], cell_id: str) -> tuple[Pictures, list[Row]]:
-    """One cell, and what each model makes of it."""
+    """One cell, and under it what each model makes of it."""
     at = loaders.rows(screen, [cell_id])
     images = pixels.of_cells(screen, at)
     for name in models:
         images += pixels.veil(screen, [cell_id], made(screen, name, at))
-    items = [Item(k, title) for k, title in enumerate(["Original", *models.values()])]
-    return images, [Row(items)]
+    return images, [Row([Item(k, title)]) for k, title in enumerate(["Original", *models.values()])]

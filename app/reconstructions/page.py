@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
-from app.common import context, loaders, selection
+from app.common import context, drawer, loaders, selection
 from app.common.components.cells import cells
-from app.reconstructions import compare, figures
+from app.reconstructions import compare, figures, sections
+from app.reconstructions.panel import PANEL
 from cytovae import schema
 
-screen, _ = context.header("What does each model see?", model=False)
+screen, _ = context.header("What does each model see?", model=False, panel=PANEL)
 known = compare.kinds(context.fitting_models(screen))
 words = {name: f"{name} ({compare.TITLES.get(kind, kind)})" for name, kind in known.items()}
 one, two, three, four = st.columns([1.2, 2, 0.7, 0.7], vertical_alignment="bottom")
@@ -18,6 +20,7 @@ with one:
         "each": "held-out, mechanisms in turn",
         "held-out": "held-out, at random",
         "treatment": "of one treatment",
+        "selected": "what is selected",
         "picked": "picked by hand",
     }
     how = context.choose("Cells", "cells", list(ways), words=ways)
@@ -26,7 +29,9 @@ with two:
     if how == "treatment":
         treatment = context.choose_treatment(screen)
     elif how == "picked":
-        ids = st.text_input("Cell ids, with spaces between", key="ids", placeholder="or lasso cells on Profiles")
+        ids = st.text_input(
+            "Cell ids, with spaces between", key="ids", placeholder="such as those that a gallery tells on hover"
+        )
     else:
         st.caption(
             "Held-out cells are cells that the first model below was not trained on; of other wells where it could be."
@@ -46,33 +51,46 @@ if not shown:
     st.info("Choose at least one model to see what it makes of these cells.", icon=":material/info:")
     st.stop()
 
+now = selection.current()
 if how == "picked":
-    rows = compare.picked(screen, ids.split(), selection.current(), n, number)
-    if not len(rows):
-        st.info("Type cell ids above (every gallery tells them), or lasso cells on Profiles.", icon=":material/info:")
-        st.stop()
+    rows, said = compare.named(screen, ids.split())
+    for sentence in said:
+        st.warning(sentence, icon=":material/warning:")
+    ask = "Type cell ids above: every gallery tells them on hover."
+elif how == "selected":
+    rows = np.array([], np.int64) if now is None else compare.picked(screen, now, n, number)
+    ask = "Nothing is selected: select a well on Screen, or treatments and cells on Profiles."
 else:
     rows = compare.draw(screen, next(iter(shown)), how, treatment, n, number)
-    if not len(rows):
-        st.info("All cells of this choice lie in quizzes that are not finished.", icon=":material/info:")
-        st.stop()
-images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
-for sentence in refused:
-    st.warning(sentence, icon=":material/warning:")
-picked = cells(screen.record, images, lines, "grid", columns=len(rows), size_px=84, most_px=150, pickable=True)
-if picked:
-    st.session_state["large"] = picked
-if st.session_state.get("large") in loaders.cells(screen)[schema.CELL_ID].iloc[rows].tolist():
-    st.markdown(f"**{st.session_state['large']}**")
-    images, lines = compare.large(screen, shown, st.session_state["large"])
-    cells(screen.record, images, lines, "large-cell", size_px=200, most_px=290, controls=False)
+    ask = "All cells of this choice lie in quizzes that are not finished."
+if len(rows):
+    images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
+    for sentence in refused:
+        st.warning(sentence, icon=":material/warning:")
+    there = loaders.cells(screen)[schema.CELL_ID].iloc[rows].tolist()
+    large = st.session_state.get("large")
+    place, aside = drawer.beside(3.6) if large in there else (st.container(), None)
+    with place:
+        clicked = cells(screen.record, images, lines, "grid", columns=len(rows), size_px=84, most_px=150, pickable=True)
+        st.caption(
+            "Click a cell to open it beside the others. Number keys switch the channels of every picture on the page. "
+            "Cells of unfinished quizzes are not drawn."
+        )
+    if clicked:
+        st.session_state["large"] = clicked
+        st.rerun()
+    if aside is not None:
+        with aside:
+            sections.opened(screen, shown, str(large))
 else:
-    st.caption(
-        "Click a cell to see it large. Number keys switch the channels of every picture on the page. "
-        "Cells of unfinished quizzes are not drawn."
-    )
+    st.info(ask, icon=":material/info:")
 
-st.subheader("Over many cells", anchor=False)
+st.subheader(
+    "Over many cells",
+    anchor=False,
+    help="The same measures as above, taken on as many cells as the table says. The curves show how much detail of "
+    "each size a model draws: 1 is as much as the real cells have, left is coarse, right is fine.",
+)
 left, right = st.columns([1.3, 1], gap="large")
 with left:
     st.dataframe(compare.table(screen, {m: known[m] for m in shown}), hide_index=True, column_config=compare.MEASURES)

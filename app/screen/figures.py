@@ -1,4 +1,4 @@
-"""Plates, fields and training curves, as plotly figures."""
+"""Fields and training curves, as plotly figures."""
 
 from __future__ import annotations
 
@@ -11,66 +11,7 @@ from plotly.subplots import make_subplots
 from app.common.figures import OKABE_ITO, SMALL
 
 
-def plate(table: pd.DataFrame, rows: list[str], columns: list[int], title: str) -> go.Figure:
-    """A plate as a grid of wells coloured by a value; control wells carry a C.
-
-    Parameters
-    ----------
-    table : DataFrame
-        ``Metadata_Well``, ``value``, ``control``, ``cells``, ``Metadata_Treatment``, ``Metadata_MoA``.
-    """
-    place = table["Metadata_Well"].astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
-    values = np.full((len(rows), len(columns)), np.nan)
-    marks = np.full(values.shape, "", dtype=object)
-    words = np.full(values.shape, "no cells", dtype=object)
-    for letters, number, (_, well) in zip(place[0], place[1], table.iterrows(), strict=True):
-        if letters not in rows or int(number) not in columns:
-            continue
-        at = rows.index(letters), columns.index(int(number))
-        values[at] = well["value"]
-        marks[at] = "C" if well["control"] else ""
-        words[at] = (
-            f"{well['Metadata_Treatment']} µM<br>{well['Metadata_MoA']}<br>{well['cells']} cells<br>"
-            f"{title} {well['value']:.3g}"
-        )
-    figure = go.Figure(
-        go.Heatmap(
-            x=columns,
-            y=rows,
-            z=np.zeros(values.shape),
-            colorscale=[[0, "rgba(127,127,127,0.13)"], [1, "rgba(127,127,127,0.13)"]],
-            showscale=False,
-            hoverinfo="skip",
-            xgap=3,
-            ygap=3,
-        )
-    )
-    figure.add_trace(
-        go.Heatmap(
-            x=columns,
-            y=rows,
-            z=values,
-            text=marks,
-            texttemplate="%{text}",
-            customdata=words,
-            colorscale="Viridis",
-            xgap=3,
-            ygap=3,
-            hovertemplate="<b>%{y}%{x:02d}</b> %{customdata}<extra></extra>",
-            hoverongaps=False,
-            colorbar={"title": title, "thickness": 14},
-        )
-    )
-    figure.update_layout(
-        height=110 + (40 if len(rows) <= 8 else 24) * len(rows),
-        margin={**SMALL, "t": 30},
-        xaxis={"side": "top", "tickvals": columns, "showgrid": False, "zeroline": False},
-        yaxis={"autorange": "reversed", "tickvals": rows, "showgrid": False},
-    )
-    return figure
-
-
-def field(rgb: npt.NDArray[np.uint8], cells: pd.DataFrame, scale: float) -> go.Figure:
+def field(rgb: npt.NDArray[np.uint8], cells: pd.DataFrame, scale: float, height_px: int = 620) -> go.Figure:
     """A field with its nuclei marked.
 
     Parameters
@@ -81,6 +22,8 @@ def field(rgb: npt.NDArray[np.uint8], cells: pd.DataFrame, scale: float) -> go.F
         ``Metadata_CenterX_px``, ``Metadata_CenterY_px`` and ``cell_id``.
     scale : float
         Pixels of the field per pixel of `rgb`.
+    height_px : int
+        Of the figure.
     """
     from PIL import Image
 
@@ -109,7 +52,7 @@ def field(rgb: npt.NDArray[np.uint8], cells: pd.DataFrame, scale: float) -> go.F
     )
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain")
     figure.update_yaxes(range=[height, 0], visible=False, scaleanchor="x", constrain="domain")
-    figure.update_layout(height=620, margin={"t": 4, "b": 4, "l": 4, "r": 4}, dragmode="pan")
+    figure.update_layout(height=height_px, margin={"t": 4, "b": 4, "l": 4, "r": 4}, dragmode="pan")
     return figure
 
 

@@ -48,8 +48,9 @@ def citation(screen: Screen) -> str:
 
 
 def facts(screen: Screen) -> dict[str, int]:
-    """Counts of what the screen holds."""
+    """Counts of what the screen holds, of cells that are not blank."""
     cells = loaders.cells(screen)
+    cells = cells[schema.not_blank(cells)]
     wells = cells[[schema.PLATE, schema.WELL]].drop_duplicates()
     columns = {"compounds": schema.COMPOUND, "treatments": schema.TREATMENT, "mechanisms": schema.MOA}
     return {
@@ -69,9 +70,8 @@ def fields(screen: Screen) -> pd.DataFrame | None:
 
 def grid_of(wells: pd.Series) -> tuple[list[str], list[int]]:
     """Rows and columns of the smallest usual plate that holds the wells: 8 x 12, 16 x 24 or 32 x 48."""
-    places = wells.astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
-    rows = places[0].map(_number).max()
-    columns = pd.to_numeric(places[1]).max()
+    at = places(wells).max() + 1
+    rows, columns = at["row"], at["column"]
     n_rows, n_columns = next((s for s in ((8, 12), (16, 24), (32, 48)) if rows <= s[0] and columns <= s[1]), (32, 48))
     return [_letters(r) for r in range(1, n_rows + 1)], list(range(1, n_columns + 1))
 
@@ -89,32 +89,40 @@ def _letters(number: int) -> str:
     return chr(64 + number) if number <= 26 else "A" + chr(64 + number - 26)
 
 
-def plate_values(screen: Screen, plate: str, show: str, model: str | None) -> pd.DataFrame:
-    """One row per well of a plate: ``well``, ``value``, ``text``, treatment and mechanism.
+def places(wells: pd.Series) -> pd.DataFrame:
+    """``row`` and ``column`` of each well, from 0; -1 where its name does not say."""
+    found = wells.astype(str).str.extract(r"^([A-Z]{1,2})0*(\d+)$")
+    row, column = found[0].map(_number), pd.to_numeric(found[1])
+    return pd.DataFrame({"row": row, "column": column}).fillna(0).astype(int) - 1
+
+
+def plate_values(screen: Screen, plate: str, by: str, model: str | None) -> pd.DataFrame:
+    """One row per well of a plate: its metadata, ``cells`` (not blank) and ``value``.
 
     Parameters
     ----------
-    show : str
-        ``cells``, ``distance`` (Euclidean, of the well's profile to the mean of the plate's control wells), or
-        ``pc1``, ``pc2`` (the map of wells).
+    by : str
+        What `app.common.maps.valued` knows; or ``distance`` (Euclidean, of the well's profile to the mean of the
+        plate's control wells), or ``pc1``, ``pc2`` (the map of wells).
     """
     cells = loaders.cells(screen)
     mine = cells[cells[schema.PLATE] == plate]
-    by = [schema.WELL, schema.TREATMENT, schema.COMPOUND, schema.MOA]
-    table = mine.groupby(by, dropna=False, observed=True).size().rename("cells").reset_index()
-    table["control"] = table[schema.COMPOUND] == screen.record.control
-    if show == "cells" or model is None:
-        table["value"] = table["cells"].astype(float)
+    of = [schema.PLATE, schema.WELL, schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
+    shown = pd.Series(schema.not_blank(mine), index=mine.index)
+    table = shown.groupby([mine[c] for c in of], dropna=False, observed=True).sum().rename("cells").reset_index()
+    if by not in ("distance", "pc1", "pc2"):
+        table["value"] = maps.valued(screen, model, table, "wells", by)
         return table
+    assert model is not None
     points = maps.points(screen, model, "wells", "pca")
     here = (points.table[schema.PLATE] == plate).to_numpy()
     wells, values = points.table.loc[here], points.features[here]
-    if show == "distance":
+    if by == "distance":
         if not (wells[schema.COMPOUND] == screen.record.control).any():
             raise ScreenError(f"plate {plate} has no {screen.record.control} wells to measure a distance from")
         score = profiles.distance_to_controls(values, (wells[schema.COMPOUND] == screen.record.control).to_numpy())
     else:
-        score = wells["x" if show == "pc1" else "y"].to_numpy()
+        score = wells["x" if by == "pc1" else "y"].to_numpy()
     return table.merge(
         pd.DataFrame({schema.WELL: wells[schema.WELL].to_numpy(), "value": score}), on=schema.WELL, how="left"
     )

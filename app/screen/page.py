@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.common import context
+from app.common import context, loaders
 from app.screen import overview, sections
+from app.screen.panel import PANEL
+from cytovae import schema
 
-screen, _ = context.header("What is in this screen?", model=False)
+screen, _ = context.header("What is in this screen?", model=False, panel=PANEL)
 with st.container(horizontal=True, gap="large"):
     for name, count in overview.facts(screen).items():
         st.metric(name.capitalize(), f"{count:,}", width="content")
@@ -18,7 +20,11 @@ st.markdown(
     f"{size} · "
     f"control **{record.control}** · embedded with {', '.join(screen.models()) or 'no model yet'}"
 )
+blank = int((~schema.not_blank(loaders.cells(screen))).sum())
 st.caption(
+    "Counts on every page are of cells that show something"
+    + (f"; {blank:,} blank crops are left out. " if blank else "; there are no blank crops. ")
+    + "Cells of unfinished quizzes are counted, but not shown. Mechanisms counts treatments that can be scored. "
     f"Source: {record.source or 'not stated'}. Licence of the images: {record.licence or 'not stated'}. "
     f"{overview.citation(screen)} Folder: `{screen.path}`"
 )
@@ -27,7 +33,7 @@ st.caption(
 @st.fragment
 def tabs() -> None:
     """A tab is worked out when it is opened."""
-    made = st.tabs(list(sections.TABS), key="screen-tab", on_change="rerun")
+    made = context.tabs("screen-tab", list(sections.TABS))
     for tab, show in zip(made, sections.TABS.values(), strict=True):
         if tab.open:
             with tab, context.page_errors():

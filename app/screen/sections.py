@@ -9,19 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from app.common import context, loaders, pixels
-from app.common.components.cells import Item, Row, cells
-from app.screen import figures, overview
+from app.screen import fields, figures, overview, slides, wells
 from cytovae import schema
-from cytovae.explore import render
 from cytovae.profiling.plates import LEAST_CONTROL_CELLS, LEAST_CONTROL_WELLS, Doubt
 from cytovae.screen import Screen, csv_text
 
-SHOWN = {
-    "cells": "cells",
-    "distance": "distance from the plate's controls",
-    "pc1": "first principal component of the wells",
-    "pc2": "second principal component of the wells",
-}
 DOUBTS = {
     Doubt.one_plate: "lie on one plate alone: their effect cannot be told from the plate's",
     Doubt.one_batch: "lie on several plates, all of one batch: their effect cannot be told from the batch's",
@@ -29,26 +21,6 @@ DOUBTS = {
     Doubt.few_controls: f"lie on a plate with fewer than {LEAST_CONTROL_WELLS} control wells and fewer than "
     f"{LEAST_CONTROL_CELLS} control cells to compare them with",
 }
-
-
-def plates(screen: Screen) -> None:
-    """One plate as a grid of wells."""
-    sizes = loaders.cells(screen)[schema.PLATE].value_counts().sort_index()
-    names = sizes.index.tolist()
-    one, two, three = st.columns(3)
-    plate = one.selectbox("Plate", names, int(sizes.argmax()), key="plate", persist_state="session")
-    show = two.selectbox(
-        "Colour", list(SHOWN), format_func=SHOWN.__getitem__, key="plate-value", persist_state="session"
-    )
-    models = [m for m in loaders.models(screen) if m in screen.models()]
-    model = three.selectbox("Model", models, key="plate-model", disabled=show == "cells" or not models)
-    if show != "cells" and not models:
-        st.info("A score of wells needs embeddings: run 'cytovae embed' first.", icon=":material/info:")
-        return
-    table = overview.plate_values(screen, plate, show, model)
-    rows, columns = overview.grid_of(table[schema.WELL])
-    st.plotly_chart(figures.plate(table, rows, columns, SHOWN[show].split(" ")[0]), key="plate-map")
-    st.caption(f"Wells marked C hold {screen.record.control}. A faint place is a well without cells in this screen.")
 
 
 def plate_effects(screen: Screen) -> None:
@@ -122,42 +94,6 @@ def refused(screen: Screen) -> None:
     words = {c: c.removeprefix("Metadata_").lower() for c in kept}
     st.dataframe(bad[kept], hide_index=True, column_config=words)
     st.download_button("CSV", csv_text(bad), "refused_fields.csv", "text/csv", icon=":material/download:")
-
-
-def field(screen: Screen) -> None:
-    """A field with its nuclei."""
-    table = overview.fields(screen)
-    if table is None:
-        st.info("This screen has no table of fields: it was made of cut cells.", icon=":material/info:")
-        return
-    if missing := overview.no_fields(screen, table):
-        st.info(missing, icon=":material/info:")
-        return
-    good = table[table[schema.STATUS] == "ok"]
-    names = dict(zip(good[schema.FIELD], good[schema.TREATMENT], strict=True))
-    one, two, three = st.columns([2, 1, 1])
-    name = one.selectbox("Field", list(names), format_func=lambda f: f"{f} · {names[f]} µM", key="field")
-    look = two.selectbox("Look", list(render.LOOKS), key="field-look")
-    first = screen.record.channels[: render.OVERLAID]
-    chosen = three.pills("Channels", screen.record.channels, selection_mode="multi", default=first)
-    if name is None:
-        st.info("No field of this screen was read; the tab beside says why.", icon=":material/info:")
-        return
-    found = overview.field(screen, name)
-    step = max(1, max(found.pixels.shape[:2]) // 700)
-    small = pixels.of_field(screen, found.pixels, found.cells)[::step, ::step]
-    shown = [i for i, c in enumerate(screen.record.channels) if c in chosen]
-    rgb = render.composite(small, render.shared_limits(small, 1, 99.7), look, 0.8, shown)
-    st.plotly_chart(figures.field(rgb, found.cells, step), key="field-figure")
-    n = len(found.cells)
-    st.caption(
-        f"{n:,} cells of this field are in the screen. Nuclei too near to the edge for a whole patch are left out."
-        + (f" Shown at 1 / {step} of its size." if step > 1 else "")
-    )
-    if n:
-        ids = found.cells[schema.CELL_ID].tolist()[:48]
-        images = pixels.of_cells(screen, loaders.rows(screen, ids))
-        cells(screen.record, images, [Row([Item(i, hover=c) for i, c in enumerate(ids)])], "field-cells", size_px=72)
 
 
 def models(screen: Screen) -> None:
@@ -278,10 +214,11 @@ def audit(screen: Screen) -> None:
 
 
 TABS = {
-    "Plates": plates,
+    "Plates": wells.plates,
+    "Montage": slides.slide,
     "Is it the plate?": plate_effects,
     "Refused fields": refused,
-    "A field": field,
+    "A field": fields.field,
     "Evidence tried": audit,
     "Model cards": models,
     "Training": training,

@@ -213,6 +213,34 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     return Loaded(screen.path, folder / "models")
 
 
+TWINS = (
+    ("DMSO", 0.0, "DMSO", 8),
+    ("taxol", 0.3, "Microtubule stabilizers", 8),
+    ("epothilone", 1.0, "Microtubule stabilizers", 8),
+    ("emetine", 0.1, "Protein synthesis", 8),
+    ("anisomycin", 1.0, "Protein synthesis", 8),
+)
+"""Two compounds a mechanism."""
+
+
+@pytest.fixture(scope="session")
+def twins(tiny: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A screen whose mechanisms have two compounds each, embedded and scored: there is something to confuse."""
+    from typer.testing import CliRunner
+
+    from cytovae.cli import console, profiles  # noqa: F401  (registers its verbs)
+    from cytovae.learn import bundle, embed
+
+    table = cells_table(TWINS)
+    patches = textured_patches(table, np.random.default_rng(5))
+    made = write_screen(tmp_path_factory.mktemp("twins") / "twins.screen", table, patches, name="Twins")
+    embed.embed(made, bundle.load(tiny.models / "linear-a"))
+    plain = ["--summary", "mean", "--whiten", "none", "--no-baselines", "--no-figures"]
+    done = CliRunner().invoke(console.app, ["benchmark", str(made.path), *plain])
+    assert done.exit_code == 0, done.output
+    return made.path
+
+
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """``app(screens, models, page, **link)`` runs a page through the entry file, without a browser."""
@@ -225,7 +253,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..
         monkeypatch.setenv("CYTOVAE_SCREENS", os.pathsep.join(map(str, screens)))
         monkeypatch.setenv("CYTOVAE_MODELS", str(models))
         test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-        for key, value in link.items():
+        for key, value in link.items() if page == "explore" else ():
             test.query_params[key] = value
         test.run()
         if page != "explore":

@@ -343,7 +343,7 @@ def test_search_on_the_map_opens_a_point_or_says_no_match(tab: Tab, url: str) ->
     assert page.locator(".legend-list").inner_text().strip() == "no match"
     page.locator(".scatter .find").fill("emetine")
     page.locator(".legend-list .hit").first.click()
-    page.wait_for_selector("text=Opened: typical cell of emetine@0.1")
+    page.wait_for_selector("text=Opened: typical cell of emetine 0.1 µM")
 
 
 def test_pages_open_by_their_address_on_a_fresh_server(tab: Tab, app_server: Callable[..., str], tiny: Any) -> None:

@@ -15,10 +15,10 @@ import pytest
 
 from app import registry
 from app.common import loaders
+from app.common.selection import Selection
 from app.explore import view
 from app.reconstructions import compare
 from cytovae import schema
-from cytovae.errors import ScreenError
 from cytovae.explore import study
 from cytovae.explore.study import Level, Request
 from cytovae.profiling import study as profiling
@@ -285,7 +285,7 @@ def test_umap_that_nobody_made_is_offered(app: App, tiny: Any) -> None:
 
 def test_table_of_mechanisms_names_every_model_and_the_number_scored(app: App, tiny: Any) -> None:
     test = app([tiny.screen], tiny.models, "mechanisms")
-    table = test.dataframe[0].value
+    table = next(frame.value for frame in test.dataframe if "model" in frame.value)
     assert {"linear-a", "linear-b"} <= set(table["model"])
     assert table["scored"].str.contains(" of ").all()
     assert set(table["rule"]) == {"NSC", "NSCB"}
@@ -297,8 +297,22 @@ def test_reconstructions_of_cells_picked_by_hand(app: App, tiny: Any) -> None:
     assert not test.error and any("Type cell ids" in i.value for i in test.info)
     test.text_input(key="ids").set_value(" ".join(ids)).run()
     assert not test.error and not test.info
-    with pytest.raises(ScreenError, match="no cell 'no-such-cell'"):
-        compare.picked(Screen.open(tiny.screen), ["no-such-cell"], None, 8, 0)
+    test.text_input(key="ids").set_value(f"{ids[0]} no-such-cell").run()  # a mistyped id never blanks the page
+    assert not test.error and "no cell 'no-such-cell'" in test.warning[0].value
+    assert any("Click a cell to open it beside" in line.value for line in test.caption)
+    test.text_input(key="ids").set_value("no-such-cell").run()
+    assert not test.error and test.dataframe  # the measures over many cells stay
+
+
+def test_reconstructions_of_what_is_selected(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, "reconstructions", cells="selected")
+    assert any("Nothing is selected" in i.value for i in test.info)
+    test = app([tiny.screen], tiny.models, "reconstructions", cells="selected", sel="treatment:emetine@0.1")
+    sound(test)
+    assert not test.info
+    screen = loaders.screens()["Tiny screen"]
+    rows = compare.picked(screen, Selection("treatments", frozenset({"emetine@0.1"})), 8, 0)
+    assert len(rows) == 8 and set(loaders.cells(screen)[schema.TREATMENT].iloc[rows]) == {"emetine@0.1"}
 
 
 def test_reconstructions_measure_every_model(app: App, tiny: Any) -> None:

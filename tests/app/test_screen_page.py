@@ -222,3 +222,25 @@ def test_a_picture_that_is_none_is_one_sentence(app: App, tiny: Any, trained: Pa
     test.selectbox(key="log").set_value("watched").run()
     assert not test.exception
     assert "cannot be read" in test.error[0].value
+
+
+def test_a_mechanism_by_dose_is_drawn_and_can_be_taken_along(app: App, tiny: Any) -> None:
+    test = opened(app, tiny.screen, tiny.models, "Montage")
+    assert "Actin disruptors" in test.selectbox(key="slide-mechanism").options
+    assert len(test.get("image") + test.get("imgs")) == 1
+    labels = {button.proto.label for button in test.get("download_button")}
+    assert {"PNG", "SVG", "PDF"} <= labels
+
+
+def test_a_field_that_cannot_be_read_is_a_sentence(app: App, tiny: Any, tmp_path: Path) -> None:
+    copy = Screen.open(shutil.copytree(tiny.screen, tmp_path / "raw.screen"))
+    fields = copy.fields()
+    for channel in copy.record.channels:
+        fields[f"path_{channel}"] = "stack.npy"
+    write_table(copy.fields_path, fields, provenance("ingest"))
+    np.save(copy.path / "stack.npy", np.zeros((3, 20, 20), np.uint16))  # a z-stack, beside the screen's own files
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.move(copy.path / "stack.npy", raw / "stack.npy")
+    said = words(opened(app, copy.path, tiny.models, "A field"))
+    assert "This field cannot be shown" in said and "(3, 20, 20)" in said
