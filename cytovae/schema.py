@@ -216,6 +216,12 @@ def feature_columns(table: pd.DataFrame) -> list[str]:
     return [c for c in table.columns if c != CELL_ID and not str(c).startswith("Metadata_")]
 
 
+def own_columns(table: pd.DataFrame) -> list[str]:
+    """The metadata columns of a table that are not of the vocabulary: the user's own."""
+    ours = {*CELL_COLUMNS, *FIELD_COLUMNS, N_WELLS}
+    return [str(c) for c in table.columns if str(c).startswith("Metadata_") and c not in ours]
+
+
 def require_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
     """Refuse a table that lacks columns.
 

@@ -167,8 +167,8 @@ READING = "reading.json"
 """In a screen: how its raw data were read, for `append` to read others in the same way."""
 
 _OF_ONE_RUN = {
-    "raw", "table", "image_table", "images", "centres", "screen", "name", "workers", "cluster", "shard", "overwrite",
-    "as_json",
+    "raw", "plate", "table", "image_table", "images", "centres", "screen", "name", "workers", "cluster", "shard",
+    "overwrite", "as_json",
 }  # fmt: skip
 
 

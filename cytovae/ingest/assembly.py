@@ -1021,7 +1021,7 @@ def _finish(
 ) -> None:
     """Write the tables, then put the folder in its place."""
     screen = Screen.create(work / "screen", record)
-    own = layouts.tables.own_columns(fields)
+    own = schema.own_columns(fields)
     write_table_blocks(screen.cells_path, pa.schema([*CELLS, *((name, pa.string()) for name in own)]), cells, made)
     columns = [*schema.FIELD_COLUMNS, *own, *(layouts.path_column(c) for c in channels)]
     types = pa.schema([(name, TYPES.get(name, pa.string())) for name in columns])

@@ -201,7 +201,7 @@ def _join(screens: Sequence[Screen], folder: Path) -> Screen:
     inputs = {str(number): one.cells_digest() for number, one in enumerate(screens)}
     made = provenance("append", config=config, inputs=inputs)
     fields = [one.fields() for one in screens]
-    own = list(dict.fromkeys(name for table in fields for name in layouts.tables.own_columns(table)))
+    own = list(dict.fromkeys(name for table in fields for name in schema.own_columns(table)))
     types = pa.schema([*CELLS, *((name, pa.string()) for name in own)])
 
     def blocks() -> Iterator[pd.DataFrame]:

@@ -99,7 +99,8 @@ def wells(
     Returns
     -------
     DataFrame
-        Sorted by plate and well: `WELL_METADATA`, then the features as float32.
+        Sorted by plate and well: `WELL_METADATA`, the user's own columns that are the same for all cells of each well,
+        then the features as float32.
 
     Raises
     ------
@@ -178,7 +179,13 @@ def _wells_of(cells: pd.DataFrame, keep: npt.NDArray[np.bool_]) -> tuple[pd.Data
     table = cells[_OF_A_WELL].iloc[first].reset_index(drop=True)
     table[schema.MOA] = table[schema.MOA].fillna(schema.UNKNOWN_MOA)
     table[schema.PLATE], table[schema.WELL] = plates[plate[first]], wells[well[first]]
-    return table[[c for c in WELL_METADATA if c != schema.N_CELLS]], well_of
+    of_wells = []
+    for column in schema.own_columns(cells):
+        codes = pd.factorize(cells[column], use_na_sentinel=False)[0]
+        if (codes[rows] == codes[first][own]).all():
+            table[column] = cells[column].iloc[first].to_numpy()
+            of_wells.append(column)
+    return table[[*(c for c in WELL_METADATA if c != schema.N_CELLS), *of_wells]], well_of
 
 
 def treatments(wells: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +201,8 @@ def treatments(wells: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Sorted by treatment: `TREATMENT_METADATA`, then the features.
+        Sorted by treatment: `TREATMENT_METADATA`, the user's own columns (several values joined by ``|``), then the
+        features.
 
     Raises
     ------
@@ -216,10 +224,12 @@ def treatments(wells: pd.DataFrame) -> pd.DataFrame:
     grouped = wells.groupby(schema.TREATMENT, sort=True)
     table = distinct.set_index(schema.TREATMENT)
     table[schema.CONCENTRATION] = grouped[schema.CONCENTRATION].min()  # the name has six digits; tables may have more
-    table[schema.BATCH] = grouped[schema.BATCH].agg(lambda s: BATCH_SEPARATOR.join(sorted({str(b) for b in s})))
+    theirs = schema.own_columns(wells)
+    for column in (schema.BATCH, *theirs):
+        table[column] = grouped[column].agg(lambda s: BATCH_SEPARATOR.join(sorted({str(b) for b in s.dropna()})))
     table[schema.N_CELLS] = grouped[schema.N_CELLS].sum() if schema.N_CELLS in wells else 0
     table[schema.N_WELLS] = grouped.size()
-    table = table.reset_index().sort_values(schema.TREATMENT, ignore_index=True)[list(TREATMENT_METADATA)]
+    table = table.reset_index().sort_values(schema.TREATMENT, ignore_index=True)[[*TREATMENT_METADATA, *theirs]]
     values = wells[features].to_numpy()
     names = wells[schema.TREATMENT].to_numpy()
     order = np.argsort(names, kind="stable")

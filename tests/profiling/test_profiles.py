@@ -233,3 +233,20 @@ def test_names_in_a_table_of_profiles_are_read_as_they_are_written(tmp_path):
     assert wells[schema.TREATMENT].tolist() == ["None@1", "NA@0.5", "x@0.5"]
     assert wells[schema.MOA].tolist() == [schema.UNKNOWN_MOA, "x", schema.UNKNOWN_MOA]
     assert wells["Swelling"].isna().tolist() == [False, True, False]
+
+
+def test_own_columns_go_on_to_wells_and_treatments(make_cells, rng):
+    cells = make_cells(n_plates=2, compounds=2, per_well=5, controls=3)
+    of_plate = cells[schema.PLATE].astype("category").cat.codes
+    cells = cells.assign(
+        Metadata_cell_line=np.where(of_plate == 0, "U2OS", "A549"),
+        Metadata_time="24 h",
+        Metadata_area=np.arange(len(cells)),
+    )
+    wells = profiles.wells(cells, rng.normal(size=(len(cells), 2)))
+    assert schema.own_columns(wells) == ["Metadata_cell_line", "Metadata_time"]  # the area is of a cell, not of a well
+    theirs = cells.groupby([schema.PLATE, schema.WELL])["Metadata_cell_line"].first()
+    assert wells.set_index([schema.PLATE, schema.WELL])["Metadata_cell_line"].to_dict() == theirs.to_dict()
+    treatments = profiles.treatments(wells).set_index(schema.TREATMENT)
+    assert treatments.loc["drug0@1", ["Metadata_cell_line", "Metadata_time"]].tolist() == ["A549|U2OS", "24 h"]
+    assert "Metadata_cell_line" not in schema.feature_columns(wells)

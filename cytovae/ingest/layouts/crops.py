@@ -150,7 +150,7 @@ def _cells(table: Path, design: tables.Design, batch_column: str | None) -> pd.D
     """
     head = tables.head(table)
     mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
-    columns = dict(_CROP_COLUMNS) | {c: (c,) for c in tables.own_columns(head)}
+    columns = dict(_CROP_COLUMNS) | {c: (c,) for c in schema.own_columns(head)}
     columns |= {ours: (theirs,) for ours, theirs in design.columns.items() if theirs in head or theirs not in mapped}
     if batch_column:
         columns[schema.BATCH] = (batch_column,)

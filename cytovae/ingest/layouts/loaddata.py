@@ -54,7 +54,7 @@ def read(
     design = design or tables.Design()
     head, named = tables.head(table), dict(design.columns)
     mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
-    own = [c for c in tables.own_columns(head) if c not in named.values()]
+    own = [c for c in schema.own_columns(head) if c not in named.values()]
     files = [f"FileName_{column}" for column in channels.values() if f"URL_{column}" not in head]
     here = {schema.PLATE, schema.WELL} - set(named)
     schema.require_columns(head, [*sorted(here), *(c for c in named.values() if c not in mapped), *files], str(table))

@@ -91,12 +91,6 @@ def metadata_name(short: str) -> str:
     return known or (short if short.startswith("Metadata_") else f"Metadata_{short}")
 
 
-def own_columns(table: pd.DataFrame) -> list[str]:
-    """The metadata columns of a table that are not of the vocabulary: the user's own."""
-    ours = {*schema.CELL_COLUMNS, *schema.FIELD_COLUMNS}
-    return [str(c) for c in table.columns if str(c).startswith("Metadata_") and c not in ours]
-
-
 @dataclasses.dataclass(frozen=True)
 class Design:
     """What was done to the wells, and how the tables say it.
@@ -145,7 +139,7 @@ class Design:
         asked = [c for c in self.treatment or () if metadata_name(c) not in (schema.COMPOUND, schema.CONCENTRATION)]
         missing = [c for c in asked if _bare(c) not in spelled]
         if missing:
-            have = ", ".join(own_columns(table)) or "none of its own"
+            have = ", ".join(schema.own_columns(table)) or "none of its own"
             raise TableError(
                 f"the table lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} of --treatment-columns; "
                 f"it has {have}"
@@ -295,7 +289,7 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
         time points, or the control in another spelling.
     """
     incomplete = table[[schema.PLATE, schema.WELL, schema.COMPOUND]].isna().any(axis=1)
-    for column in (schema.PLATE, schema.WELL, schema.COMPOUND, *own_columns(table)):
+    for column in (schema.PLATE, schema.WELL, schema.COMPOUND, *schema.own_columns(table)):
         table[column] = table[column].fillna("").astype(str)
     if schema.REPLICATE not in table:
         table[schema.REPLICATE] = 0
@@ -344,7 +338,7 @@ def treatment_names(table: pd.DataFrame, design: Design) -> list[str]:
 
 def _check_factors(table: pd.DataFrame, source: str) -> None:
     """Refuse treatments that hold cells of several lines, time points and the like, unless that was asked for."""
-    for column in (c for c in own_columns(table) if _bare(c) in _FACTORS):
+    for column in (c for c in schema.own_columns(table) if _bare(c) in _FACTORS):
         several = table.groupby(schema.TREATMENT)[column].unique()
         several = several[several.str.len() > 1]
         if len(several):
