@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.common import galleries, loaders
 from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
-from app.explore import figures, view
+from app.explore import dose_response, figures, view
 from app.explore.player import player
 from cytovae.errors import SelectionError
 from cytovae.explore import morphology, render, study, targets
@@ -195,6 +195,7 @@ def doses(screen: Screen, model: str, shown: view.View) -> None:
         figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260), key="dose-curve"
     )
     st.caption("Each frame is the decoded typical cell of a dose; nothing between doses is invented.")
+    dose_response.panel(screen, model, str(request.dose_series))
 
 
 def null_path(screen: Screen, model: str, shown: view.View) -> None:

@@ -172,7 +172,7 @@ def doses(shown: View) -> str:
     SelectionError
         There is one dose.
     """
-    compound = schema.parse_treatment(shown.request.treatment or "")[0]
+    compound = targets.series_of(shown.cells, shown.request.treatment or "")
     found = targets.dose_series(shown.cells, compound)
     if len(found) < 2:
         raise SelectionError(

@@ -10,6 +10,7 @@ from cytovae.cli import (  # noqa: F401  (they register their verbs)
     audits,
     bundles,
     data,
+    doses,
     models,
     montages,
     paths,

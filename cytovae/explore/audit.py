@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cytovae import schema
 from cytovae.errors import SelectionError
-from cytovae.explore import evidence, study, targets
+from cytovae.explore import evidence, plausible, study, targets
 from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.study import Material, Request
 from cytovae.schema import Check
@@ -63,6 +63,18 @@ def flag_power_chimeras(material: Material, rng: np.random.Generator) -> Check:
     fakes = ground.embeddings[rng.choice(ground.usable, (N_CELLS, d)), np.arange(d)]
     made = _rate("flag_power_chimeras", 0.9, ground.rarity(fakes) <= evidence.FALSE_ALARMS)
     return dataclasses.replace(made, ok=made.observed >= 0.9)
+
+
+def plausible_false_alarms(material: Material, rng: np.random.Generator) -> Check:
+    """Decoded real cells called unlike a cell: half of a sample, by comparison with the other half."""
+    rows = np.flatnonzero(schema.not_blank(material.cells))
+    if len(rows) < 4 * plausible.MIN_REAL:
+        raise SelectionError(f"{len(rows)} cells; it takes {4 * plausible.MIN_REAL} to judge half by the other half")
+    rows = rng.permutation(rows)[: 2 * plausible.N_REAL]
+    real, tried = rows[::2], rows[1::2]
+    reference = plausible.Reference(material.embeddings[real], material.generator.decode, material.channels)
+    judged = reference.judge(material.generator.decode(material.embeddings[tried]))
+    return _rate("plausible_false_alarms", plausible.FALSE_ALARMS, judged.implausible, 1.0 + len(tried) / len(real))
 
 
 def nearest_hub_share(material: Material, rng: np.random.Generator) -> Check:
@@ -177,6 +189,7 @@ def subpopulation_false_splits(material: Material, rng: np.random.Generator) -> 
 CHECKS: tuple[Checked, ...] = (
     flag_false_alarms,
     flag_power_chimeras,
+    plausible_false_alarms,
     nearest_hub_share,
     nearest_same_moa,
     null_path_false_alarms,

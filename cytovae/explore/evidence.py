@@ -17,6 +17,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore.paths import Path, cosine_similarity, feature_order
+from cytovae.explore.plausible import Judged
 
 BLOCK_CELLS = 16384
 FALSE_ALARMS = 0.05
@@ -261,6 +262,8 @@ class Evidence:
         How often a null path is as long, by `cytovae.explore.study.Null.p`; None where that cannot be said.
     typicality : float or None
         See `typicality`; None where the populations were not given.
+    pictures : plausible.Judged or None
+        Whether the steps' pictures could be cells, None where that was not judged.
     """
 
     nearest_rows: npt.NDArray[np.int64]
@@ -274,6 +277,7 @@ class Evidence:
     length_percentile: float | None = None
     length_p: float | None = None
     typicality: float | None = None
+    pictures: Judged | None = None
 
     @property
     def summary(self) -> str:

@@ -317,14 +317,7 @@ def _masks(images: Floats, dna: int) -> tuple[Masks, Masks]:
     others = [c for c in range(n_channels) if c != dna]
     ring = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM_PX + 1, 2 * RIM_PX + 1))
     for i, image in enumerate(images):
-        smooth = cv2.GaussianBlur(np.ascontiguousarray(image[..., dna]), (0, 0), SMOOTHING_PX)
-        grey = np.rint(255 * np.clip(smooth, 0, 1)).astype(np.uint8)
-        if grey.max() == grey.min():
-            continue
-        _, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
-        big = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= MIN_NUCLEUS_PX2)
-        labels = np.where(np.isin(labels, big[big > 0]), labels, 0)
+        labels = bright_parts(image[..., dna])
         ys, xs = np.nonzero(labels)
         if not len(ys):
             continue
@@ -348,6 +341,20 @@ def _masks(images: Floats, dna: int) -> tuple[Masks, Masks]:
         _, parts = cv2.connectedComponents(ours.astype(np.uint8), connectivity=4)
         cell[i] = ndimage.binary_fill_holes(parts == parts[centre]) | nucleus[i]
     return nucleus, cell
+
+
+def bright_parts(dna: npt.NDArray) -> npt.NDArray[np.int32]:
+    """The Otsu-bright parts of a smoothed DNA image in [0, 1], of `MIN_NUCLEUS_PX2` at least: labels, 0 elsewhere."""
+    import cv2
+
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(dna), (0, 0), SMOOTHING_PX)
+    grey = np.rint(255 * np.clip(smooth, 0, 1)).astype(np.uint8)
+    if grey.max() == grey.min():
+        return np.zeros(grey.shape, np.int32)
+    _, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
+    big = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= MIN_NUCLEUS_PX2)
+    return np.where(np.isin(labels, big[big > 0]), labels, 0).astype(np.int32)
 
 
 def _lobe(part: Masks, centre: tuple[int, int]) -> Masks:

@@ -2,7 +2,8 @@
 
 A cell's place is where it falls on the line from the mean of the controls (0) to the mean of the treatment (1). A cell
 that takes part in a mean pulls the line towards itself, and with few cells in many features that alone puts it near 1;
-so each cell is placed on the line that the others make.
+so each cell is placed on the line that the other wells make. Where a treatment has one well the other cells make it:
+then what sets that well apart counts as response, whatever its cause.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Responders:
     threshold : float
         The place that `BEYOND` of the controls do not reach.
     share, low, high : float
-        The share of cells that respond, with its 95 % interval over wells (over cells where there is one well): of the
-        cells beyond the threshold, those more than the controls' own 5 %, 0 to 1.
+        The share of cells that respond, with its 95 % interval, see `excess`: of the cells beyond the threshold, those
+        more than the controls' own 5 %, 0 to 1.
     n_wells : int
-        Wells that the interval rests on.
+        The treatment's wells.
     """
 
     treated_rows: Rows
@@ -93,18 +94,70 @@ def responders(cells: pd.DataFrame, embeddings: Embeddings, control: str, treatm
         raise SelectionError(
             f"{len(control_rows)} control cells are too few to tell who responds; it takes {MIN_CELLS}"
         )
-    treated, untreated = places(embeddings[treated_rows], embeddings[control_rows])
+    units = [targets.units(cells, rows) for rows in (treated_rows, control_rows)]
+    treated, untreated = places(embeddings[treated_rows], embeddings[control_rows], *units)
     threshold = float(np.quantile(untreated, BEYOND, method="higher"))
-    # what the controls themselves have beyond it is no response
-    own = float((untreated > threshold).mean())
-    found = pairs_interval((treated > threshold).astype(float), targets.units(cells, treated_rows))
-    share, low, high = ((float(v) - own) / (1 - own) for v in (found.mean, found.low(), found.high()))
-    share, low, high = (min(max(value, 0.0), 1.0) for value in (share, low, high))  # units are two or more
+    share, low, high = excess(treated > threshold, untreated > threshold, *units)
     n_wells = len(np.unique(targets.wells(cells, treated_rows)))
-    if not 0 < found.mean < 1:  # all cells alike have no spread: what so few could hide (rule of three)
-        hidden = min(3.0 / (len(np.unique(targets.units(cells, treated_rows)))), 1.0)
-        low, high = (0.0, hidden) if found.mean == 0 else (1.0 - hidden, 1.0)
     return Responders(treated_rows, control_rows, treated, untreated, threshold, share, low, high, n_wells)
+
+
+def excess(
+    treated: npt.NDArray[np.bool_],
+    control: npt.NDArray[np.bool_],
+    treated_units: npt.ArrayLike,
+    control_units: npt.ArrayLike,
+) -> tuple[float, float, float]:
+    """The share of treated cells that do what control cells do not, ``1 - (1 - F_treated) / (1 - F_control)``.
+
+    Each F is a share of cells, with a Wilson interval for as many cells as the spread between its units makes them
+    worth (Korn & Graubard 1998); the two are joined to the interval of their ratio (Donner & Zou 2012).
+
+    Parameters
+    ----------
+    treated, control : (n,), (m,) bool
+        Which cells lie beyond the threshold.
+    treated_units, control_units : (n,), (m,)
+        See `cytovae.explore.targets.units`.
+
+    Returns
+    -------
+    tuple of (float, float, float)
+        Share and its 95 % interval, cut to 0 to 1.
+    """
+    untreated, alike = _stay(control, control_units, 0.0)
+    stay, _ = _stay(treated, treated_units, alike)
+    (g, low, high), (h, h_low, h_high) = stay, untreated
+    most, least = h_high * (2 * h - h_high), h_low * (2 * h - h_low)
+    ratio_low = (g * h - np.sqrt(max((g * h) ** 2 - low * (2 * g - low) * most, 0.0))) / most if most > 0 else 0.0
+    ratio_high = (g * h + np.sqrt(max((g * h) ** 2 - high * (2 * g - high) * least, 0.0))) / least if least > 0 else 1.0
+    share, low, high = (min(max(1.0 - float(r), 0.0), 1.0) for r in (g / h if h else 1.0, ratio_high, ratio_low))
+    return share, min(low, share), max(high, share)
+
+
+def _stay(
+    beyond: npt.NDArray[np.bool_], units: npt.ArrayLike, alike: float
+) -> tuple[tuple[float, float, float], float]:
+    """The share of cells that are not beyond with its interval, and how much alike the cells of a unit are, 0 to 1.
+
+    `alike` stands in where all cells are on one side, which does not tell.
+    """
+    from scipy.special import stdtrit
+
+    n, share = len(beyond), float(1.0 - np.mean(beyond))
+    k = len(np.unique(units))
+    worth: float = n
+    if k < n:
+        if 0 < share < 1:
+            error = float(pairs_interval(np.asarray(beyond, dtype=float), units).error)
+            alike = min(max((error**2 * n / (share * (1 - share)) - 1) / (n / k - 1), 0.0), 1.0)
+        worth = n / (1 + (n / k - 1) * alike) * (_Z / float(stdtrit(k - 1, 0.975))) ** 2
+    centre = (share * worth + _Z**2 / 2) / (worth + _Z**2)
+    half = _Z * np.sqrt(worth * share * (1 - share) + _Z**2 / 4) / (worth + _Z**2)
+    return (share, float(centre - half), float(centre + half)), alike
+
+
+_Z = 1.959964
 
 
 def central_responder(cells: pd.DataFrame, embeddings: Embeddings, control: str, treatment: str) -> Choice:
@@ -140,68 +193,43 @@ def peers(cells: pd.DataFrame, control: str, rows: Rows) -> Rows:
     return np.unique(np.concatenate(found))
 
 
-def places(treated: npt.NDArray, control: npt.NDArray) -> tuple[Doubles, Doubles]:
-    """The place of every cell on the line from the controls' mean to the treatment's, made without the cell itself.
+def places(
+    treated: npt.NDArray,
+    control: npt.NDArray,
+    treated_units: npt.ArrayLike | None = None,
+    control_units: npt.ArrayLike | None = None,
+) -> tuple[Doubles, Doubles]:
+    """The place of every cell on the line from the controls' mean to the treatment's, made without the cell's own unit.
 
     Parameters
     ----------
     treated, control : (n, d), (m, d)
+    treated_units, control_units : (n,), (m,), optional
+        What is left out together, two or more of each; by default every cell by itself.
 
     Returns
     -------
     tuple of ((n,), (m,) float64)
     """
-    treated, control = np.asarray(treated, dtype=np.float64), np.asarray(control, dtype=np.float64)
-    n, m = len(treated), len(control)
+    (treated, others), (control, without) = (
+        _left_out(np.asarray(z, dtype=np.float64), units)
+        for z, units in ((treated, treated_units), (control, control_units))
+    )
     to, from_ = treated.mean(axis=0), control.mean(axis=0)
-    ways = (n * to - treated) / (n - 1) - from_
-    back = (m * from_ - control) / (m - 1)
-    return _place(treated, from_, ways), _place(control, back, to - back)
+    return on_line(treated, from_, others - from_), on_line(control, without, to - without)
 
 
-def _place(z: Doubles, start: Doubles, way: Doubles) -> Doubles:
+def _left_out(z: Doubles, units: npt.ArrayLike | None) -> tuple[Doubles, Doubles]:
+    """Points, and of each the mean of all that are not of its unit."""
+    labels = np.arange(len(z)) if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
+    sums = np.zeros((labels.max() + 1, z.shape[1]))
+    np.add.at(sums, labels, z)
+    n = np.bincount(labels)
+    return z, ((z.sum(axis=0) - sums) / np.maximum(len(z) - n, 1)[:, None])[labels]
+
+
+def on_line(z: Doubles, start: Doubles, way: Doubles) -> Doubles:
+    """Where points fall on a line, or each on its own: 0 at its start, 1 at the end of its way."""
     length = (way**2).sum(axis=-1)
     along = ((z - start) * way).sum(axis=-1)
     return np.asarray(np.divide(along, length, out=np.zeros_like(along), where=length > 0))
-
-
-def dose_response(cells: pd.DataFrame, embeddings: Embeddings, control: str, compound: str) -> pd.DataFrame:
-    """Where the cells of each concentration lie on the line from the controls (0) to the highest one (1).
-
-    Returns
-    -------
-    DataFrame
-        One row per concentration, lowest first: ``treatment``, ``concentration``, ``mean``, ``low``, ``high`` (95 %
-        interval over wells, over cells where there is one well), ``n_cells``, ``n_wells``.
-
-    Raises
-    ------
-    SelectionError
-        Unknown compound, or too few cells at its highest concentration.
-    """
-    doses = targets.dose_series(cells, compound)
-    top = doses[-1]
-    if len(top.rows) < 2:
-        raise SelectionError(f"{top.treatment} has one cell, too few for a direction to place the other doses on")
-    control_rows = peers(cells, control, np.concatenate([dose.rows for dose in doses]))
-    from_ = embeddings[control_rows].mean(axis=0, dtype=np.float64)
-    way = embeddings[top.rows].mean(axis=0, dtype=np.float64) - from_
-    lines = []
-    for dose in doses:
-        if dose is top:
-            place = places(embeddings[dose.rows], embeddings[control_rows])[0]
-        else:
-            place = _place(embeddings[dose.rows].astype(np.float64), from_, way)
-        over = pairs_interval(place, targets.units(cells, dose.rows))
-        lines.append(
-            {
-                "treatment": dose.treatment,
-                "concentration": dose.concentration,
-                "mean": float(over.mean),
-                "low": float(over.low()),
-                "high": float(over.high()),
-                "n_cells": len(dose.rows),
-                "n_wells": len(np.unique(targets.wells(cells, dose.rows))),
-            }
-        )
-    return pd.DataFrame(lines)

@@ -24,7 +24,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.config import choice
 from cytovae.errors import ConfigError, ScreenError, SelectionError
-from cytovae.explore import evidence, morphology, paths, render, responders, targets
+from cytovae.explore import doses, evidence, morphology, paths, plausible, render, responders, targets
 from cytovae.explore.generator import Generator, require_fit
 from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.paths import Mode, Spacing
@@ -219,6 +219,17 @@ class Material:
     def ground(self) -> evidence.Ground:
         """The real cells, searchable."""
         return evidence.Ground(self.cells, self.embeddings, np.random.default_rng(SEED), self.again)
+
+    @functools.cached_property
+    def plausible(self) -> plausible.Reference | None:
+        """Decoded real cells that decoded pictures are compared with; None where too few show a nucleus."""
+        rows = np.flatnonzero(schema.not_blank(self.cells))
+        if len(rows) > plausible.N_REAL:
+            rows = np.sort(np.random.default_rng(SEED).choice(rows, plausible.N_REAL, replace=False))
+        try:
+            return plausible.Reference(self.embeddings[rows], self.generator.decode, self.channels)
+        except SelectionError:
+            return None
 
     def again(self, z: Floats) -> Floats:
         """Points decoded and encoded again, (n, d)."""
@@ -498,6 +509,12 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         found = dataclasses.replace(found, length_percentile=null.percentile(path.length), length_p=null.p(path.length))
     if null is not None and found.length_percentile is None:
         notes.append(f"only {null.n_distinct} of {len(null.draws)} null paths are distinct, too few for a percentile")
+    if material.plausible is None:
+        notes.append("whether a step looks like a cell is not judged: too few decoded cells show a nucleus")
+    else:
+        judged = material.plausible.judge(path.frames)
+        found = dataclasses.replace(found, pictures=judged)
+        notes.append(judged.summary)
     images = material.images(np.concatenate([[start.row, end.row], found.nearest_rows[:, 0]]))
     real = None if images is None else normalise(images)
     return Drawn(
@@ -622,6 +639,17 @@ def responding(material: Material, request: Request) -> responders.Responders:
     if request.treatment is None:
         raise SelectionError("a dose series has no share of responding cells; name a treatment")
     return responders.responders(material.cells, material.embeddings, material.control, request.treatment)
+
+
+def dose_response(material: Material, compound: str) -> doses.DoseResponse:
+    """How a compound's effect grows with its dose, see `cytovae.explore.doses`."""
+    return doses.dose_response(material.cells, material.embeddings, material.control, compound)
+
+
+def dose_record(material: Material, compound: str) -> dict[str, Any]:
+    """The provenance of a compound's dose-response."""
+    config = {"screen": material.screen, "bundle": material.generator.name, "compound": compound}
+    return provenance("dose", config=config, inputs=material.digests)
 
 
 def null_path(material: Material, request: Request, null: Null) -> paths.Path:

@@ -466,25 +466,56 @@ def subpopulations(
 def dose_series(cells: pd.DataFrame, compound: str) -> list[Dose]:
     """The concentrations of a compound, lowest first.
 
+    Parameters
+    ----------
+    compound : str
+        Where treatments are told apart by more than compound and dose, with that: ``taxol [A549, 24 h]``.
+
     Raises
     ------
     SelectionError
-        There is no such compound; near names are suggested.
+        There is no such compound (near names are suggested), it has no doses, or several series of them.
     """
-    usable = (cells[schema.COMPOUND] == compound).to_numpy() & schema.not_blank(cells)
-    mine = cells[usable]
+    usable = schema.not_blank(cells) & cells[schema.CONCENTRATION].notna().to_numpy()
+    name, more = compound, None
+    if not (cells[schema.COMPOUND] == name).any() and compound.endswith("]"):
+        name, _, more = compound.partition(" [")
+    mine = cells[(cells[schema.COMPOUND] == name).to_numpy() & usable]
     if mine.empty:
+        if (cells[schema.COMPOUND] == name).any():
+            raise SelectionError(f"{name!r} has no cell of a known concentration that is not blank")
         raise SelectionError(
             f"no cell was treated with {compound!r}{did_you_mean(compound, cells[schema.COMPOUND].dropna().unique())}"
         )
+    found = mine[[schema.CONCENTRATION, schema.TREATMENT]].drop_duplicates().sort_values(schema.CONCENTRATION)
+    series: dict[str, list[tuple[float, str]]] = {}
+    for c, treatment in found.itertuples(index=False, name=None):
+        rest = str(treatment).removeprefix(schema.treatment_name(name, float(c)))
+        series.setdefault(rest, []).append((float(c), str(treatment)))
+    asked = "" if more is None else f" [{more}"
+    if more is None and len(series) == 1:
+        (asked,) = series
+    if asked not in series or (more is None and len(series) > 1):
+        there = ", ".join(repr(name + rest) for rest in sorted(series))
+        raise SelectionError(f"{compound!r} names no one series of doses; name one of {there}")
+    treatments = cells[schema.TREATMENT].to_numpy()
     return [
-        Dose(
-            schema.treatment_name(compound, c),
-            float(c),
-            np.flatnonzero(usable & (cells[schema.CONCENTRATION] == c).to_numpy()).astype(np.int64),
-        )
-        for c in sorted(mine[schema.CONCENTRATION].dropna().unique())
+        Dose(treatment, c, np.flatnonzero(usable & (treatments == treatment)).astype(np.int64))
+        for c, treatment in series[asked]
     ]
+
+
+def series_of(cells: pd.DataFrame, treatment: str) -> str:
+    """What `dose_series` calls the series that a treatment is of: its compound, and what else tells it apart.
+
+    Raises
+    ------
+    SelectionError
+        Unknown treatment.
+    """
+    row = cells.iloc[rows_of(cells, treatment)[0]]
+    compound, c = str(row[schema.COMPOUND]), row[schema.CONCENTRATION]
+    return compound + str(row[schema.TREATMENT]).removeprefix(schema.treatment_name(compound, float(c)))
 
 
 def pairs(cells: pd.DataFrame, treatment: str, control: str, n: int, rng: np.random.Generator) -> tuple[Rows, Rows]:

@@ -36,7 +36,10 @@ def material(make_table):
     return study.Material(cells, np.array(z, np.float32), Same(), "DMSO", "made")
 
 
-@pytest.mark.parametrize("check", audit.CHECKS, ids=lambda check: check.__name__)
+OF_POINTS = [check for check in audit.CHECKS if check is not audit.plausible_false_alarms]  # this model has no pictures
+
+
+@pytest.mark.parametrize("check", OF_POINTS, ids=lambda check: check.__name__)
 def test_what_is_claimed_holds_where_its_conditions_do(material, monkeypatch, check):
     for name, few in (("N_NULL_REQUESTS", 8), ("N_POPULATIONS", 200), ("N_GROUPS", 20), ("N_QUERIES", 150)):
         monkeypatch.setattr(audit, name, few)

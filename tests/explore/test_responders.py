@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cytovae.errors import SelectionError
-from cytovae.explore import responders, targets
+from cytovae.explore import responders
 
 
 def made(make_table, rng, responding, n_wells=6, each=10, d=64, size=6.0):
@@ -58,19 +58,33 @@ def test_the_target_can_be_the_central_responder(make_table):
     assert moved[choice.row] and "that respond" in choice.how
 
 
-def test_doses_lie_between_the_controls_and_the_highest(make_table):
-    rng = np.random.default_rng(2)
-    rows = [("P1", f"B{w:02d}", "DMSO", 0.0) for w in range(6) for _ in range(10)]
-    for k, dose in enumerate((0.1, 1.0, 10.0)):
-        rows += [("P1", f"{'CDE'[k]}{w:02d}", "drug", dose) for w in range(4) for _ in range(10)]
-    z = rng.normal(size=(len(rows), 20))
-    cells = make_table(rows)
-    for dose, place in ((1.0, 0.5), (10.0, 1.0)):
-        z[targets.rows_of(cells, f"drug@{dose:g}"), 0] += 8 * place
-    table = responders.dose_response(cells, z.astype(np.float32), "DMSO", "drug")
-    np.testing.assert_allclose(table["mean"], [0, 0.5, 1.0], atol=0.1)
-    assert (table["low"] < table["mean"]).all() and (table["n_wells"] == 4).all()
-    assert (np.abs(table["mean"] - [0, 0.5, 1.0]) < (table["high"] - table["low"])).all()
+def test_intervals_of_the_share_cover_it():
+    from benchmarks.evidence_nulls import Planted, responder_coverage
+
+    rng = np.random.default_rng(0)
+    for planted in (Planted(0.0), Planted(0.1), Planted(0.6, sd_well=0.3), Planted(0.3, wells=1, cells=30)):
+        held, above = responder_coverage(planted, 200, rng)
+        assert held >= 0.93 - 2.6 * np.sqrt(0.95 * 0.05 / 200), planted
+        assert above <= 0.09 if planted.share == 0 else above > 0 or planted.share < 0.3
+
+
+def test_cells_of_a_well_are_placed_on_the_line_that_other_wells_make():
+    rng = np.random.default_rng(0)
+    treated, control = rng.normal(1, 1, (6, 7)), rng.normal(0, 1, (6, 7))
+    of = np.array([0, 0, 1, 1, 1, 2])
+    got = responders.places(treated, control, of, of)[0]
+    for i in range(6):
+        way = treated[of != of[i]].mean(axis=0) - control.mean(axis=0)
+        assert got[i] == pytest.approx((treated[i] - control.mean(axis=0)) @ way / (way @ way))
+
+
+@pytest.mark.parametrize(("beyond", "others"), [(0, 0), (8, 0), (8, 8), (3, 1)])
+def test_the_excess_share_is_within_its_interval(beyond, others):
+    treated, control = np.arange(8) < beyond, np.arange(8) < others
+    share, low, high = responders.excess(treated, control, np.arange(8), np.arange(8))
+    assert 0 <= low <= share <= high <= 1
+    if others < 8:
+        assert share == pytest.approx(max(1 - (1 - beyond / 8) / (1 - others / 8), 0))
 
 
 def test_two_cells_do_not_tell_who_responds(make_table):

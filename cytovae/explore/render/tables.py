@@ -47,6 +47,10 @@ def table(path: Path, evidence: Evidence | None = None, morphology: pd.DataFrame
         out["support_percentile"] = evidence.support_percentile
         out["rarity"] = evidence.rarity
         out["off_data"] = evidence.off_data
+        if evidence.pictures is not None:
+            out["plausibility"] = evidence.pictures.p
+            out["implausible"] = evidence.pictures.implausible
+            out["implausible_why"] = evidence.pictures.why
         if evidence.gap_closed is not None:
             out["gap_closed"] = evidence.gap_closed
     if morphology is not None:
