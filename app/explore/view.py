@@ -243,7 +243,7 @@ def figures_of(shown: View) -> list[tuple[str, str, str]]:
         (
             "Steps unlike any real cell",
             f"{off} of {path.steps}",
-            "A step is unlike any real cell where it is stranger to the model than "
+            "A step is unlike any real cell where its features are combined more strangely than those of "
             f"{evidence.OFF_DATA_PERCENTILE:g} % of real cells: farther from every real cell, larger, or "
             f"decoded into something else. {evidence.MISSES}",
         )

@@ -31,9 +31,11 @@ CROWD = 10
 N_CROWD = 4096
 """Cells at most that crowding is told by."""
 MISSES = (
-    "The flag does not see what lies where real cells lie: two cells half and half in one picture, channels taken from "
-    "different cells or exchanged, a blend of two cells that are much alike. A step without a flag is like real cells "
-    "to this model; that does not prove that the cell exists."
+    "The flag speaks of features, not of the picture: it is raised where features are combined as in no real cell. "
+    "Exchanging them one after the other does that halfway between two cells, though the picture may look like a cell. "
+    "It does not see what lies where real cells lie: two cells half and half in one picture, channels taken from "
+    "different cells or exchanged, a straight blend of two cells. A step without a flag is like real cells to this "
+    "model; that does not prove that the cell exists."
 )
 """What the flag has little or no power for, as measured by the audit."""
 QUANTILES = (np.arange(64) + 0.5) / 64
@@ -284,10 +286,10 @@ class Evidence:
         """One sentence on the support."""
         off = np.flatnonzero(self.off_data)
         if not len(off):
-            return "no step is stranger to the model than real cells are"
+            return "no step combines features as no real cell does"
         return (
-            f"{len(off)} of {len(self.off_data)} steps are off the data (stranger to the model than "
-            f"{OFF_DATA_PERCENTILE:g} % of real cells): step {', '.join(map(str, off))}"
+            f"{len(off)} of {len(self.off_data)} steps are off the data (they combine features as fewer than "
+            f"{100 * FALSE_ALARMS:g} % of real cells do): step {', '.join(map(str, off))}"
         )
 
 

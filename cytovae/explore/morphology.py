@@ -71,11 +71,15 @@ class Along:
         What changed most first: ``measure``, ``label``, ``start``, ``end``, ``change``, ``change_sd`` (in standard
         deviations of the controls) and, where treated cells were given, ``expected_sd``: the difference of the two
         populations' means.
+    raw : DataFrame or None
+        What the brightness of the real cells was as acquired, see `cytovae.explore.study.raw_intensity`; None where
+        there are no patches to read.
     """
 
     steps: pd.DataFrame
     spread: pd.DataFrame
     ranked: pd.DataFrame
+    raw: pd.DataFrame | None = None
 
 
 def measures(channels: Sequence[str], pixel_size_um: float | None = None) -> tuple[Measure, ...]:
@@ -256,6 +260,29 @@ def along(
         ranked["expected_sd"] = ((spread["treated_mean"] - spread["control_mean"]) / sd).to_numpy()
     order = ranked["change_sd"].abs().sort_values(ascending=False, na_position="last", kind="stable").index
     return Along(steps, spread, ranked.loc[order].reset_index(drop=True))
+
+
+def grey_levels(images: npt.NDArray, channels: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Mean grey levels of the cell in the middle of each patch: of the DNA in its nucleus, of the others in the cell.
+
+    Parameters
+    ----------
+    images : (n, H, W, C)
+        As acquired: nothing is scaled, and no background is taken away.
+    channels : sequence of str
+
+    Returns
+    -------
+    (n, C) float64
+        Not-a-number where no nucleus is found.
+    """
+    nucleus, cell = masks(images, channels)
+    dna = dna_channel(channels)
+    out = np.full((len(images), len(channels)), np.nan)
+    for i in np.flatnonzero(nucleus.any(axis=(1, 2))):
+        for c in range(len(channels)):
+            out[i, c] = images[i, ..., c][nucleus[i] if c == dna else cell[i]].mean()
+    return out
 
 
 def population(

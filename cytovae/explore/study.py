@@ -679,7 +679,58 @@ def along(material: Material, drawn: Drawn) -> morphology.Along:
     tables = [
         measured(material, some(rows, drawn.request.rng("measured"))) for rows in (drawn.start_rows, drawn.end_rows)
     ]
-    return morphology.along(drawn.path.frames, material.channels, tables[0], tables[1], material.pixel_size_um)
+    found = morphology.along(drawn.path.frames, material.channels, tables[0], tables[1], material.pixel_size_um)
+    return dataclasses.replace(found, raw=raw_intensity(material, drawn))
+
+
+def raw_intensity(material: Material, drawn: Drawn) -> pd.DataFrame | None:
+    """How bright the real cells behind a path are: grey levels as acquired, and relative to controls of their plates.
+
+    Returns
+    -------
+    DataFrame or None
+        One row per channel: ``channel``; ``where`` (nucleus | cell) it is the mean of; ``start_grey``, ``end_grey`` of
+        the two cells at the ends, in grey levels; ``start_relative``, ``end_relative``, the same divided by the mean of
+        the plate's controls; ``start_population``, ``start_population_low``, ``start_population_high`` and the same of
+        the end, mean of the cells' relative levels with its 95 % interval over wells (over cells where there is one
+        well); ``n_start``, ``n_end`` cells; ``n_controls`` that they are relative to. Null where a plate has fewer than
+        `cytovae.explore.targets.MIN_NEAR` control cells, or no nucleus is found. None where there are no patches to
+        read.
+    """
+    if material.read is None:
+        return None
+    cells, channels = material.cells, material.channels
+    rng = drawn.request.rng("raw")
+    rows = [np.unique(np.append(some(of, rng), end.row)) for of, end in _sides(drawn)]
+    everyone = targets.controls(cells, material.control)
+    plates = cells[schema.PLATE].to_numpy()
+    beside = {}
+    for plate in sorted(set(plates[np.concatenate(rows)])):
+        near = everyone[plates[everyone] == plate]
+        beside[plate] = some(near, rng) if len(near) >= targets.MIN_NEAR else near[:0]
+    used = np.unique(np.concatenate([*rows, *beside.values()]))
+    grey = np.full((len(cells), len(channels)), np.nan)
+    images = material.images(used)
+    assert images is not None
+    grey[used] = morphology.grey_levels(images, channels)
+    out: dict[str, Any] = {"channel": list(channels)}
+    dna = morphology.dna_channel(channels)
+    out["where"] = ["nucleus" if c == dna else "cell" for c in range(len(channels))]
+    controls = np.concatenate(list(beside.values()))
+    usual = pd.DataFrame(grey[controls]).groupby(plates[controls]).mean()
+    for side, mine, (_, end) in zip(("start", "end"), rows, _sides(drawn), strict=True):
+        relative = grey[mine] / usual.reindex(plates[mine]).to_numpy()
+        at = int(np.searchsorted(mine, end.row))
+        over = pairs_interval(relative, targets.units(cells, mine))
+        out |= {f"{side}_grey": grey[end.row], f"{side}_relative": relative[at]}
+        out |= {f"{side}_population": over.mean, f"{side}_population_low": over.low()}
+        out |= {f"{side}_population_high": over.high(), f"n_{side}": np.isfinite(relative).sum(axis=0)}
+    out["n_controls"] = np.isfinite(grey[controls]).sum(axis=0)
+    return pd.DataFrame(out)
+
+
+def _sides(drawn: Drawn) -> tuple[tuple[Rows, Choice], tuple[Rows, Choice]]:
+    return (drawn.start_rows, drawn.start), (drawn.end_rows, drawn.end)
 
 
 def some(rows: Rows, rng: np.random.Generator) -> Rows:
@@ -795,6 +846,7 @@ def document(
     }
     if measured is not None:
         out["changed_most"] = _records(measured.ranked)
+        out["raw_intensity"] = None if measured.raw is None else _records(measured.raw)
     if many is not None:
         out["population"] = {
             "n": len(many.path.z),

@@ -11,7 +11,8 @@ with control wells that pose as treatments.
 ------------------------------------------------------------
 ``Metadata_Treatment``, ``Metadata_Compound``, ``Metadata_Concentration``, ``Metadata_MoA``, ``unit`` (wells | cells),
 ``n_units``, ``n_controls`` (units on its plates), ``n_plates``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg
-over treatments), ``active`` (p_corrected <= 0.05), ``similarity`` (mean cosine between its units), ``replicating``
+over treatments), ``active`` (p_corrected <= 0.05), ``p_compound`` (of its compound being active at any of its doses,
+see `compound_p`), ``similarity`` (mean cosine between its units), ``replicating``
 (similarity above the 95th percentile of relabelled units), ``grit`` (mean likeness of its units to each other, in s.d.
 of their likeness to controls), ``reason`` (why there is no answer, else "").
 """
@@ -201,8 +202,24 @@ def measure(
     if known.any():
         table.loc[known, "p_corrected"] = false_discovery_control(table.loc[known, "p"].astype(float))
     table["active"] = table["p_corrected"] <= FDR
-    order = ["unit", "n_units", "n_controls", "n_plates", "map", "p", "p_corrected", "active"]
+    table["p_compound"] = table.groupby(schema.COMPOUND)["p"].transform(compound_p)
+    order = ["unit", "n_units", "n_controls", "n_plates", "map", "p", "p_corrected", "active", "p_compound"]
     return table[[*_OF_TREATMENT, *order, "similarity", "replicating", "grit", "reason"]]
+
+
+def compound_p(p: pd.Series) -> float:
+    """The p of a compound being active at any of its doses: the smallest p of its treatments times how many there are.
+
+    Its doses share plates and controls, so their p-values depend on each other; Bonferroni's bound holds all the same.
+    Not-a-number where none of them was tested.
+
+    Examples
+    --------
+    >>> compound_p(pd.Series([0.5, 0.01, np.nan]))
+    0.02
+    """
+    known = p.dropna()
+    return min(float(known.min()) * len(known), 1.0) if len(known) else float("nan")
 
 
 def posing(

@@ -110,7 +110,13 @@ def warnings(cells: pd.DataFrame, control: str = "DMSO") -> list[Warning]:
         few = [plate for plate in plates if plate in poor]
         if few:
             least = f"{LEAST_CONTROL_WELLS} control wells or {LEAST_CONTROL_CELLS} control cells"
-            words = f"{said}: {len(few)} of its {len(plates)} plates have fewer than {least} to compare it with"
+            if len(plates) == 1:
+                where = f"its plate ({plates[0]}) has"
+            elif len(few) == len(plates):
+                where = f"all {len(plates)} of its plates have"
+            else:
+                where = f"{len(few)} of its {len(plates)} plates {'has' if len(few) == 1 else 'have'}"
+            words = f"{said}: {where} fewer than {least} to compare it with"
             found.append(Warning(said, Doubt.few_controls, words))
     return found
 

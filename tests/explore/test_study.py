@@ -7,7 +7,7 @@ import pytest
 
 from cytovae import schema
 from cytovae.errors import ConfigError, SelectionError
-from cytovae.explore import study, targets
+from cytovae.explore import morphology, study, targets
 from cytovae.patches import normalise
 
 
@@ -261,3 +261,27 @@ def test_exports_hold_the_real_ends_and_follow_the_view(small, tmp_path):
     assert got.start.cell_id in text and got.end.cell_id[:8] in text
     with pytest.raises(ConfigError, match=r"'a\.bmp' ends in none of"):
         study.write(got, tmp_path / "a.bmp")
+
+
+def test_raw_brightness_stands_beside_the_shares(small):
+    got = draw(small, treatment="dim@1", steps=2)
+    table = study.raw_intensity(material(small), got).set_index("channel")
+    grey = morphology.grey_levels(small.images, small.generator.channels)
+    nucleus, cell = morphology.masks(small.images[[got.end.row]], small.generator.channels)
+    picture = small.images[got.end.row]
+    assert table.loc["DNA", "where"] == "nucleus" and table.loc["Actin", "where"] == "cell"
+    assert table.loc["Actin", "end_grey"] == pytest.approx(picture[..., 2][cell[0]].mean())
+    assert table.loc["DNA", "end_grey"] == pytest.approx(picture[..., 0][nucleus[0]].mean())
+    plates = small.cells[schema.PLATE].to_numpy()
+    rows, untreated = targets.rows_of(small.cells, "dim@1"), targets.controls(small.cells, "DMSO")
+    usual = {p: grey[untreated[plates[untreated] == p], 2].mean() for p in set(plates)}
+    relative = np.array([grey[row, 2] / usual[plates[row]] for row in rows])
+    assert table.loc["Actin", "end_population"] == pytest.approx(relative.mean())
+    assert table.loc["Actin", "end_relative"] == pytest.approx(grey[got.end.row, 2] / usual[plates[got.end.row]])
+    assert table.loc["Actin", "end_population_high"] < 0.8 < table.loc["Actin", "start_population_low"]
+    assert (table["n_end"] == len(rows)).all() and (table["n_controls"] == len(untreated)).all()
+    few = small.cells.copy()
+    few.loc[untreated[plates[untreated] == "Week1_A"][4:], schema.BLANK] = True
+    poor = study.raw_intensity(material(small, few), dataclasses.replace(got, end=got.start, start=got.end))
+    assert study.raw_intensity(study.Material(small.cells, small.z, small.generator, "DMSO"), got) is None
+    assert (poor["n_controls"] == (plates[untreated] == "Week2_B").sum()).all()

@@ -65,10 +65,22 @@ def with_effect(cells, rng, size, d=6):
 def test_active_treatments_are_found_and_the_others_are_not(make_cells, rng):
     cells = make_cells(n_plates=4, compounds=10, per_well=12, controls=6)
     table = activity.measure(cells, with_effect(cells, rng, 3.0), n_null=199).set_index(schema.TREATMENT)
+    for _, doses in table.groupby(schema.COMPOUND):
+        assert (doses["p_compound"] == min(doses["p"].min() * len(doses), 1.0)).all()
     assert len(table) == 10 and set(table["unit"]) == {"wells"} and set(table["n_controls"]) == {24}
     assert table.index[table["active"]].tolist() == ["drug0@1", "drug1@1", "drug2@1"]
     assert table.loc[table["active"], "replicating"].all()
     assert table.loc[table["active"], "grit"].min() > table.loc[~table["active"], "grit"].max()
+
+
+def test_a_compound_of_many_doses_is_not_active_by_their_number():
+    rng = np.random.default_rng(0)
+    shared = rng.uniform(size=(4000, 1))  # doses share plates and controls, so their p-values go together
+    own = rng.uniform(size=(4000, 6))
+    p = np.where(rng.uniform(size=own.shape) < 0.5, shared, own)
+    assert (p.min(axis=1) <= 0.05).mean() > 0.1
+    assert np.mean([activity.compound_p(pd.Series(row)) <= 0.05 for row in p]) <= 0.05 + 2.6 * np.sqrt(0.0475 / 4000)
+    assert np.isnan(activity.compound_p(pd.Series([np.nan])))
 
 
 def test_where_wells_are_few_cells_are_asked_and_where_controls_are_few_nothing_is_claimed(make_cells, rng):

@@ -32,6 +32,9 @@ def test_one_plate_one_batch_and_few_controls_are_named(make_cells):
     gone = (cells[schema.COMPOUND] == "DMSO") & (cells[schema.PLATE] == "Week0_0") & (cells[schema.WELL] != "B00")
     found = doubts(cells[~gone])
     assert Doubt.few_controls in found["drug0@1"] and Doubt.few_controls not in found["drug1@1"]
+    words = [w.words for w in plates.warnings(cells[~gone]) if w.doubt == Doubt.few_controls]
+    assert "drug0@1: its plate (Week0_0) has fewer than" in words[0]
+    assert any("1 of its 4 plates has fewer than" in said for said in words)
     alone = cells[cells[schema.PLATE] == "Week0_0"]
     assert doubts(alone) == {}  # of one plate: it holds for all
 
