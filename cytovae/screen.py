@@ -441,7 +441,13 @@ class Screen:
                 f"the cells of {self.path} changed after {model!r} embedded them; run 'cytovae embed --overwrite'"
             )
         index = read_table(folder / "index.parquet")
-        cells = index.merge(self.cells(), on=schema.CELL_ID, how="left", validate="one_to_one")
+        cells = self.cells()
+        if (
+            list(index) != [schema.CELL_ID]
+            or cells.columns[0] != schema.CELL_ID
+            or not index.iloc[:, 0].equals(cells[schema.CELL_ID])
+        ):  # else it is all cells in their order, and a second table of a large screen is spared
+            cells = index.merge(cells, on=schema.CELL_ID, how="left", validate="one_to_one")
         return cells, np.load(folder / "embeddings.npy", mmap_mode="r")
 
     def feature_names(self, model: str) -> list[str]:

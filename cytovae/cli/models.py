@@ -141,7 +141,9 @@ def embed(
     opened, options = Screen.open(screen), embeddings.Options(orientations, with_intensity)
     done: list[dict[str, Any]] = []
     for named in bundle:
-        loaded = bundles.load(bundles.locate(named, bundles.models_dir()), device=bundles.choose_device(device))
+        loaded = bundles.load(
+            bundles.locate(named, bundles.models_dir()), device="cpu" if cluster else bundles.choose_device(device)
+        )
         name = options.name(loaded.name)
         with console.progress(f"embed {name}") as advance:
             new = embeddings.embed(
@@ -152,7 +154,7 @@ def embed(
                 options=options,
                 workers=cluster or 1,
                 shard=share,
-                device=bundles.choose_device(device),
+                device=device,
             )
         if not new:
             console.already(f"the embedding of {screen} with {name}")

@@ -103,7 +103,7 @@ def embed(
     shard : Shard, optional
         Do this share of the parts alone; `merge` joins them.
     device : str
-        Of the workers.
+        Of the workers; ``auto`` is chosen on each.
 
     Returns
     -------
@@ -238,7 +238,7 @@ def _make_part(
 @functools.lru_cache(1)
 def _loaded(path: Path, device: str, digest: str) -> Bundle:
     """A worker's bundle, as long as its `digest` stays what it is."""
-    return bundles.load(path, device)
+    return bundles.load(path, bundles.choose_device(device))
 
 
 def _make_elsewhere(
