@@ -15,7 +15,11 @@ from cytovae.learn.reconstruct import Split
 ScreenPath = Annotated[Path, typer.Argument(metavar="SCREEN", help="A screen's folder.", show_default=False)]
 Bundles = Annotated[
     list[str],
-    typer.Argument(metavar="BUNDLE...", help="Model folders, or names of shipped models.", show_default=False),
+    typer.Argument(
+        metavar="BUNDLE...",
+        help="Model folders, names of shipped models, or package.module:factory of a generator of your own.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -131,6 +135,7 @@ def embed(
     from cytovae.cluster import Shard
     from cytovae.learn import bundle as bundles
     from cytovae.learn import embed as embeddings
+    from cytovae.learn.generators import open_model
     from cytovae.screen import Screen
 
     if orientations not in embeddings.ORIENTATIONS:
@@ -141,9 +146,8 @@ def embed(
     opened, options = Screen.open(screen), embeddings.Options(orientations, with_intensity)
     done: list[dict[str, Any]] = []
     for named in bundle:
-        loaded = bundles.load(
-            bundles.locate(named, bundles.models_dir()), device="cpu" if cluster else bundles.choose_device(device)
-        )
+        here = "cpu" if cluster else bundles.choose_device(device)
+        loaded = open_model(named, bundles.models_dir(), here)
         name = options.name(loaded.name)
         with console.progress(f"embed {name}") as advance:
             new = embeddings.embed(

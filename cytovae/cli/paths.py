@@ -22,7 +22,13 @@ ENDINGS = ", ".join(f".{form}" for form in Form)
 @console.app.command()
 def interpolate(
     screen: Annotated[Path, typer.Argument(help="The screen's folder, embedded with the bundle.")],
-    bundle: Annotated[str, typer.Argument(help="A model bundle: its folder, or the name of a shipped one.")],
+    bundle: Annotated[
+        str | None, typer.Argument(help="A model bundle: its folder, or the name of a shipped one.")
+    ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(help="Instead of a bundle: package.module:factory, which gives a generator of your own."),
+    ] = None,
     treatment: Annotated[
         str | None, typer.Option(help="Where the path leads: compound@concentration (uM), such as 'taxol@0.3'.")
     ] = None,
@@ -60,6 +66,11 @@ def interpolate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Draw a path between two cells, with its evidence."""
+    named = generator or bundle
+    if named is None or (generator and bundle):
+        raise typer.BadParameter("name a bundle, or a generator of your own; one of the two", param_hint="--generator")
+    if generator and ":" not in generator:
+        raise typer.BadParameter(f"write package.module:factory, not {generator!r}", param_hint="--generator")
     if out is None and not as_json:
         raise typer.BadParameter(f"name a file ending in {ENDINGS}, or use --json", param_hint="--out")
     if dose_series is not None and population:
@@ -74,7 +85,7 @@ def interpolate(
     from cytovae.patches import PatchStore
 
     opened = Screen.open(screen)
-    model = open_model(bundle)
+    model = open_model(named)
     material = study.Material.of(opened, model, PatchStore(opened.patches_path).read)
     shown = {"morphology": morphology, "population": population, "look": look.value, "gamma": gamma}
     made = study.record(material, request, **shown)

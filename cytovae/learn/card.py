@@ -42,7 +42,9 @@ def write(config: Mapping[str, Any], metrics: Mapping[str, Any], title: str, lim
         "",
         "## Data",
         "",
-        f"{data.get('screen', 'unknown')}: {data.get('n_cells', 0):,} cells, of which "
+        "It was trained elsewhere; on which cells is not known here."
+        if config.get("split", {}).get("by") == "elsewhere"
+        else f"{data.get('screen', 'unknown')}: {data.get('n_cells', 0):,} cells, of which "
         f"{data.get('n_training_cells', 0):,} ({data.get('n_treatments', 0)} treatments, "
         f"{data.get('n_training_wells', 0)} wells) were trained on.",
     ]
@@ -57,7 +59,7 @@ def write(config: Mapping[str, Any], metrics: Mapping[str, Any], title: str, lim
         lines += ["| measure | value |", "|---|---|", *(f"| {k} | {shown(v)} |" for k, v in metrics.items())]
         lines += ["", MEASURES]
     else:
-        lines.append("None: no cell was kept out of training.")
+        lines.append("None: no cell is known to have been kept out of training.")
     lines += [
         "",
         "## Limits",
@@ -76,6 +78,8 @@ def write(config: Mapping[str, Any], metrics: Mapping[str, Any], title: str, lim
 def split_sentence(split: Mapping[str, Any]) -> str:
     """Which cells were kept out of training, for a person."""
     n_cells = split.get("n_held_out_cells", 0)
+    if split.get("by") == "elsewhere":
+        return "Not known: it was trained elsewhere."
     if split.get("by") == "cells":
         return (
             f"By cell: the screen has too few wells to keep whole wells out, so {n_cells:,} cells, chosen by a hash, "

@@ -27,6 +27,7 @@ from cytovae.errors import BusyError, ConfigError, ScreenError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import sampling
 from cytovae.learn.bundle import Bundle
+from cytovae.learn.generators import Outside
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen, provenance, read_provenance, read_table, whole_file, write_json
 
@@ -74,7 +75,7 @@ class Options:
 
 def embed(
     screen: Screen,
-    bundle: Bundle,
+    bundle: Bundle | Outside,
     progress: schema.Progress | None = None,
     overwrite: bool = False,
     options: Options | None = None,
@@ -90,7 +91,8 @@ def embed(
     Parameters
     ----------
     screen : Screen
-    bundle : Bundle
+    bundle : Bundle or Outside
+        A model, or a generator of another package.
     progress : callable, optional
         Told (done, total) cells.
     overwrite : bool
@@ -118,6 +120,8 @@ def embed(
     """
     options = options or Options()
     name = options.name(bundle.name)
+    if isinstance(bundle, Outside) and workers != 1:
+        raise ConfigError(f"the generator {bundle.model} embeds in this process only; make its package a kind of model")
     inputs = {"cells": screen.cells_digest(), "weights": bundle.digest}
     index = screen.embeddings_path(name) / "index.parquet"
     parts = screen.path / "embeddings" / f".{name}.parts"
@@ -165,7 +169,7 @@ def embed(
 
         waiting = [part for part in mine if not part[2].exists()]
         advance(total - sum(stop - start for start, stop, _ in waiting))
-        if workers == 1:
+        if workers == 1 or isinstance(bundle, Outside):
             for start, stop, path in waiting:
                 _make_part(bundle, store, options, start, stop, path, advance)
         else:
@@ -218,7 +222,7 @@ def _parts(folder: Path, first: int, count: int) -> list[tuple[int, int, Path]]:
 
 
 def _make_part(
-    bundle: Bundle,
+    bundle: Bundle | Outside,
     store: PatchStore,
     options: Options,
     start: int,
@@ -276,13 +280,13 @@ def _join(screen: Screen, name: str, parts: Path) -> None:
     shutil.rmtree(parts)
 
 
-def _features(bundle: Bundle, patches: npt.NDArray[np.uint16], options: Options) -> npt.NDArray[np.float32]:
+def _features(bundle: Bundle | Outside, patches: npt.NDArray[np.uint16], options: Options) -> npt.NDArray[np.float32]:
     """Embeddings of patches and, where asked for, their intensities, not yet scaled."""
     z = mean_of_orientations(bundle, patches) if options.orientations == 8 else bundle.encode(patches)
     return np.concatenate([z, intensities(patches)], axis=1) if options.intensity else z
 
 
-def mean_of_orientations(bundle: Bundle, patches: npt.NDArray) -> npt.NDArray[np.float32]:
+def mean_of_orientations(bundle: Bundle | Outside, patches: npt.NDArray) -> npt.NDArray[np.float32]:
     """The mean of a model's embeddings of the eight orientations of each patch.
 
     Parameters
