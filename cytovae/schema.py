@@ -122,6 +122,25 @@ def treatment_name(compound: str, concentration: float | None, *more: str) -> st
     return f"{name} [{', '.join(more)}]" if more else name
 
 
+def words(treatment: str) -> str:
+    """A treatment as people write it: the dose with its unit, the control without a dose.
+
+    Examples
+    --------
+    >>> words("taxol@0.3"), words("DMSO@0"), words("siRNA 7"), words("taxol@3 [A549]")
+    ('taxol 0.3 µM', 'DMSO', 'siRNA 7', 'taxol 3 µM [A549]')
+    """
+    name, bracket, more = treatment.partition(" [")
+    compound, at, dose = name.rpartition("@")
+    try:
+        amount = float(dose) if at else None
+    except ValueError:
+        amount = None
+    if amount is None:
+        return treatment
+    return (f"{compound} {amount:g} µM" if amount else compound) + bracket + more
+
+
 def parse_treatment(text: str) -> tuple[str, float]:
     """A treatment name taken apart again.
 

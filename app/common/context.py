@@ -78,7 +78,7 @@ def linked(key: str, options: Sequence[str], default: str, *, free: bool = False
     """
     named = address.news(key)
     for value in (st.session_state.pop(f"next-{key}", None), named, st.session_state.get(key)):
-        if value is not None and (free or value in options):
+        if value and (free or value in options):
             break
     else:
         value = default
@@ -86,9 +86,10 @@ def linked(key: str, options: Sequence[str], default: str, *, free: bool = False
         there = f"showing {value} instead" if value else "nothing is shown"
         sentence = f"The link names the {key} {named!r}, which is not here; {there}."
         st.session_state.setdefault(UNKNOWN, []).append(sentence)
+    value = str(value)  # an enum's member would be a choice of its own
     if st.session_state.get(key) != value:
         st.session_state[key] = value
-    return str(value)
+    return value
 
 
 def choose(
@@ -165,7 +166,7 @@ def choose_screen() -> Screen:
     if not found:
         st.markdown(NO_SCREEN)
         st.stop()
-    screen = found[choose("Screen", "screen", list(found))]
+    screen = found[choose("Screen", "screen", list(found), label_visibility="collapsed")]
     if trouble := loaders.quiz_trouble(screen):
         st.warning(f"{trouble}. Cells of unfinished quizzes cannot be left out here.", icon=":material/warning:")
     if not len(loaders.cells(screen)):
@@ -183,7 +184,7 @@ def choose_model(screen: Screen, *, embedded: bool = True) -> str:
     if not names:
         st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
         st.stop()
-    name = choose("Model", "model", names)
+    name = choose("Model", "model", names, label_visibility="collapsed")
     if embedded and name not in screen.models():
         st.info(
             f"{screen.name} has not been embedded with {name}. Run `cytovae embed {screen.path} "
@@ -227,15 +228,15 @@ def choose_treatment(screen: Screen, default: str | None = None) -> str:
         list(labels),
         words=labels,
         default=default if default in labels else None,
-        on_change=lambda: st.session_state.update(target="mean"),
+        on_change=lambda: st.session_state.update(target=""),  # its own usual one
     )
 
 
-def choose_target() -> str:
-    """How the target cell is chosen: ``mean``, ``subpopulation:K`` or a cell id."""
+def choose_target(default: Target = Target.MEAN) -> str:
+    """How the target cell is chosen: ``mean``, ``responding``, ``subpopulation:K`` or a cell id."""
     words = {each.value: each.words for each in Target}
     how = "pick one under Cells, or type a cell id"
-    return choose("Target cell", "target", list(words), words=words, free=True, help=how)
+    return choose("Target cell", "target", list(words), words=words, free=True, default=default, help=how)
 
 
 def choose_control() -> str:

@@ -33,12 +33,18 @@ def pager(key: str, total: int, size: int = PAGE, noun: str = "cells") -> slice:
     return slice(at * size, min((at + 1) * size, total))
 
 
+def short(cell: pd.Series) -> str:
+    """A cell by its plate, well and number."""
+    number = cell.get(schema.OBJECT)
+    return f"{cell[schema.PLATE]} {cell[schema.WELL]}" + ("" if pd.isna(number) else f" #{int(number)}")
+
+
 def caption(cell: pd.Series, image: int, chosen: Sequence[str] = (), tag: str = "") -> Item:
     """A cell's captions: treatment, plate and well; on hover everything."""
     return Item(
         image,
         title=loaders.named(str(cell[schema.TREATMENT])),
-        text=f"{cell[schema.PLATE]} {cell[schema.WELL]}",
+        text=short(cell),
         tag=tag,
         hover=f"{cell[schema.CELL_ID]}\n{loaders.named(str(cell[schema.TREATMENT]))} · {cell[schema.MOA]}\n"
         f"plate {cell[schema.PLATE]}, well {cell[schema.WELL]}, site {cell[schema.SITE]}",

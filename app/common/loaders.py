@@ -263,22 +263,7 @@ def activity(screen: Screen, model: str) -> pd.DataFrame | None:
     return None if found is None else found.set_index(schema.TREATMENT)
 
 
-def named(treatment: str) -> str:
-    """A treatment as people write it: ``taxol 0.3 µM``, and the control without a dose.
-
-    Examples
-    --------
-    >>> named("taxol@0.3"), named("DMSO@0"), named("siRNA 7")
-    ('taxol 0.3 µM', 'DMSO', 'siRNA 7')
-    """
-    compound, at, dose = treatment.rpartition("@")
-    try:
-        amount = float(dose) if at else None
-    except ValueError:
-        amount = None
-    if amount is None:
-        return treatment
-    return f"{compound} {amount:g} µM" if amount else compound
+named = schema.words
 
 
 @cached(8)

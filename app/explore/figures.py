@@ -140,7 +140,7 @@ def lengths(null: npt.NDArray, path: float, name: str) -> go.Figure:
     figure.update_layout(
         height=300,
         margin={**SMALL, "t": 44},
-        xaxis_title="length in latent space",
+        xaxis_title="difference of the two cells (length of the route)",
         yaxis_title="paths",
         bargap=0.04,
         showlegend=False,

@@ -6,26 +6,31 @@ import streamlit as st
 
 from app.common import context, loaders, selection
 from app.common.components.link import copy_link
-from app.explore import sections, view
+from app.explore import guide, sections, view
 from app.explore.player import player
 from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.study import Request
 from cytovae.explore.targets import Start
 
+st.html(sections.STYLE)
 screen, model = context.header("What does the drug do to the cell?")
-one, two, three, four = st.columns([2.1, 1.4, 1.4, 0.55], vertical_alignment="bottom")
+top = st.container(key="explore-top")
+with top.container(key="explore-menus"):
+    one, two, three, four, five = st.columns([2.1, 1.4, 1.4, 0.55, 0.6], vertical_alignment="bottom")
 with one:
     treatment = context.choose_treatment(screen, view.opening(screen, model))
 with two:
-    target = context.choose_target()
+    target = context.choose_target(view.usual_target(screen, model, treatment))
 with three:
     control = context.choose_control()
 with four, st.popover("Path", icon=":material/tune:", width="stretch"):
     steps = context.choose("Steps", "steps", view.STEPS)
-    mode = context.choose("Way", "mode", list(Mode), words={way: way.words for way in Mode})
+    mode = context.choose("Route", "mode", list(Mode), words={way: way.words for way in Mode})
     spacing = context.choose("Steps of", "spacing", list(Spacing), words={each: each.words for each in Spacing})
     start = context.choose_start(screen, treatment)
     reverse = context.choose("Direction", "direction", ["forward", "reverse"])
+with five, st.popover("Guide", icon=":material/lightbulb:", width="stretch"):
+    guide.guide(screen, model)
 
 request = Request(
     treatment=treatment,
@@ -38,24 +43,29 @@ request = Request(
     spacing=Spacing(spacing),
 )
 shown, sentence = view.view_or_typical(screen, model, request)
-if sentence:
-    st.warning(sentence, icon=":material/info:")
 request = shown.request
-sections.verdict(screen, model, shown)
-if doubts := loaders.plate_doubts(screen, treatment):
-    st.caption(doubts)
 ends = (shown.study.start.cell_id, shown.study.end.cell_id)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z, *ends)
-player(*view.player_data(screen, shown), key="player", kept=True)
+with top.container(key="explore-path"):
+    if sentence:
+        st.warning(sentence, icon=":material/info:")
+    sections.verdict(screen, model, shown)
+    player(*view.player_data(screen, shown), key="player", kept=True)
 
 with st.container(horizontal=True, gap="large"):
     for name, figure, meaning in view.figures_of(shown):
         st.metric(name, figure, help=meaning, width="content")
-notes = [*shown.study.notes, *view.readable(model)]
+doubts = loaders.plate_doubts(screen, treatment)
+notes = [*([doubts.rstrip(".")] if doubts else []), *shown.study.notes, *view.readable(model), *view.below_zero(shown)]
 st.caption(". ".join(note[:1].upper() + note[1:] for note in notes) + ".")
-with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    copy_link("link")
-    sections.downloads(screen, model, shown)
+
+
+@st.fragment
+def downloads() -> None:
+    """The address of the view, and files of what is on the screen."""
+    with context.page_errors(), st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        copy_link("link")
+        sections.downloads(screen, model, shown)
 
 
 @st.fragment
@@ -67,4 +77,5 @@ def tabs() -> None:
                 show(screen, model, shown)
 
 
+downloads()
 tabs()

@@ -12,7 +12,10 @@ class Player {
     };
     this.keys = (event) => this.key(event);
     this.count = () => this.header?.channels.length ?? 0;
+    // players whose step is the page's go in step with each other
+    this.follow = () => { if (this.header?.kept && VIEW.step !== this.at) { this.stop(); this.go(VIEW.step, false); } };
     window.addEventListener("cytovae-view", this.repaint);
+    window.addEventListener("cytovae-step", this.follow);
     document.addEventListener("keydown", this.keys);
     window.cytovaePictures.add(this.count);
     this.$(".play").onclick = () => this.toggle();
@@ -25,6 +28,7 @@ class Player {
   remove() {
     this.stop();
     window.removeEventListener("cytovae-view", this.repaint);
+    window.removeEventListener("cytovae-step", this.follow);
     document.removeEventListener("keydown", this.keys);
     window.cytovaePictures.delete(this.count);
   }
@@ -37,15 +41,30 @@ class Player {
     this.n = header.frames.length;
     this.at = Math.min((header.kept ? VIEW.step : null) ?? 0, this.n - 1);
     this.build();
-    buildControls(this.$(".controls"), header);
-    const c = header.channels.length;
-    this.$(".keys").replaceChildren(element("kbd", "", "1"), ...(c > 1 ? ["–", element("kbd", "", String(Math.min(c, 6)))] : []), c > 1 ? " channels" : " channel");
+    this.root.classList.toggle("compact", Boolean(header.compact));
+    if (header.compact) this.$(".controls").replaceChildren(); else buildControls(this.$(".controls"), header);
     if (header.kept) { VIEW.step = this.at; VIEW.write(); }
     this.show();
     this.root.dataset.ready = header.id;
   }
 
+  // on the first visit with this browser: what can be done here
+  guide() {
+    const box = this.$(".guide"), { guide } = this.header;
+    let seen = true;
+    try { seen = Boolean(window.localStorage.getItem("cytovae-guided")); } catch { /* a browser that keeps nothing */ }
+    if (!guide || seen) { box.hidden = true; return; }
+    box.hidden = false;
+    box.replaceChildren(element("span", "", guide[0]));
+    guide.slice(1).forEach((hint, k) => { const line = element("span"); line.append(element("b", "", `${k + 1} `), hint); box.append(line); });
+    const done = element("button", "", "Got it");
+    done.type = "button";
+    done.onclick = () => { box.hidden = true; try { window.localStorage.setItem("cytovae-guided", "1"); } catch { /* as above */ } };
+    box.append(done);
+  }
+
   build() {
+    this.guide();
     const { header, n } = this, film = this.$(".film");
     film.style.setProperty("--n", n);
     film.style.setProperty("--least", n > 24 ? "1.9rem" : n > 13 ? "2.5rem" : "3.5rem");
@@ -90,7 +109,7 @@ class Player {
     Object.assign(this.slider, { type: "range", min: 0, max: n - 1, step: 1 });
     this.slider.setAttribute("aria-label", "Step of the path");
     this.slider.oninput = () => { this.stop(); this.go(Number(this.slider.value)); };
-    put(element("div"), `4 / ${n + 4}`, 3).append(this.slider);
+    put(element("div", "slide"), `4 / ${n + 4}`, 3).append(this.slider);
     label(4, "Cosine to target", [["planned", "dash"], ["seen in the image", "dash two"]]);
     put(this.curve(), `4 / ${n + 4}`, 4);
     header.frames.forEach((frame, i) => {
@@ -148,7 +167,7 @@ class Player {
 
   stage() {
     const { header, n } = this, c = header.channels.length;
-    const split = VIEW.split;
+    const split = VIEW.split && !header.compact;
     const want = split ? `split${c}` : "ends";
     if (this.staged === want && this.stagedFor === header.id) return;
     this.staged = want; this.stagedFor = header.id;
@@ -160,7 +179,7 @@ class Player {
       const box = element("figure", className), wrap = element("div", "picture"), canvas = element("canvas");
       canvas.dataset.role = className || "end-large";
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", image === "now" ? `The present step${only === null ? "" : `, ${title} alone`}` : this.spoken(image));
+      canvas.setAttribute("aria-label", `${image === "now" ? "The present step" : this.spoken(image)}${only === null ? "" : `, ${title} alone`}`);
       wrap.append(canvas);
       const bar = scaleBar(header), line = element("div", "bar");
       line.style.width = `${bar.part * 100}%`; line.append(element("span", "", bar.label));
@@ -172,10 +191,13 @@ class Player {
       return wrap;
     };
     if (split) {
-      figure("now", null, "All channels", "", "now");
-      header.channels.forEach((name, k) => figure("now", k, name, "in grey"));
+      // control, decoded and target under each other, all channels together and then each alone, at the same contrast
+      for (const [image, title] of [[0, header.control.title], ["now", "Decoded"], [n + 1, header.target.title]]) {
+        figure(image, null, title, "", image === "now" ? "now" : "");
+        header.channels.forEach((name, k) => figure(image, k, name, "", image === "now" ? "now" : ""));
+      }
     } else {
-      figure(0, null, header.control.title, header.control.text);
+      if (!header.compact) figure(0, null, header.control.title, header.control.text);
       const wrap = figure("now", null, "", "", "now");
       this.legend = element("div", "legend"); wrap.append(this.legend);
       figure(n + 1, null, header.target.title, header.target.text);
@@ -201,7 +223,7 @@ class Player {
     }
     this.where();
     for (const [canvas, index] of this.thumbs) paint(canvas, header, index, lut);
-    syncControls(this.$(".controls"));
+    if (!header.compact) syncControls(this.$(".controls"));
   }
 
   caption(box, frame) {
@@ -233,7 +255,7 @@ class Player {
   }
 
   // a step repaints the large picture alone; the thumbnails do not change
-  go(i) {
+  go(i, lead = true) {
     this.at = Math.min(this.n - 1, Math.max(0, i));
     const { header, at } = this, frame = header.frames[at], lut = lookup(header.top);
     for (const { canvas, image, only, caption } of this.big) {
@@ -244,7 +266,7 @@ class Player {
       }
     }
     this.where();
-    if (header.kept) { VIEW.step = this.at; VIEW.write(); }
+    if (header.kept && lead) { VIEW.step = this.at; VIEW.write(); window.dispatchEvent(new CustomEvent("cytovae-step")); }
   }
 
   key(event) {

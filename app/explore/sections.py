@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.common import galleries, loaders
+from app.common import address, context, galleries, loaders, pixels, selection
+from app.common.components.cells import Item, Row
+from app.common.components.cells import cells as cell_pictures
+from app.common.components.files import files
 from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
 from app.explore import dose_response, figures, view
 from app.explore.player import player
-from cytovae.errors import SelectionError
+from cytovae import schema
+from cytovae.config import choice
+from cytovae.errors import ConfigError, SelectionError
 from cytovae.explore import morphology, render, study, targets
 from cytovae.explore.study import Form, Level, Request
 from cytovae.screen import Screen
@@ -24,10 +29,37 @@ PAIR_STEPS = 5
 """Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
 
 
-def content(screen: Screen, model: str, shown: view.View, form: Form, look: str) -> bytes:
-    """The path as a file; cells of unfinished quizzes are black in it."""
-    limits = tuple((0.0, 1.0) for _ in screen.record.channels)
-    return study.content(view.veiled(screen, shown), form, study.Figure(render.Look(look), limits=limits))
+STYLE = """
+<style>
+@media (max-width: 640px) {
+  h1 { font-size: 1.25rem !important; padding-bottom: 0 !important; }
+  [data-testid="stLayoutWrapper"]:has(> .st-key-explore-menus), .st-key-explore-menus { order: 2; }
+}
+</style>
+"""
+"""On a narrow window the pictures come before the menus."""
+
+
+def content(screen: Screen, model: str, shown: view.View, form: Form, seen: Mapping[str, Any]) -> bytes:
+    """The path as a file, as the browser shows it; cells of unfinished quizzes are black in it.
+
+    Parameters
+    ----------
+    seen : mapping
+        ``look``, ``gamma``, ``channels`` (numbers) and ``limits`` (black and white of each), as the browser says.
+
+    Raises
+    ------
+    ConfigError
+        No channel is shown, or it cannot be shown so.
+    """
+    channels = tuple(int(c) for c in seen.get("channels", ()))
+    if not channels:
+        raise ConfigError("no channel is switched on, so the file would be black; switch one on")
+    limits = tuple((float(low), float(high)) for low, high in seen.get("limits", ()))
+    look = choice(render.Look, seen.get("look", render.Look.RGB), "look")
+    chosen = study.Figure(look, float(seen.get("gamma", 1.0)), channels, limits)
+    return study.content(view.veiled(screen, shown), form, chosen)
 
 
 COLOURS = {
@@ -42,6 +74,7 @@ COLOURS = {
 def verdict(screen: Screen, model: str, shown: view.View) -> None:
     """What the path shows, in a sentence; where its two cells are from; whether the treatment is active at all."""
     said = shown.study.verdict
+    doubts = loaders.plate_doubts(screen, shown.request.treatment or "")
     colour, icon = COLOURS[said.level]
     badges = f":gray-badge[{shown.study.relation.value}]"
     known, treatment = loaders.activity(screen, model), shown.request.treatment
@@ -52,63 +85,122 @@ def verdict(screen: Screen, model: str, shown: view.View) -> None:
         else:
             word, tint = ("active", "green") if row["active"] else ("not active", "orange")
             badges += f" :{tint}-badge[{word}, p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}]"
-    st.markdown(f"{badges} :{colour}[{icon} **{said.sentence}**]")
+    if doubts:
+        badges += " :orange-badge[is it the plate? see below]"
+    st.markdown(f":{colour}[{icon} **{said.sentence}**] {badges}")
 
 
-MIME = {
-    Form.GIF: "image/gif",
-    Form.PNG: "image/png",
-    Form.SVG: "image/svg+xml",
-    Form.CSV: "text/csv",
-    Form.JSON: "application/json",
-    Form.HTML: "text/html",
+FORMS = {
+    Form.PNG: ("image/png", "the strip of pictures"),
+    Form.SVG: ("image/svg+xml", "the strip, its words as text"),
+    Form.GIF: ("image/gif", "the path moving, from the real cell to the real cell and back"),
+    Form.HTML: ("text/html", "one page to mail: pictures, evidence and choices, no server needed"),
+    Form.CSV: ("text/csv", "the numbers, a row per step"),
+    Form.JSON: ("application/json", "the numbers with all that stands beside them"),
 }
+"""Media type of each form, and what it is."""
 
 
 def downloads(screen: Screen, model: str, shown: view.View) -> None:
-    """Buttons that make a file when they are pressed."""
+    """Buttons that make a file of what is on the screen when they are pressed."""
     stem = f"{shown.study.title}.{model}".replace(" ", "_").replace("/", "_")
-    look = st.session_state.get("file-look") or render.Look.RGB
-    for form, mime in MIME.items():
-        st.download_button(
-            form.upper(),
-            functools.partial(content, screen, model, shown, form, look),
-            f"{stem}.{form}",
-            mime,
-            key=f"file-{form}",
-            icon=":material/download:",
-            on_click="ignore",
-        )
+
+    def make(form: str, seen: Mapping[str, Any]) -> tuple[str, str, bytes]:
+        wanted = Form(form)
+        return f"{stem}.{wanted}", FORMS[wanted][0], content(screen, model, shown, wanted, seen)
+
+    files({form.value: words for form, (_, words) in FORMS.items()}, make, key="files")
+
+
+def by_typicality(made: study.Material, rows: targets.Rows, chosen: Sequence[str]) -> pd.DataFrame:
+    """Cells, the chosen ones first, then those closest to the mean of all."""
+    z = made.embeddings[rows]
+    order = np.argsort(((z - z.mean(axis=0)) ** 2).sum(axis=1), kind="stable")
+    table = made.cells.iloc[rows[order]]
+    return pd.concat([table[table[schema.CELL_ID].isin(chosen)], table[~table[schema.CELL_ID].isin(chosen)]])
+
+
+BESIDE = "beside"
+"""Session state: the cell that is open beside the galleries."""
 
 
 def cells(screen: Screen, model: str, shown: view.View) -> None:
-    """The treatment's cells beside controls of the same plate: a click takes one as an end of the path."""
+    """The treatment's cells beside controls of the same plate, the most typical first; a click opens one beside."""
     table, drawn = shown.cells, shown.study
     # beside the treated cell, whichever end of the path it is
     treated = drawn.start if shown.request.reverse else drawn.end
     near, where = targets.controls_near(table, screen.record.control, treated.row)
     chosen = (drawn.start.cell_id, drawn.end.cell_id)
     treatment = shown.request.treatment or ""
-    left, right = st.columns(2, gap="large")
+    opened = st.session_state.get(BESIDE)
+    if opened not in set(table[schema.CELL_ID]) or opened in loaders.in_play(screen):
+        opened = None
+    left, right, *aside = st.columns([2, 2, 1.1] if opened else 2, gap="medium")
     with left:
-        st.markdown(f"**{loaders.named(treatment)}**. Click a cell to make it the target.")
-        mine = table.iloc[targets.rows_of(table, treatment)]
+        st.markdown(f"**{loaders.named(treatment)}**, the most typical first")
+        mine = by_typicality(view.material(screen, model), targets.rows_of(table, treatment), chosen)
         target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
     with right:
-        st.markdown(f"**{screen.record.control} {where}**. Click a cell to start from it.")
-        control = galleries.gallery(screen, table.iloc[near], "controls", chosen=chosen, controls=False)
-    for key, picked in (("target", target), ("control", control)):
-        if picked and st.session_state.get(key) != picked:
-            st.session_state[f"next-{key}"] = picked
-            if key == "control":
-                st.session_state["next-from"] = "control"
+        st.markdown(f"**{screen.record.control} {where}**, the most typical first")
+        theirs = by_typicality(view.material(screen, model), near, chosen)
+        control = galleries.gallery(screen, theirs, "controls", chosen=chosen, controls=False)
+    st.caption(
+        "Chosen cells stand first. All pictures have the same contrast: the numbers under Contrast, per channel."
+    )
+    if (picked := target or control) and picked != opened:
+        st.session_state[BESIDE] = picked
+        st.rerun(scope="fragment")
+    if opened:
+        with aside[0]:
+            drawer(screen, table.iloc[targets.row_of(table, opened)], treatment)
+
+
+def drawer(screen: Screen, cell: pd.Series, treatment: str) -> None:
+    """One cell, large, and what can be done with it."""
+    cell_id, control = str(cell[schema.CELL_ID]), screen.record.control
+    st.markdown(f"**{loaders.named(str(cell[schema.TREATMENT]))}** · {galleries.short(cell)}")
+    images = pixels.of_cells(screen, loaders.rows(screen, [cell_id]))
+    alone = [Item(0, title=name, only=k) for k, name in enumerate(screen.record.channels)]
+    component([Item(0, id="", title="all channels"), *alone], screen, images, "beside-cell")
+    st.caption(f"{cell[schema.MOA]} · site {cell[schema.SITE]} · id {cell_id}")
+    if cell[schema.COMPOUND] == control:
+        if st.button("Start from this cell", key="beside-start", width="stretch"):
+            st.session_state.update({"next-control": cell_id, "next-from": "control"})
             st.rerun()
+    elif st.button("Lead the path here", key="beside-target", width="stretch"):
+        st.session_state["next-target"] = cell_id
+        st.rerun()
+    if st.button("Close", key="beside-close", icon=":material/close:", width="stretch"):
+        del st.session_state[BESIDE]
+        st.rerun(scope="fragment")
+
+
+def component(items: Sequence[Item], screen: Screen, images: pixels.Pictures, key: str) -> str | None:
+    """A row of pictures without a bar of its own."""
+    return cell_pictures(screen.record, images, [Row(items)], key, controls=False, pickable=True, size_px=92)
 
 
 def changed(screen: Screen, model: str, shown: view.View) -> None:
-    """Morphology along the path."""
+    """Morphology along the path, in words and curves, beside the real cells."""
     along = view.along(screen, model, shown.request)
-    st.plotly_chart(figures.curves(along.steps, along.spread, along.ranked), key="curves")
+    found = view.real_difference(screen, model, shown.request)
+    ranked = along.ranked
+    if found is not None:
+        real, first, second = found
+        said = morphology.told(ranked, real)
+        for sentence in said:
+            st.markdown(f":material/{'warning' if ' do not: ' in sentence else 'check'}: {sentence}")
+        if not said:
+            st.markdown(f"Nothing measured changes by {morphology.NOTABLE_SD:g} s.d. of control cells along this path.")
+        st.caption(
+            f"Rests on one path and on {first} real cells at its start and {second} at its end in which a nucleus was "
+            f"found. Real cells are said to do so too where their mean moves at least {morphology.AGREE_SD:g} s.d. the "
+            "same way."
+        )
+        ranked = ranked.assign(real_sd=real.reindex(ranked["measure"]).to_numpy())
+        pairs = zip(ranked["change_sd"], ranked["real_sd"], strict=True)
+        ranked["agree"] = [abs(a) < morphology.NOTABLE_SD or morphology.agrees(a, b) for a, b in pairs]
+    st.plotly_chart(figures.curves(along.steps, along.spread, ranked), key="curves")
     st.caption(
         f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {study.N_MEASURED} decoded "
         f"control "
@@ -123,8 +215,9 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
                 f"{targets.MIN_NEAR}), with 95 % intervals over wells."
             )
     with st.expander("All measurements"):
-        st.plotly_chart(figures.changes(along.ranked), key="changes")
-        st.dataframe(along.ranked.round(3), hide_index=True)
+        st.plotly_chart(figures.changes(ranked), key="changes")
+        names = {"change_sd": "path (s.d.)", "expected_sd": "decoded cells (s.d.)", "real_sd": "real cells (s.d.)"}
+        st.dataframe(ranked.round(3).rename(columns=names), hide_index=True)
 
 
 def population(screen: Screen, model: str, shown: view.View) -> None:
@@ -159,8 +252,8 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
     with left:
         lines = [
             ("cosine to own target", table["mean"], table["low"], table["high"], PATH),
-            ("gap closed", table["gap_closed"], None, None, TREATED),
-            ("gap closed, re-encoded", table["gap_closed_reencoded"], None, None, OKABE_ITO[4]),
+            ("gap closed, planned", table["gap_closed"], None, None, TREATED),
+            ("gap closed, seen in the image", table["gap_closed_reencoded"], None, None, OKABE_ITO[4]),
         ]
         st.plotly_chart(figures.lines(steps, lines, "step", "", 330), key="population-cosine")
     with right:
@@ -196,8 +289,8 @@ def doses(screen: Screen, model: str, shown: view.View) -> None:
     player(*view.player_data(screen, series), key="dose-player")
     path = series.study.path
     lines = [
-        ("latent", path.cosine, None, None, PATH),
-        ("re-encoded", path.cosine_reencoded, None, None, CONTROL),
+        ("planned", path.cosine, None, None, PATH),
+        ("seen in the image", path.cosine_reencoded, None, None, CONTROL),
     ]
     st.plotly_chart(
         figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260), key="dose-curve"
@@ -231,28 +324,88 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
     )
 
 
-def figure(screen: Screen, model: str, shown: view.View) -> None:
-    """The paper's strip, as it will be exported."""
-    look = st.segmented_control(
-        "Look of the files",
-        list(render.Look),
-        default=render.Look.RGB,
-        key="file-look",
-        required=True,
-        persist_state="session",
+def compare(screen: Screen, model: str, shown: view.View) -> None:
+    """The path of another drug beside this one, from the same cell, in step with each other."""
+    treatment = shown.request.treatment or ""
+    labels = context.treatment_labels(screen)
+    labels.pop(treatment, None)
+    if not labels:
+        st.markdown("There is no other treatment to compare with.")
+        return
+    other = context.choose("Compare with", "versus", list(labels), words=labels)
+    address.settle_part()
+    drawn = view.beside(screen, model, shown, other)
+    both = (shown, drawn)
+    for column, each, key in zip(st.columns(2, gap="large"), both, ("one", "two"), strict=True):
+        with column:
+            st.markdown(f"**{loaders.named(each.request.treatment or '')}**: {each.study.verdict.sentence}")
+            header, pictures = view.player_data(screen, each)
+            player({**header, "compact": True, "guide": None}, pictures, key=f"compare-{key}", kept=True)
+    cosine = view.same_direction(screen, model, treatment, other)
+    st.markdown(
+        f"The mean ways of the two treatments from the controls of their plates have a cosine of **{cosine:.2f}** "
+        f"(1 the same direction, 0 unrelated)."
     )
-    st.image(content(screen, model, shown, Form.PNG, look or render.Look.RGB))
+    one, two = (view.veiled(screen, each).path.frames[-1] for each in both)
+    names, difference = screen.record.channels, two - one
+    for column, c in zip(st.columns([1] * len(names) + [max(1, 6 - len(names))]), range(len(names)), strict=False):
+        change = difference[..., c]
+        column.image(
+            _enlarged(figures.diverging(change, change, change)), caption=names[c], width="stretch", output_format="PNG"
+        )
     st.caption(
-        "Under each image: cosine of its embedding and the target's (of the decoded image embedded again), then how "
-        "far the step has come. Every image of the figure has the same contrast limits."
+        f"The decoded ends: red where {loaders.named(other)} is brighter than {loaders.named(treatment)}, blue "
+        "where it is darker, each channel to its own largest difference. They are two single cells."
     )
+
+
+def lookalikes(screen: Screen, model: str, shown: view.View) -> None:
+    """Which drug looks like this cell or this group of cells?"""
+    table, treatment = shown.cells, shown.request.treatment or ""
+    treated = shown.study.start if shown.request.reverse else shown.study.end
+    groups = {
+        f"the chosen cell ({galleries.short(table.iloc[treated.row])})": np.array([treated.row]),
+        f"all cells of {loaders.named(treatment)}": targets.rows_of(table, treatment),
+    }
+    if picked := selection.current():
+        groups["the selected cells"] = np.flatnonzero(picked.of_cells(table))
+    groups = {name: rows for name, rows in groups.items() if len(rows)}
+    first = next(iter(groups))
+    asked = st.segmented_control("Which drug looks like", list(groups), default=first, key="asked", required=True)
+    found = view.alike(screen, model, tuple(groups.get(asked or first, groups[first]).tolist()))
+    st.markdown(found.sentence + ".")
+    best = found.table.head(12)
+    ids = table[schema.CELL_ID].iloc[best["row"]].tolist()
+    images = pixels.of_cells(screen, loaders.rows(screen, ids))
+    items = [
+        Item(
+            i,
+            title=loaders.named(name),
+            text=moa,
+            tag=f"cosine {cosine:.2f}, {n} cells",
+            hover=f"{loaders.named(name)} · {moa}\nits most alike cell: {galleries.short(table.iloc[row])}",
+            id=ids[i],
+        )
+        for i, (name, moa, cosine, n, row) in enumerate(best.itertuples(index=False))
+    ]
+    chosen = component(items, screen, images, "lookalikes")
+    st.caption(
+        f"The {len(best)} treatments of {len(found.table)} most alike, each shown by its cell most like those in "
+        "question. Cosine of the mean ways from the control cells of the same plate (else batch, else screen); the "
+        "cells in question are left out of the treatments. Click one for its path."
+    )
+    if chosen and chosen in ids:
+        name = str(best["treatment"].iloc[ids.index(chosen)])
+        st.session_state.update({"next-treatment": name, "next-target": chosen})
+        st.rerun()
 
 
 TABS = {
     "Cells": cells,
     "What changed": changed,
+    "Compare": compare,
+    "Looks like": lookalikes,
     "Population": population,
     "Dose series": doses,
-    "Null path": null_path,
-    "Figure": figure,
+    "Control to control": null_path,
 }

@@ -9,17 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from app.common import loaders, pixels
+from app.common import galleries, loaders, pixels
 from app.common.pixels import Pictures
 from cytovae import schema
 from cytovae.errors import SelectionError
-from cytovae.explore import evidence, morphology, paths, study, targets
+from cytovae.explore import evidence, likeness, morphology, paths, study, targets
 from cytovae.explore.study import Drawn, Level, Material, Request
 from cytovae.explore.targets import Start, Target
 from cytovae.screen import Screen
 
+GUIDE = (
+    "Watch a control cell become a treated one.",
+    "Choose a treatment above.",
+    "Press ▶, or drag the slider under the strip.",
+    "Read the coloured sentence: is this more than two control cells differ?",
+)
+"""What a first visit is told: a sentence, then three hints."""
 STEPS = [str(n) for n in (study.STEPS, 5, 7, 15, 20, 30)]
 """What the page offers; the first is the default."""
 TRIED = 6
@@ -93,31 +101,64 @@ def view_or_typical(screen: Screen, model: str, request: Request) -> tuple[View,
 
 
 @loaders.cached(16)
-def opening(screen: Screen, model: str) -> str | None:
-    """The treatment to open with: of the active ones, farthest from the controls first, the first whose path shows
-    more than control cells differ among themselves; None where there is none among `TRIED`.
+def strongest(screen: Screen, model: str) -> tuple[str, ...]:
+    """Treatments, the active ones where that is known, by how surely they lead away from the controls.
+
+    That is the distance of the mean of their cells from the mean of the controls, in standard errors of the former: a
+    few cells far off do not come before many that all moved.
     """
     made = material(screen, model)
     cells, z = made.cells, made.embeddings
     control = (cells[schema.COMPOUND] == screen.record.control).to_numpy()
     if not control.any():
-        return None
+        return ()
     centre = z[control].mean(axis=0)
     groups = cells.reset_index(drop=True).groupby(schema.TREATMENT, observed=True).indices
-    far = {
-        str(name): float(np.linalg.norm(z[rows].mean(axis=0) - centre))
-        for name, rows in groups.items()
-        if len(rows) > 1 and not control[rows].any()
-    }
+    far = {}
+    for name, rows in groups.items():
+        if len(rows) > 1 and not control[rows].any():
+            error = float(np.sqrt(z[rows].var(axis=0, ddof=1).sum() / len(rows)))
+            far[str(name)] = float(np.linalg.norm(z[rows].mean(axis=0) - centre)) / max(error, 1e-9)
     known = loaders.activity(screen, model)
     if known is not None:
         active = set(known.index[known["active"].fillna(False).astype(bool)])
         far = {name: distance for name, distance in far.items() if name in active} or far
-    for name in sorted(far, key=lambda name: -far[name])[:TRIED]:
+    return tuple(sorted(far, key=lambda name: -far[name]))
+
+
+@loaders.cached(16)
+def opening(screen: Screen, model: str) -> str | None:
+    """The treatment to open with: of the `strongest`, the first whose path shows more than control cells differ among
+    themselves, else the first; None where no treatment can be compared with controls.
+    """
+    names = strongest(screen, model)
+    for name in names[:TRIED]:
         with contextlib.suppress(SelectionError):
-            if view(screen, model, Request(treatment=name)).study.verdict.level == Level.SHOWN:
+            request = Request(treatment=name, target=usual_target(screen, model, name))
+            if view(screen, model, request).study.verdict.level == Level.SHOWN:
                 return name
-    return None
+    return names[0] if names else None
+
+
+def examples(screen: Screen, model: str, n: int = 6) -> list[str]:
+    """The `strongest` treatment of each of so many mechanisms."""
+    moas = loaders.treatments(screen).set_index(schema.TREATMENT)[schema.MOA]
+    first: dict[str, str] = {}
+    for name in strongest(screen, model):
+        first.setdefault(str(moas[name]), name)
+    return list(first.values())[:n]
+
+
+@loaders.cached(256)
+def usual_target(screen: Screen, model: str, treatment: str) -> Target:
+    """The cell that a treatment opens with: the most central of those that respond, where control cells can be chosen
+    alike to compare with; else the most central of all.
+    """
+    request = Request(treatment=treatment, target=Target.RESPONDING)
+    with contextlib.suppress(SelectionError):
+        if view(screen, model, request).study.verdict.level != Level.UNKNOWN:
+            return Target.RESPONDING
+    return Target.MEAN
 
 
 @loaders.cached(64, "Looking for groups among the treatment's cells")
@@ -130,6 +171,27 @@ def subpopulations(screen: Screen, model: str, request: Request) -> targets.Subp
 def along(screen: Screen, model: str, request: Request) -> morphology.Along:
     """The path's measurements beside decoded cells of the populations at its ends."""
     return study.along(material(screen, model), view(screen, model, request).study)
+
+
+@loaders.cached(32, "Measuring the real cells")
+def real_difference(screen: Screen, model: str, request: Request) -> tuple[pd.Series, int, int] | None:
+    """What the real cells behind the path differ by."""
+    return study.real_difference(material(screen, model), view(screen, model, request).study)
+
+
+@loaders.cached(4)
+def displaced(screen: Screen, model: str) -> npt.NDArray[np.float32]:
+    """Every cell's way from the controls near it."""
+    made = material(screen, model)
+    return likeness.displacements(made.cells, made.embeddings, screen.record.control)
+
+
+@loaders.cached(64, "Comparing with every treatment")
+def alike(screen: Screen, model: str, rows: tuple[int, ...]) -> likeness.Likeness:
+    """The treatments that look most like some of the embedded cells."""
+    cells = material(screen, model).cells
+    rng = np.random.default_rng(study.SEED)
+    return likeness.alike(cells, displaced(screen, model), screen.record.control, rows, rng)
 
 
 @loaders.cached(16, "Drawing the paths of many cells")
@@ -164,6 +226,29 @@ def veiled(screen: Screen, shown: View) -> Drawn:
     )
 
 
+def beside(screen: Screen, model: str, shown: View, treatment: str) -> View:
+    """The path of another treatment, from the same cell in the same way."""
+    request = shown.request
+    start = Start.AUTO if request.start_treatment else shown.study.start.cell_id
+    target = usual_target(screen, model, treatment)
+    return view(screen, model, dataclasses.replace(request, treatment=treatment, target=target, control=start))
+
+
+def same_direction(screen: Screen, model: str, one: str, two: str) -> float:
+    """Cosine between the mean ways of two treatments from the controls near their cells."""
+    cells, ways = material(screen, model).cells, displaced(screen, model)
+    a, b = (ways[targets.rows_of(cells, name)].astype(np.float64).mean(axis=0) for name in (one, two))
+    return float(paths.cosine_similarity(a, b))
+
+
+def below_zero(shown: View) -> list[str]:
+    """Where the model draws less than nothing, which is shown as black; empty below one pixel value in a hundred."""
+    share = float((shown.study.path.frames < -0.02).mean())
+    if share < 0.01:
+        return []
+    return [f"{share:.0%} of the values that the model draws on this path are below zero and shown as black"]
+
+
 def doses(shown: View) -> str:
     """The compound of the view's treatment, if it has several doses.
 
@@ -183,9 +268,9 @@ def doses(shown: View) -> str:
 
 
 def describe(cells: pd.DataFrame, row: int) -> str:
-    """A cell in one line: treatment, plate and well."""
+    """A cell in one line: treatment, plate, well and number."""
     cell = cells.iloc[row]
-    return f"{loaders.named(str(cell[schema.TREATMENT]))} · {cell[schema.PLATE]} {cell[schema.WELL]}"
+    return f"{loaders.named(str(cell[schema.TREATMENT]))} · {galleries.short(cell)}"
 
 
 def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
@@ -223,6 +308,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
         "channels": list(screen.record.channels),
         "pixel_size_um": screen.record.pixel_size_um,
         "n_features": int(path.z.shape[1]),
+        "guide": GUIDE,
         "control": words[0],
         "target": words[1],
         "frames": frames,
@@ -251,7 +337,7 @@ def figures_of(shown: View) -> list[tuple[str, str, str]]:
     if support.length_percentile is not None:
         said.append(
             (
-                "Longer than control-to-control paths",
+                "Larger than control-to-control variation",
                 f"{support.length_percentile:.0f} %",
                 "Share of paths from one control cell to another that are no longer. Below 95 % the two cells differ "
                 "no more than controls do.",
@@ -269,7 +355,7 @@ def figures_of(shown: View) -> list[tuple[str, str, str]]:
     if half := shown.study.half_gap:
         said.append(
             (
-                "Features that close half of the difference",
+                "Features needed to close half of the difference",
                 f"{half.features} of {path.z.shape[1]}",
                 "Features, largest difference first, that close half of the distance between the two populations. Few: "
                 f"the first steps hold what the treatment does. {half.sentence}",

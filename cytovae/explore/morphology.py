@@ -257,7 +257,7 @@ def along(
         }
     )
     if treated is not None:
-        ranked["expected_sd"] = ((spread["treated_mean"] - spread["control_mean"]) / sd).to_numpy()
+        ranked["expected_sd"] = differences(controls, treated)[[m.name for m in named]].to_numpy()
     order = ranked["change_sd"].abs().sort_values(ascending=False, na_position="last", kind="stable").index
     return Along(steps, spread, ranked.loc[order].reset_index(drop=True))
 
@@ -282,6 +282,62 @@ def grey_levels(images: npt.NDArray, channels: Sequence[str]) -> npt.NDArray[np.
     for i in np.flatnonzero(nucleus.any(axis=(1, 2))):
         for c in range(len(channels)):
             out[i, c] = images[i, ..., c][nucleus[i] if c == dna else cell[i]].mean()
+    return out
+
+
+def differences(controls: pd.DataFrame, treated: pd.DataFrame) -> pd.Series:
+    """Mean of treated minus mean of control cells, in standard deviations of the controls, by measure.
+
+    Parameters
+    ----------
+    controls, treated : DataFrame
+        `measure` of real cells, or of decoded ones.
+    """
+    sd = controls.std()
+    return (treated.mean() - controls.mean()) / sd.where(sd > 0)
+
+
+AGREE_SD = 0.5
+"""Real cells do as a path does where their means differ by so many standard deviations, in the same direction."""
+NOTABLE_SD = 1.0
+"""A change along a path of fewer standard deviations is not told in words."""
+
+
+def agrees(path_sd: float, real_sd: float) -> bool:
+    """Whether the real cells do what a path does."""
+    return bool(path_sd * real_sd > 0 and abs(real_sd) >= AGREE_SD)
+
+
+def told(ranked: pd.DataFrame, real: pd.Series, n: int = 3) -> list[str]:
+    """The largest changes along a path in words, each beside what the treatment's real cells do.
+
+    Parameters
+    ----------
+    ranked : DataFrame
+        Of an `Along`.
+    real : Series
+        `differences` of real cells.
+    n : int
+        How many are told, at most.
+
+    Returns
+    -------
+    list of str
+        Empty where nothing changes by `NOTABLE_SD`.
+    """
+    out = []
+    large = ranked[ranked["change_sd"].abs() >= NOTABLE_SD].head(n)
+    for measure, label, change in large[["measure", "label", "change_sd"]].itertuples(index=False):
+        what = label.split(" (")[0]
+        verb = "rises" if change > 0 else "falls"
+        beside = float(real.get(measure, np.nan))
+        if np.isnan(beside):
+            so = "it could not be measured in the real cells"
+        elif agrees(change, beside):
+            so = f"the treatment's real cells do so too: {beside:+.1f}"
+        else:
+            so = f"the treatment's real cells do not: {beside:+.1f}"
+        out.append(f"{what[:1].upper()}{what[1:]} {verb} by {abs(change):.1f} s.d. of control cells; {so}.")
     return out
 
 

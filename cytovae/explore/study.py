@@ -733,6 +733,25 @@ def _sides(drawn: Drawn) -> tuple[tuple[Rows, Choice], tuple[Rows, Choice]]:
     return (drawn.start_rows, drawn.start), (drawn.end_rows, drawn.end)
 
 
+def real_difference(material: Material, drawn: Drawn) -> tuple[pd.Series, int, int] | None:
+    """The same measurements of the real cells behind a path, as imaged.
+
+    Returns
+    -------
+    tuple of (Series, int, int) or None
+        `cytovae.explore.morphology.differences` from the path's start to its end, and how many cells at either a
+        nucleus was found in; None where there are no pictures to read.
+    """
+    tables = []
+    for rows in (drawn.start_rows, drawn.end_rows):
+        images = material.images(some(rows, drawn.request.rng("measured")))
+        if images is None:
+            return None
+        tables.append(morphology.measure(images, material.channels, material.pixel_size_um))
+    first, second = (int(table.iloc[:, 0].notna().sum()) for table in tables)
+    return morphology.differences(*tables), first, second
+
+
 def some(rows: Rows, rng: np.random.Generator) -> Rows:
     """At most `N_MEASURED` of the rows, drawn at random, sorted."""
     return rows if len(rows) <= N_MEASURED else np.sort(rng.choice(rows, N_MEASURED, replace=False))
@@ -994,10 +1013,11 @@ def _ends(material: Material, request: Request) -> tuple[Choice, Choice, Rows, R
             end = responders.central_responder(cells, embeddings, control, request.treatment)
         else:
             end = targets.chosen(cells, embeddings, request.treatment, request.target, request.rng("target"))
-        end_rows, to = targets.rows_of(cells, request.treatment), request.treatment
+        end_rows, to = targets.rows_of(cells, request.treatment), schema.words(request.treatment)
     if request.start_treatment is not None:
-        start_rows, source = targets.rows_of(cells, request.start_treatment), request.start_treatment
-        start = targets.treated(cells, embeddings, source)
+        start_rows = targets.rows_of(cells, request.start_treatment)
+        source = schema.words(request.start_treatment)
+        start = targets.treated(cells, embeddings, request.start_treatment)
     else:
         (start_rows, where), source = targets.controls_near(cells, control, end.row), control
         if request.control == Start.AUTO:

@@ -67,13 +67,14 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     page.keyboard.press("ArrowRight")
     page.keyboard.press("1")
     page.locator(".player").first.get_by_role("button", name="MGC").click()
+    page.locator(".player .more summary").click()
     page.locator(".player [data-view=hi]").first.fill("0.5")
-    page.get_by_role("tab", name="Null path").click()
-    page.wait_for_url(re.compile(r"tab=Null\+path"))
+    page.get_by_role("tab", name="Control to control").click()
+    page.wait_for_url(re.compile(r"tab=Control"))
     quiet(page)
     query, view = said(page)
-    assert query["tab"] == "Null path"
-    assert (view["step"], view["look"], view["channels"], view["white"]) == ("2", "mgc", "23", "0.5")
+    assert query["tab"] == "Control to control"
+    assert (view["step"], view["look"], view["channels"], view["white"]) == ("2", "mgc", "23", "0.5_1_1")
     other = tab()
     other.goto(page.url)
     other.wait_for_selector(".player[data-ready]")
@@ -81,7 +82,7 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     pixels = "(canvas) => canvas.toDataURL()"
     mine, theirs = (p.locator(".player canvas[data-role=now]").first.evaluate(pixels) for p in (page, other))
     assert mine == theirs
-    assert other.get_by_role("tab", name="Null path").get_attribute("aria-selected") == "true"
+    assert other.get_by_role("tab", name="Control to control").get_attribute("aria-selected") == "true"
     assert said(other) == said(page)
 
 

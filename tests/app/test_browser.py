@@ -131,14 +131,19 @@ def test_looks_contrast_gamma_and_side_by_side(explore: Any) -> None:
     player.get_by_role("button", name="MGC").click()
     assert big(page) != before
     player.get_by_role("button", name="RGB").click()
+    player.get_by_text("Contrast", exact=True).click()
     player.locator("[data-view=gamma]").fill("0.5")
     assert sum(big(page)) > sum(before)
-    player.locator("[data-view=hi]").fill("0.5")
+    player.locator("[data-view=hi]").nth(1).fill("0.5")
+    red, green, blue = big(page)
+    assert green > before[1]
+    assert player.locator(".contrast output").nth(3).inner_text() == "0.50"
     player.get_by_role("button", name="Reset").click()
     assert big(page) == before
     player.get_by_role("button", name="Side by side").click()
-    assert player.locator(".stage canvas").count() == 4
-    assert player.locator(".stage figcaption b").all_inner_texts()[1:] == ["DNA", "Tubulin", "Actin"]
+    captions = player.locator(".stage figcaption b").all_inner_texts()
+    assert len(captions) == 12  # control, decoded, target; all channels together, then each alone
+    assert captions[1:4] == captions[5:8] == captions[9:] == ["DNA", "Tubulin", "Actin"]
 
 
 def test_strip_shows_both_ends_real_both_cosines_and_the_nearest_cell(explore: Any) -> None:
@@ -229,6 +234,7 @@ def test_click_on_a_cell_makes_it_the_target_and_the_link_keeps_it(explore: Any,
     cell = page.locator(".cells figure[data-cell]:not(.chosen)").first
     cell_id = cell.get_attribute("data-cell")
     cell.locator("button").click()
+    page.get_by_role("button", name="Lead the path here").click()
     page.wait_for_url(re.compile("target=" + cell_id))
     quiet(page)
     page.locator(".copy").click()
@@ -246,9 +252,9 @@ def test_click_on_a_cell_makes_it_the_target_and_the_link_keeps_it(explore: Any,
 
 def test_downloads_are_the_files_they_claim_to_be(explore: Any) -> None:
     page, found = explore, {}
-    for label in ("GIF", "PNG", "SVG", "CSV"):
+    for label in ("GIF", "PNG", "SVG", "CSV", "HTML"):
         with page.expect_download() as caught:
-            page.get_by_role("button", name=label, exact=True).first.click()
+            page.locator(f".files [data-form={label.lower()}]").click()
         assert caught.value.suggested_filename.endswith("." + label.lower())
         with open(caught.value.path(), "rb") as handle:  # noqa: PTH123  (a path of Playwright's)
             found[label] = handle.read()
@@ -259,6 +265,7 @@ def test_downloads_are_the_files_they_claim_to_be(explore: Any) -> None:
     assert found["SVG"].lstrip().startswith(b"<svg") and b"image-rendering:pixelated" in found["SVG"]
     rows = list(csv.DictReader(io.StringIO(found["CSV"].decode())))
     assert [row["step"] for row in rows] == [str(k) for k in range(7)]
+    assert found["HTML"].count(b"<button") == 7 and b"http" not in found["HTML"].replace(b"http://www.w3.org", b"")
     assert float(rows[-1]["cosine"]) == pytest.approx(1.0)
 
 

@@ -191,7 +191,9 @@ def test_controls_are_not_offered_as_a_treatment(app: App, tiny: Any) -> None:
     assert "taxol 0.3 µM · Microtubule stabilizers · 10 cells" in options
 
 
-@pytest.mark.parametrize("name", ["What changed", "Population", "Dose series", "Null path", "Figure", "Cells"])
+@pytest.mark.parametrize(
+    "name", ["What changed", "Compare", "Looks like", "Population", "Dose series", "Control to control", "Cells"]
+)
 def test_every_tab_of_explore_shows(app: App, tiny: Any, name: str) -> None:
     test = app([tiny.screen], tiny.models, treatment="taxol@0.3", steps="5")
     test.session_state["tab"] = name

@@ -20,6 +20,7 @@ from app.common import loaders, pixels
 from app.common.components import cells as components
 from app.common.selection import OPENED, SELECTIONS, Selection
 from app.explore import player as players
+from app.explore.sections import BESIDE
 from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.learn import bundle
@@ -56,9 +57,11 @@ def walk(app: App, tiny: Any, cell_id: str, control: str, treatment: str) -> Non
     for page, link, state in [
         ("explore", {"treatment": treatment, "steps": "5"}, {}),
         ("explore", {"treatment": treatment, "steps": "5", "target": cell_id, "control": control}, {}),
-        ("explore", {"treatment": treatment, "steps": "5", "direction": "reverse"}, {"tab": "Null path"}),
+        ("explore", {"treatment": treatment, "steps": "5", "direction": "reverse"}, {"tab": "Control to control"}),
         ("explore", {"treatment": treatment, "steps": "5"}, {"tab": "Dose series"}),
-        ("explore", {"treatment": treatment, "steps": "5"}, {"tab": "Figure"}),
+        ("explore", {"treatment": treatment, "steps": "5", "tab": "Compare", "versus": "emetine@0.1"}, {}),
+        ("explore", {"treatment": treatment, "steps": "5", "tab": "Looks like"}, {}),
+        ("explore", {"treatment": treatment, "steps": "5"}, {BESIDE: cell_id}),
         ("reconstructions", {}, {}),
         ("reconstructions", {"cells": "treatment", "treatment": treatment, "n": "16"}, {}),
         (

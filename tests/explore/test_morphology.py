@@ -155,3 +155,27 @@ def test_the_full_set_adds_cellprofilers_own_columns(small):
         assert name in got.columns
     assert got["Nuclei_AreaShape_Area"][0] == got["nucleus_area_px2"][0]
     assert got.shape[1] > 500
+
+
+def test_a_change_is_told_beside_what_the_real_cells_do():
+    ranked = pd.DataFrame(
+        {
+            "measure": ["area", "dna", "actin", "tiny"],
+            "label": ["nuclear area (um²)", "DNA mean in the nucleus (share)", "Actin s.d. in the cell", "tiny"],
+            "change_sd": [-1.94, 1.5, 1.2, 0.4],
+        }
+    )
+    told = morphology.told(ranked, pd.Series({"area": -0.3, "dna": 1.1, "tiny": 3.0}))
+    assert told == [
+        "Nuclear area falls by 1.9 s.d. of control cells; the treatment's real cells do not: -0.3.",
+        "DNA mean in the nucleus rises by 1.5 s.d. of control cells; the treatment's real cells do so too: +1.1.",
+        "Actin s.d. in the cell rises by 1.2 s.d. of control cells; it could not be measured in the real cells.",
+    ]
+    assert not morphology.agrees(2.0, -2.0)
+    assert morphology.told(ranked.tail(1), pd.Series({"tiny": 3.0})) == []
+
+
+def test_differences_are_in_control_sd():
+    controls, treated = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": 1.0}), pd.DataFrame({"a": [4.0, 6.0], "b": 2.0})
+    found = morphology.differences(controls, treated)
+    assert found["a"] == pytest.approx(3.0) and np.isnan(found["b"])

@@ -27,7 +27,7 @@ def drawn(small):
 def test_a_composite_is_the_stated_colours():
     pixel = np.array([1.0, 0.5, 0.25]).reshape(1, 1, 3)
     assert render.composite(pixel, UNIT)[0, 0].tolist() == [255, 128, 64]
-    assert render.composite(pixel, UNIT, "mgc")[0, 0].tolist() == [255, 191, 255]
+    assert render.composite(pixel, UNIT, "mgc")[0, 0].tolist() == [204, 153, 255]  # (1, 0.75, 1.25), dimmed
     assert render.composite(pixel, UNIT, "mgc", shown=[0])[0, 0].tolist() == [255, 0, 255]
     assert render.composite(pixel, UNIT, "grey", shown=[1])[0, 0].tolist() == [128] * 3
     assert render.composite(pixel, UNIT, shown=[])[0, 0].tolist() == [0, 0, 0]
@@ -127,7 +127,7 @@ def test_steps_off_the_data_are_marked(drawn):
     path, found = drawn
     off = evidence.Evidence(**{**vars(found), "off_data": np.array([False, True, False, False, False])})
     text = render.strip(render.path_rows(path, off, path.frames), CHANNELS, UNIT, form="svg").decode()
-    assert text.count("off data") == 1
+    assert text.count(">unlike any<") == 1
 
 
 @pytest.mark.parametrize(("look", "panels"), [("rgb", 1), ("mgc", 1), ("grey", 3)])
@@ -198,7 +198,7 @@ def test_a_population_is_shown_by_its_mean_and_its_difference(small):
 def test_a_strip_of_nothing_is_refused(drawn):
     with pytest.raises(ConfigError, match="at least one row"):
         render.strip([], CHANNELS, UNIT)
-    with pytest.raises(ConfigError, match="png or svg, not 'bmp'"):
+    with pytest.raises(ConfigError, match="png, svg or pdf, not 'bmp'"):
         render.strip(render.path_rows(drawn[0]), CHANNELS, UNIT, form="bmp")
 
 
@@ -206,3 +206,16 @@ def _found_in(big: np.ndarray, patch: np.ndarray) -> bool:
     height, width = patch.shape[:2]
     corners = np.argwhere((big[: -height + 1, : -width + 1] == patch[0, 0]).all(axis=2))
     return any(np.array_equal(big[y : y + height, x : x + width], patch) for y, x in corners)
+
+
+def test_overlaid_colours_keep_their_hue_where_they_add_up_beyond_white():
+    bright = np.ones((1, 1, 3))
+    mixed = render.composite(bright * [1.0, 0.2, 1.0], UNIT, "mgc")[0, 0].astype(int)  # magenta and cyan share blue
+    assert mixed.max() == 255 and len(set(mixed.tolist())) > 1
+    np.testing.assert_allclose(mixed / mixed[2], np.array([1.0, 1.2, 2.0]) / 2.0, atol=0.01)
+
+
+def test_a_channel_left_out_on_purpose_is_named(drawn):
+    path, _ = drawn
+    text = render.strip(render.path_rows(path), CHANNELS, UNIT, form="svg", shown=[0, 1]).decode()
+    assert f"not shown: {CHANNELS[2]})" in text

@@ -30,14 +30,14 @@ def test_the_papers_path_leads_from_the_plates_typical_control_to_the_treatments
     assert got.evidence.gap_closed is not None and got.null is not None
     np.testing.assert_allclose(got.real, normalise(small.images[[start.row, end.row]]))
     np.testing.assert_allclose(got.near, normalise(small.images[got.evidence.nearest_rows[:, 0]]))
-    assert got.title == "DMSO to grow@3"
+    assert got.title == "DMSO to grow 3 µM"
 
 
 def test_the_reverse_path_has_the_same_ends_the_other_way(small):
     there, back = draw(small, treatment="grow@3"), draw(small, treatment="grow@3", reverse=True)
     np.testing.assert_array_equal(back.path.z[[0, -1]], there.path.z[[-1, 0]])
     np.testing.assert_array_equal(back.start_rows, there.end_rows)
-    assert back.title == "grow@3 back to DMSO"
+    assert back.title == "grow 3 µM back to DMSO"
 
 
 def test_a_path_from_one_compound_to_another_starts_at_its_typical_cell(small):
@@ -285,3 +285,13 @@ def test_raw_brightness_stands_beside_the_shares(small):
     poor = study.raw_intensity(material(small, few), dataclasses.replace(got, end=got.start, start=got.end))
     assert study.raw_intensity(study.Material(small.cells, small.z, small.generator, "DMSO"), got) is None
     assert (poor["n_controls"] == (plates[untreated] == "Week2_B").sum()).all()
+
+
+def test_the_real_cells_behind_a_path_are_measured_as_imaged(small):
+    got = draw(small, treatment="grow@3")
+    made = material(small)
+    real, first, second = study.real_difference(made, got)
+    tables = [morphology.measure(small.images[rows], made.channels) for rows in (got.start_rows, got.end_rows)]
+    want = (tables[1].mean() - tables[0].mean()) / tables[0].std()
+    np.testing.assert_allclose(real["nucleus_area_px2"], want["nucleus_area_px2"])
+    assert real["nucleus_area_px2"] > 1 and (first, second) == (len(got.start_rows), len(got.end_rows))

@@ -1,15 +1,22 @@
 // Shared by the components: unpacking, and pixels -> canvas. One view (look, channels, contrast) for the whole page.
 // Three channels are shown until a person chooses: more laid over each other add up to white.
 function firstThree() { return Array.from({ length: 16 }, (_, k) => k < 3); }
+function each(value) { return new Array(16).fill(value); }
 const VIEW = (window.cytovaeView ??= {
-  look: "rgb", on: firstThree(), lo: 0, hi: 1, gamma: 1, smooth: false, split: false, step: null, later: null,
+  look: "rgb", on: firstThree(), lo: each(0), hi: each(1), gamma: 1, smooth: false, split: false, step: null, later: null,
 });
 
 // What the browser shows without the server stands behind the "#" of the address, in words.
+// per channel, or one number where all channels have the same
+VIEW.said ??= (values) => {
+  const mine = values.slice(0, VIEW.count ?? 3);
+  return new Set(mine).size === 1 ? mine[0] : mine.join("_");
+};
+VIEW.limits ??= (k) => [VIEW.lo[k], VIEW.hi[k]];
 VIEW.hash ??= () => new URLSearchParams({
   ...(VIEW.step === null ? {} : { step: VIEW.step }), look: VIEW.look,
   channels: [...Array(VIEW.count ?? 3).keys()].filter((k) => VIEW.on[k]).map((k) => k + 1).join("") || "none",
-  black: VIEW.lo, white: VIEW.hi, gamma: VIEW.gamma, beside: Number(VIEW.split), smooth: Number(VIEW.smooth),
+  black: VIEW.said(VIEW.lo), white: VIEW.said(VIEW.hi), gamma: VIEW.gamma, beside: Number(VIEW.split), smooth: Number(VIEW.smooth),
 }).toString();
 VIEW.read ??= () => {
   const said = new URLSearchParams(window.location.hash.slice(1));
@@ -20,8 +27,13 @@ VIEW.read ??= () => {
   VIEW.step = within("step", 0, 999, VIEW.step);
   if (["rgb", "mgc", "grey"].includes(said.get("look"))) VIEW.look = said.get("look");
   if (/^([1-9]+|none)$/.test(said.get("channels") ?? "")) VIEW.on = VIEW.on.map((_, k) => said.get("channels").includes(String(k + 1)));
-  VIEW.lo = within("black", 0, 0.9, VIEW.lo); VIEW.hi = within("white", 0.1, 1.5, VIEW.hi);
-  if (VIEW.hi - VIEW.lo < 0.05) { VIEW.lo = 0; VIEW.hi = 1; }
+  const perChannel = (key, low, high, now) => {
+    const values = (said.get(key) ?? "").split("_").map((word) => (word === "" ? NaN : Number(word)));
+    if (!values.every((v) => v >= low && v <= high)) return now;
+    return now.map((_, k) => values[Math.min(k, values.length - 1)]);
+  };
+  VIEW.lo = perChannel("black", 0, 0.9, VIEW.lo); VIEW.hi = perChannel("white", 0.1, 1.5, VIEW.hi);
+  VIEW.lo.forEach((low, k) => { if (VIEW.hi[k] - low < 0.05) { VIEW.lo[k] = 0; VIEW.hi[k] = 1; } });
   VIEW.gamma = within("gamma", 0.3, 2, VIEW.gamma);
   VIEW.split = Boolean(within("beside", 0, 1, VIEW.split)); VIEW.smooth = Boolean(within("smooth", 0, 1, VIEW.smooth));
 };
@@ -53,14 +65,18 @@ function unpack(data) {
   return header;
 }
 
+// What each channel's values are shown as, 0 to 255.
 function lookup(top) {
-  const lut = new Float32Array(1024);
-  const width = Math.max(VIEW.hi - VIEW.lo, 1e-3);
-  for (let i = 0; i < 1024; i++) {
-    const v = Math.min(1, Math.max(0, ((i / 1023) * top - VIEW.lo) / width));
-    lut[i] = 255 * Math.pow(v, VIEW.gamma);
-  }
-  return lut;
+  const made = new Map();
+  return Array.from({ length: VIEW.count ?? 3 }, (_, c) => {
+    const [low, high] = VIEW.limits(c), key = `${low}_${high}`;
+    if (!made.has(key)) {
+      const lut = new Float32Array(1024), width = Math.max(high - low, 1e-3);
+      for (let i = 0; i < 1024; i++) lut[i] = 255 * Math.pow(Math.min(1, Math.max(0, ((i / 1023) * top - low) / width)), VIEW.gamma);
+      made.set(key, lut);
+    }
+    return made.get(key);
+  });
 }
 
 // Paint image `index` of an unpacked header; `only` shows one channel in grey.
@@ -77,7 +93,7 @@ function paint(canvas, header, index, lut, only = null) {
   for (let p = 0, q = from, o = 0; p < h * w; p++, q += c, o += 4) {
     let r = 0, g = 0, b = 0;
     for (const k of shown) {
-      const v = lut[pixels[q + k] >> 6];
+      const v = lut[k][pixels[q + k] >> 6];
       if (grey) { r += v; } else { const t = colours[k % colours.length]; r += v * t[0]; g += v * t[1]; b += v * t[2]; }
     }
     if (grey) { r /= Math.max(shown.length, 1); g = r; b = r; }
@@ -128,23 +144,30 @@ function buildControls(box, header) {
     button.onclick = () => { VIEW.look = key; changed(); };
     looks.append(button);
   }
-  const contrast = element("div", "group contrast");
-  const number = (key, label, min, max, step) => {
-    const wrap = element("label", "", label);
-    const range = element("input"); range.type = "range";
-    Object.assign(range, { min, max, step }); range.dataset.view = key; range.setAttribute("aria-label", label || key);
-    const value = element("output");
+  // contrast, per channel: the same for every picture of the page
+  const more = element("details", "more"), panel = element("div", "contrast");
+  const summary = element("summary", "", "Contrast"); summary.title = "black and white points per channel, the same in every picture";
+  more.append(summary, panel);
+  const slider = (key, label, spoken, k, min, max, step) => {
+    const wrap = element("label", "", label), range = element("input"), value = element("output");
+    range.type = "range"; Object.assign(range, { min, max, step }); range.dataset.view = key; range.dataset.of = k;
+    range.setAttribute("aria-label", spoken);
     range.oninput = () => {
-      VIEW[key] = Number(range.value);
-      if (VIEW.hi - VIEW.lo < 0.05) { if (key === "lo") VIEW.lo = VIEW.hi - 0.05; else VIEW.hi = VIEW.lo + 0.05; }
+      const now = Number(range.value);
+      if (key === "gamma") VIEW.gamma = now; else VIEW[key][k] = now;
+      if (key !== "gamma" && VIEW.hi[k] - VIEW.lo[k] < 0.05) { if (key === "lo") VIEW.lo[k] = VIEW.hi[k] - 0.05; else VIEW.hi[k] = VIEW.lo[k] + 0.05; }
       changed();
     };
     wrap.append(range, value);
-    contrast.append(wrap);
+    return wrap;
   };
-  number("lo", "black", 0, 0.9, 0.01);
-  number("hi", "white", 0.1, 1.5, 0.01);
-  number("gamma", "gamma", 0.3, 2, 0.05);
+  header.channels.forEach((name, k) => {
+    const line = element("div", "line");
+    line.append(element("b", "", name), slider("lo", "black", `${name}: black`, k, 0, 0.9, 0.01), slider("hi", "white", `${name}: white`, k, 0.1, 1.5, 0.01));
+    panel.append(line);
+  });
+  const last = element("div", "line");
+  last.append(element("b", "", "All"), slider("gamma", "gamma", "gamma", 0, 0.3, 2, 0.05));
   const extras = element("div", "group extras");
   for (const [key, label, title] of [["split", "Side by side", "each channel in grey beside the composite"],
                                      ["smooth", "Smooth", "interpolate between pixels; off shows the pixels as they are"]]) {
@@ -152,13 +175,14 @@ function buildControls(box, header) {
     const button = element("button", "toggle", label);
     button.type = "button"; button.dataset.toggle = key; button.title = title;
     button.onclick = () => { VIEW[key] = !VIEW[key]; changed(); };
-    extras.append(button);
+    (key === "split" ? extras : last).append(button);
   }
   const reset = element("button", "toggle", "Reset");
   reset.type = "button"; reset.title = "the first three channels, contrast 0 to 1, gamma 1";
-  reset.onclick = () => { Object.assign(VIEW, { on: firstThree(), lo: 0, hi: 1, gamma: 1 }); changed(); };
-  extras.append(reset);
-  box.append(chips, looks, contrast, extras);
+  reset.onclick = () => { Object.assign(VIEW, { on: firstThree(), lo: each(0), hi: each(1), gamma: 1 }); changed(); };
+  last.append(reset);
+  panel.append(last);
+  box.append(chips, looks, more, extras);
 }
 
 function syncControls(box) {
@@ -170,9 +194,12 @@ function syncControls(box) {
   box.querySelectorAll("[data-look]").forEach((b) => b.setAttribute("aria-pressed", b.dataset.look === VIEW.look));
   box.querySelectorAll("[data-toggle]").forEach((b) => b.setAttribute("aria-pressed", VIEW[b.dataset.toggle]));
   box.querySelectorAll("[data-view]").forEach((range) => {
-    range.value = VIEW[range.dataset.view];
-    range.nextElementSibling.textContent = VIEW[range.dataset.view].toFixed(2);
+    const { view, of } = range.dataset, value = view === "gamma" ? VIEW.gamma : VIEW[view][Number(of)];
+    range.value = value;
+    range.nextElementSibling.textContent = value.toFixed(2);
   });
+  const plain = VIEW.gamma === 1 && VIEW.lo.every((v) => v === 0) && VIEW.hi.every((v) => v === 1);
+  box.querySelector(".more > summary").classList.toggle("changed", !plain);
 }
 
 // Keys are for the page, not for a field someone types into.

@@ -114,6 +114,8 @@ def composite(
         out = np.repeat(mean, 3, axis=-1)
     else:
         out = scaled @ np.array([COLOURS[look][c] for c in shown], dtype=np.float64).reshape(len(shown), 3)
+        # magenta and cyan share blue: a sum beyond white is dimmed and keeps its hue
+        out = out / np.maximum(out.max(axis=-1, keepdims=True), 1.0)
     return np.asarray(np.rint(np.clip(out, 0.0, 1.0) * 255), dtype=np.uint8)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cytovae import schema
 from cytovae.errors import ConfigError
 from cytovae.explore.evidence import Evidence
 from cytovae.explore.intervals import mean_interval
@@ -64,15 +65,14 @@ def path_rows(
         f"{cosine:.2f} ({again:.2f})\n{name}"
         for cosine, again, name in zip(path.cosine, path.cosine_reencoded, path.captions, strict=True)
     ]
-    rows = [StripRow("decoded\ncosine (re-encoded)", path.frames, captions)]
+    rows = [StripRow("decoded\ncosine to the target:\nplanned\n(seen in the image)", path.frames, captions)]
     if evidence is not None and nearest_images is not None:
         under = [
-            f"{treatment}\n{'off data, ' if off else ''}p{percentile:.0f}"
-            for treatment, off, percentile in zip(
-                evidence.nearest_treatments[:, 0], evidence.off_data, evidence.support_percentile, strict=True
-            )
+            f"{schema.words(treatment)}\n{'unlike any' if off else ''}"
+            for treatment, off in zip(evidence.nearest_treatments[:, 0], evidence.off_data, strict=True)
         ]
-        rows.append(StripRow("nearest real cell\nsupport percentile", nearest_images, under, list(evidence.off_data)))
+        label = "nearest real cell\n(unlike any: the step\nis like no real cell)"
+        rows.append(StripRow(label, nearest_images, under, list(evidence.off_data)))
     if end_images is not None:
         names = [path.control_id, path.target_id]
         rows.append(StripRow("the cells at its ends\nas imaged", end_images, names, columns=(0, path.steps - 1)))
@@ -153,7 +153,7 @@ def strip(
         x_legend += (
             drawing.text(x_legend, y, f"{channels[c]} {lo:.2f}-{hi:.2f}", 12, _ink_of(look, c, len(channels))) + 14
         )
-    drawing.text(x_legend, y, f"gamma {gamma:g}{_left_out(channels, drawn)}", 12)
+    drawing.text(x_legend, y, f"gamma {gamma:g}{_left_out(channels, drawn, shown)}", 12)
     y += 22
     bar_px, bar_label = scale_bar(pixel_size_um, width)
     first = True
@@ -246,7 +246,7 @@ def gif(
                 drawing.text(8 + passes.index((c,)) * (width + 4), height + 40, channels[c], 12)
             else:
                 x += drawing.text(x, height + 40, channels[c], 12, _ink_of(look, c, len(channels))) + 10
-        drawing.text(x, height + 40, _left_out(channels, passes), 12)
+        drawing.text(x, height + 40, _left_out(channels, passes, shown), 12)
         drawing.width = max(drawing.width, len(panels) * (width + 4) - 4)
         drawing.height = height + 60
         pictures.append(drawing)
@@ -283,10 +283,11 @@ def passes_of(channels: Sequence[str], look: str, shown: Sequence[int] | None = 
     return [tuple(range(len(channels)))[:OVERLAID] if shown is None else tuple(shown)]
 
 
-def _left_out(channels: Sequence[str], passes: list[tuple[int, ...]]) -> str:
+def _left_out(channels: Sequence[str], passes: list[tuple[int, ...]], shown: Sequence[int] | None) -> str:
     """A word on the channels that no picture shows."""
     lost = [name for c, name in enumerate(channels) if c not in sum(passes, ())]
-    return f"   (not shown: {', '.join(lost)}; the look grey shows every channel)" if lost else ""
+    way = "" if shown is not None else "; the look grey shows every channel"
+    return f"   (not shown: {', '.join(lost)}{way})" if lost else ""
 
 
 def _ink_of(look: str, channel: int, of: int) -> tuple[int, ...]:

@@ -1,0 +1,142 @@
+"""The Explore page in a real browser: files, the drawer, two drugs, look-alikes, the guide, and what is in view."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+Tab = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def url(app_server: Callable[..., str], tiny: Any) -> str:
+    return app_server([tiny.screen], tiny.models)
+
+
+def opened(page: Any, address: str) -> Any:
+    page.goto(address)
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    return page
+
+
+def quiet(page: Any) -> None:
+    page.wait_for_timeout(400)
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+
+
+def file(page: Any, form: str) -> tuple[str, bytes]:
+    with page.expect_download() as caught:
+        page.locator(f".files [data-form={form}]").click()
+    with open(caught.value.path(), "rb") as handle:  # noqa: PTH123  (a path of Playwright's)
+        return caught.value.suggested_filename, handle.read()
+
+
+def test_files_show_the_channels_the_look_and_the_contrast_of_the_screen(tab: Tab, url: str) -> None:
+    page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=5#look=mgc&channels=13&black=0&white=0.5_1_1")
+    name, svg = file(page, "svg")
+    text = svg.decode()
+    assert name == "DMSO_to_taxol_0.3_µM.linear-a.svg"
+    assert "DNA 0.00-0.50" in text and "Actin 0.00-1.00" in text and "not shown: Tubulin)" in text
+    page.locator(".player").first.get_by_role("button", name="Grey").click()
+    page.keyboard.press("3")
+    page.locator(".player .frame").first.click()
+    _, png = file(page, "png")
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    strip = pixels[60:180, 160:400]  # the first decoded cells
+    assert (np.ptp(strip, axis=2) == 0).all() and strip.max() > 200
+    _, gif = file(page, "gif")
+    with Image.open(io.BytesIO(gif)) as moving:
+        assert json.loads(moving.info["comment"])["config"]["treatment"] == "taxol@0.3"
+    page.keyboard.press("1")
+    page.locator(".files [data-form=png]").click()
+    page.wait_for_selector("text=no channel is switched on")
+
+
+def test_a_cell_of_the_gallery_opens_beside_it_in_view(tab: Tab, url: str) -> None:
+    page = opened(tab(width=1366, height=768), f"{url}/?treatment=taxol%400.3&steps=5")
+    first = page.locator(".cells figure[data-cell]").first
+    assert first.get_attribute("class") == "chosen"  # the chosen cell stands first
+    cell = page.locator(".cells figure[data-cell]:not(.chosen)").first
+    cell_id = cell.get_attribute("data-cell")
+    cell.locator("button").click()
+    button = page.get_by_role("button", name="Lead the path here")
+    button.wait_for()
+    quiet(page)
+    shown, clicked = button.bounding_box(), cell.bounding_box()
+    assert shown["x"] > clicked["x"] and 0 < shown["y"] < 768
+    assert f"target={cell_id}" not in page.url
+    button.click()
+    page.wait_for_url(re.compile(f"target={cell_id}"))
+
+
+def test_two_drugs_go_in_step(tab: Tab, url: str) -> None:
+    page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=5&tab=Compare&versus=emetine%400.1#step=1")
+    page.wait_for_function(
+        "[...document.querySelectorAll('[data-testid=stBidiComponentIsolated]')]"
+        ".filter((e) => e.shadowRoot?.querySelector('.player.compact[data-ready]')).length === 2"
+    )
+    players = page.locator(".player")
+    assert [players.nth(k).get_attribute("data-frame") for k in range(3)] == ["1", "1", "1"]
+    players.nth(2).locator("input.scrub").fill("3")
+    assert [players.nth(k).get_attribute("data-frame") for k in range(3)] == ["3", "3", "3"]
+    ends = [players.nth(k).locator("figcaption span").last.inner_text() for k in (1, 2)]
+    assert "taxol 0.3 µM" in ends[0] and "emetine 0.1 µM" in ends[1]
+    page.wait_for_selector("text=/have a cosine of/")
+    assert "versus=emetine" in page.url
+
+
+def test_a_look_alike_opens_its_path(tab: Tab, url: str) -> None:
+    page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=5&tab=Looks+like")
+    page.wait_for_selector("text=/The cell looks/")
+    other = page.locator(".cells figure[data-cell*=emetine] button").first
+    other.click()
+    page.wait_for_url(re.compile("treatment=emetine.*target=emetine"))
+
+
+def test_the_first_visit_is_told_how_to_begin_and_the_second_is_not(tab: Tab, url: str) -> None:
+    page = opened(tab(), url)
+    guide = page.locator(".player .guide").first
+    assert guide.is_visible() and guide.locator("b").all_inner_texts() == ["1 ", "2 ", "3 "]
+    guide.get_by_role("button", name="Got it").click()
+    assert not guide.is_visible()
+    page.reload()
+    page.wait_for_selector(".player[data-ready]")
+    assert not page.locator(".player .guide").first.is_visible()
+    page.get_by_role("button", name="Guide").click()
+    example = page.get_by_role("button", name=re.compile(": emetine 0.1 µM"))
+    example.click()
+    page.wait_for_url(re.compile("treatment=emetine"))
+
+
+def test_verdict_pictures_and_cosine_are_in_view_at_1366(tab: Tab, url: str) -> None:
+    page = opened(tab(width=1366, height=768), url)
+    for part in (
+        ".player canvas[data-role=now]",
+        ".player .stage figcaption",
+        ".player .transport",
+        ".player .film .frame",
+    ):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] > 0 and box["y"] + box["height"] <= 768, part
+    assert "cosine" in page.locator(".player .stage figure.now figcaption").inner_text()
+    wide = opened(tab(width=1920, height=1080), url)
+    sizes = [p.locator(".player canvas[data-role=now]").first.bounding_box()["width"] for p in (page, wide)]
+    assert sizes[1] > 1.5 * sizes[0]
+
+
+def test_the_picture_comes_before_the_menus_on_a_telephone(tab: Tab, url: str) -> None:
+    page = opened(tab(width=414, height=896), url)
+    picture = page.locator(".player canvas[data-role=now]").first.bounding_box()
+    menu = page.get_by_role("combobox", name=re.compile("Treatment")).bounding_box()
+    assert picture["y"] + picture["height"] < menu["y"] and picture["y"] < 600
+    assert page.locator("[data-testid=stMain]").evaluate("(e) => e.scrollWidth <= e.clientWidth + 1")
