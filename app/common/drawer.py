@@ -12,7 +12,7 @@ _STYLE = """
   position: sticky; top: 4rem; align-self: flex-start; }
 @media (max-width: 640px) {
   [data-testid="stColumn"]:has(.st-key-drawer):not(:has([data-testid="stColumn"] .st-key-drawer)) {
-    order: -1; z-index: 20; background: var(--st-background-color, #fff); max-height: 60vh; overflow-y: auto; }
+    order: -1; z-index: 20; backdrop-filter: blur(16px); border-radius: 8px; max-height: 60vh; overflow-y: auto; }
 }
 </style>
 """

@@ -111,7 +111,7 @@ def own_columns(screen: Screen) -> dict[str, str]:
     every cell.
     """
     cells = loaders.cells(screen)
-    own = [c for c in cells.columns if str(c).startswith("Metadata_") and c not in schema.CELL_COLUMNS]
+    own = schema.own_columns(cells)
     return {str(c).removeprefix("Metadata_"): c for c in own if 1 < cells[c].nunique() < max(len(cells) // 2, 3)}
 
 
@@ -141,12 +141,13 @@ def valued(screen: Screen, model: str | None, table: pd.DataFrame, level: str, b
         shown = cells[schema.not_blank(cells)]
         return key_of(table, level).map(key_of(shown, level).value_counts()).fillna(0).astype(int)
     column = COLOURS.get(by) or own_columns(screen).get(by, "")
-    if column in table:
+    if by in COLOURS and column in table:
         return table[column]
     if column not in cells:
         return pd.Series("not stored", index=table.index)
     of = cells.groupby(key_of(cells, level), observed=True)[column]
-    return keys.map(of.first().astype(object).where(of.nunique(dropna=False) < 2, "several"))
+    said = keys.map(of.first().astype(object).where(of.nunique(dropna=False) < 2, "several"))
+    return said.infer_objects()  # numbers where no row says several
 
 
 def colours(screen: Screen, model: str, level: str, method: str, by: str) -> tuple[npt.NDArray, dict[str, Any]]:

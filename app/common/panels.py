@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,11 +30,14 @@ class Panel:
 
 def show(panel: Panel) -> None:
     """A button that opens the panel."""
+    ink = "#E6EDF0" if st.context.theme.type == "dark" else "#17212B"
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 110" width="540" height="165" fill="none" '
+        f'color="{ink}" stroke="{ink}" font-size="11" font-family="sans-serif">{panel.drawing}</svg>'
+    )
+    picture = base64.b64encode(svg.encode()).decode()
     with st.popover("What does this page show?", icon=":material/help:", width="content"):
-        st.html(
-            f'<svg viewBox="0 0 360 110" role="img" aria-label="{panel.says}" fill="none" stroke="currentColor" '
-            f'style="width:100%;max-width:32rem" font-size="11" font-family="sans-serif">{panel.drawing}</svg>'
-        )
+        st.html(f'<img src="data:image/svg+xml;base64,{picture}" alt="{panel.says}" style="max-width:100%">')
         st.markdown("\n\n".join(f"**{term}**: {words}" for term, words in panel.terms.items()))
 
 

@@ -11,13 +11,14 @@ from app.profiles.panel import PANEL
 from app.profiles.scatter import scatter
 
 screen, model = context.header("Which cells are alike?", panel=PANEL)
+MAP = "Points that lie close look alike to the model; on a UMAP, distances between far groups mean nothing."
 one, two, three, four = st.columns([1, 1.1, 1, 1.7])
 with one:
     level = context.choose("Points are", "level", ["treatments", "wells", "cells"])
 with two:
     words = {"pca": "principal components", "umap": "UMAP"}
     first = "umap" if maps.stored(screen, model, level, "umap") else "pca"
-    method = context.choose("Map", "map", sorted(words, key=lambda m: m != first), words=words)
+    method = context.choose("Map", "map", sorted(words, key=lambda m: m != first), words=words, help=MAP)
 with three:
     by = context.choose("Colour", "colour", [*maps.COLOURS, *maps.own_columns(screen)])
 with four:

@@ -135,7 +135,10 @@ def training(screen: Screen) -> None:
             note = f"iteration {int(last['iteration']):,}"
             if name in running and "eta_s" in log:
                 note += f", {last['it_per_s']:.1f} per second, about {last['eta_s'] / 60:.0f} min left"
-            st.caption(note)
+            st.caption(
+                note,
+                help="The terms of the loss, which the training makes smaller; equal steps upward are equal factors.",
+            )
             st.plotly_chart(figures.training(log), key="training-curves")
 
     @st.fragment(run_every=30 if name in running else None)
@@ -154,7 +157,11 @@ def snapshots(folder: Path) -> None:
     shown = [name for name in overview.MEASURES if name in table]
     if not shown:
         return
-    st.markdown("**Reconstructions on the way**")
+    st.markdown(
+        "**Reconstructions on the way**",
+        help="What the model made of cells that it was not trained on, measured as the training went: errors should "
+        "fall, structural similarity should rise, ratios should come near 1.",
+    )
     st.plotly_chart(figures.snapshots(table, overview.MEASURES), key="training-snapshots")
     sizes = " Coherence has a line for each size of detail, the coarsest in blue." if "coherence" in shown else ""
     st.caption(

@@ -45,7 +45,8 @@ def plates(screen: Screen) -> None:
     with one:
         plate = context.choose("Plate", "plate", names, default=str(sizes.idxmax()))
     with two:
-        show = context.choose("Colour", "plate-colour", list(words), words=words)
+        meaning = "A mechanism has one colour on every page. Activity is that of the well's treatment, not of the well."
+        show = context.choose("Colour", "plate-colour", list(words), words=words, help=meaning)
     address.settle_part()
     models = [m for m in loaders.models(screen) if m in screen.models()]
     needs = show in SCORES or show == "activity"
