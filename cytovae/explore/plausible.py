@@ -1,8 +1,8 @@
 """Could a decoded picture be a cell: one nucleus in the middle, inside its cell, of a size and brightness cells have.
 
-Sizes and brightnesses are compared with those of decoded real cells, since decoding smooths. A picture's strangest
-measure is ranked among the strangest ones of decoded real cells, each left out of the others: so whatever is measured,
-a real cell's picture falls to or below p in a share p of cases.
+Sizes and brightnesses are compared with those of decoded real cells, since decoding smooths. How far each measure is
+from the middle is told in widths of the real cells on that side; the largest of these distances is ranked among those
+of the decoded real cells themselves, so that a real cell falls to or below p in a share p of cases.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ class Reference:
             raise SelectionError(
                 f"a nucleus is found in {n} of {len(self._real)} decoded cells; it takes {MIN_REAL} to judge pictures"
             )
-        self._joint = np.sort(self._shares(self._real, own=1).min(axis=1))
+        low, self._middle, high = self._real.quantile([0.05, 0.5, 0.95]).to_numpy()
+        spread = self._real.std().to_numpy()
+        self._below, self._above = np.maximum(self._middle - low, spread), np.maximum(high - self._middle, spread)
+        self._strangest = np.sort(self._distances(self._real).max(axis=1))
 
     def __len__(self) -> int:
         return len(self._real)
@@ -140,29 +143,25 @@ class Reference:
     def judge(self, frames: npt.NDArray) -> Judged:
         """What stands beside pictures, (k, H, W, C) as decoded."""
         table = measured(frames, self.channels).reindex(columns=self._real.columns)
-        shares = self._shares(table)
-        p = (1.0 + np.searchsorted(self._joint, shares.min(axis=1), side="right")) / (len(self) + 1.0)
+        apart = self._distances(table)
+        stranger = len(self) - np.searchsorted(self._strangest, apart.max(axis=1), side="left")
+        p = (1.0 + stranger) / (len(self) + 1.0)
         implausible = p <= FALSE_ALARMS
-        middle = self._real.median()
         why = []
-        for k, column in enumerate(np.asarray(self._real.columns)[shares.argmin(axis=1)]):
+        for k, c in enumerate(apart.argmax(axis=1)):
+            column, middle = self._real.columns[c], self._middle[c]
             if not implausible[k]:
                 why.append("")
             elif table["nucleus in the middle"].iloc[k] == 0:
                 why.append("no nucleus in the middle")
             else:
-                word = "more" if table[column].iloc[k] > middle[column] else "less"
-                why.append(f"{column} {table[column].iloc[k]:.3g}, {word} than in decoded cells ({middle[column]:.3g})")
+                word = "more" if table[column].iloc[k] > middle else "less"
+                why.append(f"{column} {table[column].iloc[k]:.3g}, {word} than in decoded cells ({middle:.3g})")
         return Judged(p, implausible, np.array(why, dtype=object))
 
-    def _shares(self, table: pd.DataFrame, own: int = 0) -> npt.NDArray[np.float64]:
-        """(k, measures): the share of real cells that are as extreme in a measure, on either side; `own`: is one."""
-        out = np.ones(table.shape)
-        for c, column in enumerate(self._real):
-            real = np.sort(self._real[column].dropna().to_numpy())
-            value = table[column].to_numpy()
-            below = np.searchsorted(real, value, side="right") - own
-            above = len(real) - np.searchsorted(real, value, side="left") - own
-            share = 2.0 * (1.0 + np.minimum(below, above)) / (len(real) + 1.0 - own)
-            out[:, c] = np.where(np.isnan(value), 1.0, np.minimum(share, 1.0))
-        return out
+    def _distances(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """(k, measures): how far from the middle of real cells, in widths of theirs on that side; 0 where not known."""
+        away = table.to_numpy(dtype=np.float64) - self._middle
+        width = np.where(away < 0, self._below, self._above)
+        apart = np.divide(np.abs(away), width, out=np.full(away.shape, np.inf), where=width > 0)
+        return np.where(np.isnan(away) | (away == 0), 0.0, apart)

@@ -161,28 +161,34 @@ _Z = 1.959964
 
 
 def central_responder(cells: pd.DataFrame, embeddings: Embeddings, control: str, treatment: str) -> Choice:
-    """The cell closest to the mean of those that respond.
+    """The cell closest to the mean of those that lie beyond the controls, each on the line that the other cells make.
 
     Raises
     ------
     SelectionError
-        No cell lies beyond the controls, or see `responders`.
+        No cell lies beyond the controls, unknown treatment, or too few cells.
     """
-    found = responders(cells, embeddings, control, treatment)
-    if not len(found.rows):
+    group = targets.rows_of(cells, treatment, at_least=MIN_CELLS)
+    beyond = far(embeddings, group, peers(cells, control, group))
+    if not len(beyond):
         raise SelectionError(
             f"no cell of {treatment} lies beyond {BEYOND:.0%} of the controls; choose the target otherwise"
         )
-    return targets.typical(cells, embeddings, found.rows, f"the {len(found.rows)} cells of {treatment} that respond")
+    return targets.typical(cells, embeddings, beyond, f"the {len(beyond)} cells of {treatment} that respond")
 
 
 def central_of(embeddings: Embeddings, group: Rows, pool: Rows) -> int | None:
     """As `central_responder` chooses, for any two groups of rows; None where no cell lies beyond."""
+    beyond = far(embeddings, group, pool)
+    return targets.closest_to_mean(embeddings, beyond) if len(beyond) else None
+
+
+def far(embeddings: Embeddings, group: Rows, pool: Rows) -> Rows:
+    """The rows of a group that lie beyond `BEYOND` of a pool; none where either has fewer than `MIN_CELLS`."""
     if len(group) < MIN_CELLS or len(pool) < MIN_CELLS:
-        return None
+        return group[:0]
     treated, untreated = places(embeddings[group], embeddings[pool])
-    beyond = treated > np.quantile(untreated, BEYOND, method="higher")
-    return targets.closest_to_mean(embeddings, group[beyond]) if beyond.any() else None
+    return group[treated > np.quantile(untreated, BEYOND, method="higher")]
 
 
 def peers(cells: pd.DataFrame, control: str, rows: Rows) -> Rows:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cytovae.errors import SelectionError
-from cytovae.explore import responders
+from cytovae.explore import responders, targets
 
 
 def made(make_table, rng, responding, n_wells=6, each=10, d=64, size=6.0):
@@ -56,6 +56,10 @@ def test_the_target_can_be_the_central_responder(make_table):
     cells, z, moved = made(make_table, np.random.default_rng(1), 4)
     choice = responders.central_responder(cells, z, "DMSO", "drug@1")
     assert moved[choice.row] and "that respond" in choice.how
+    # null paths choose theirs in the same way
+    rows = targets.rows_of(cells, "drug@1")
+    assert responders.central_of(z, rows, responders.peers(cells, "DMSO", rows)) == choice.row
+    assert choice.n_cells == len(responders.far(z, rows, responders.peers(cells, "DMSO", rows)))
 
 
 def test_intervals_of_the_share_cover_it():
