@@ -16,6 +16,7 @@ from cytovae.cli import (  # noqa: F401  (they register their verbs)
     paths,
     phantoms,
     profiles,
+    reproduce,
 )
 from cytovae.cli.console import app, say
 from cytovae.errors import ConfigError, CytovaeError

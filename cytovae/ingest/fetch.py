@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import http.client
 import json
 import shutil
@@ -18,7 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytovae.errors import IngestError, did_you_mean
@@ -29,6 +30,9 @@ from cytovae.screen import digest_file, whole_file, write_json
 BASE_URL = "https://data.broadinstitute.org/bbbc/BBBC021"
 IMAGE_TABLE, MOA_TABLE = "BBBC021_v1_image.csv", "BBBC021_v1_moa.csv"
 RECORD = "fetched.json"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk."""
 
 _CHUNK = 1 << 20
 _TRIES = 5
@@ -67,6 +71,7 @@ def bbbc021(
     *,
     base_url: str = BASE_URL,
     sha256: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
     keep_archives: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -79,11 +84,13 @@ def bbbc021(
     raw : Path
         Folder to fill.
     plates : sequence of str, optional
-        Which plates; without it all 55 (about 40 GB).
+        Which plates; without it all 55 (about 40 GB), an empty one for the tables alone.
     base_url : str
         Where the files lie.
     sha256 : mapping of str to str, optional
         File name -> expected digest.
+    only : collection of str, optional
+        Images to take out of the archives, by their places below `raw`; without it all.
     keep_archives : bool
         Keep the zip files beside the images.
     overwrite : bool
@@ -112,27 +119,25 @@ def bbbc021(
             wait_s=wait_s,
         )
 
-    table = raw / IMAGE_TABLE
     lacking = [name for name in (IMAGE_TABLE, MOA_TABLE) if overwrite or not (raw / name).exists()]
     for name in lacking:
         get(name)
     try:
-        files = _files_of_plates(table)
-        chosen = tuple(plates or sorted(files))
-        for plate in chosen:
-            for name in (archive_name(plate), *files[plate]) if plate in files else ():
-                _check_inside(name, raw, table)
+        files = _plates_of(raw)
     except IngestError as wrong:
         if IMAGE_TABLE not in lacking:
             raise
-        table.unlink()
+        (raw / IMAGE_TABLE).unlink()
         raise IngestError(f"{wrong}; the table, fetched just now, was removed") from None
+    chosen = tuple(sorted(files) if plates is None else plates)
     for plate in chosen:
         if plate not in files:
             raise IngestError(
                 f"the collection has no plate {plate!r}{did_you_mean(plate, files)}; its {len(files)} plates are "
                 f"{', '.join(sorted(files)[:3])}, ..."
             )
+    if only is not None:
+        files = {plate: [name for name in files[plate] if name in only] for plate in chosen}
     already = tuple(plate for plate in chosen if _is_there(raw, files[plate], done.get(plate)))
     for plate in chosen:
         if plate in already:
@@ -147,6 +152,45 @@ def bbbc021(
     absent_now = tuple(str(name) for plate in chosen for name in _absent(done[plate]))
     images = sum(len(files[plate]) for plate in chosen) - len(absent_now)
     return Fetched(chosen, already, images, absent_now)
+
+
+def _plates_of(raw: Path) -> dict[str, list[str]]:
+    """Plate -> its images' places below `raw`, as the image table that lies there names them.
+
+    Raises
+    ------
+    IngestError
+        It is no such table, or a name leads outside `raw`.
+    """
+    table = raw / IMAGE_TABLE
+    files = _files_of_plates(table)
+    for plate in files:
+        for name in (archive_name(plate), *files[plate]):
+            _check_inside(name, raw, table)
+    return files
+
+
+def reach(base_url: str, timeout_s: float = 10.0) -> None:
+    """Ask the source for its first table and hang up: whether it can be reached at all.
+
+    Raises
+    ------
+    IngestError
+        It cannot; says what was tried. A source that answers with a refusal is reached.
+    """
+    url = f"{base_url.rstrip('/')}/{IMAGE_TABLE}"
+    if urllib.parse.urlparse(url).scheme not in ("http", "https"):
+        raise IngestError(f"{url} is no http or https address")
+    try:
+        urllib.request.urlopen(url, timeout=timeout_s).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, http.client.HTTPException) as broken:
+        reason = str(getattr(broken, "reason", broken)) or type(broken).__name__
+        raise IngestError(
+            f"{base_url} cannot be reached: asked once for {IMAGE_TABLE}, {timeout_s:.0f} s at most ({reason}); try "
+            "again when the network is there, or name another source or a folder that holds the images"
+        ) from None
 
 
 def _absent(record: Mapping[str, object]) -> list[str]:
@@ -245,7 +289,7 @@ def _extract(archive: Path, raw: Path, files: Sequence[str]) -> list[str]:
     except (zipfile.BadZipFile, EOFError) as broken:
         archive.unlink()
         raise IngestError(f"{archive} is damaged ({broken}) and was removed; run the same command again") from None
-    if len(absent) == len(files):
+    if files and len(absent) == len(files):
         raise IngestError(f"{archive} holds none of the images that the table names")
     return absent
 
@@ -297,6 +341,11 @@ def download(
             else:
                 reason = f"{refused.code} {refused.reason}"
         except (OSError, http.client.HTTPException) as broken:
+            if getattr(broken, "errno", None) in FULL:
+                raise IngestError(
+                    f"{part.parent} has no more room for {url} ({broken}); what came of it is kept: free some space "
+                    "and run the same command to go on"
+                ) from None
             reason = str(getattr(broken, "reason", broken)) or type(broken).__name__
     else:
         raise IngestError(f"{url} could not be fetched in {_TRIES} tries ({reason}); run the same command to go on")

@@ -1,0 +1,247 @@
+"""The paper's figures from our models: reconstructions, paths, the treatment of two appearances, curves, Table 1."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cytovae import schema
+from cytovae.explore import targets
+from cytovae.explore.paths import Spacing
+from cytovae.explore.render import composite
+from cytovae.explore.render.drawing import Drawing
+from cytovae.explore.study import Form, Material, Request, content, draw
+from cytovae.patches import PatchStore, normalise
+from cytovae.reproduce import paper
+from cytovae.screen import Screen, whole_file
+
+N_CELLS = 4
+"""Cells of Figure 2, as many as the paper shows."""
+N_RANDOM = 12
+"""Real cells at the right of Figure 4."""
+_EDGE, _GAP, _HEAD = 102, 6, 22
+_COLOURS = {"ae": "#E69F00", "vae": "#0072B2", "vae+": "#009E73"}
+
+Images = npt.NDArray[np.float32]
+
+
+def title(model: str) -> str:
+    """A model as the paper writes it."""
+    return model.upper()
+
+
+def _grid(columns: Sequence[tuple[str, Images]], labels: Sequence[str] = ()) -> Drawing:
+    """Columns of cells with a head over each and a label before each row."""
+    drawing = Drawing()
+    left = 8 + max((7 * len(label) + 8 for label in labels), default=0)
+    n = max(len(images) for _, images in columns)
+    for x, (head, images) in enumerate(columns):
+        at = left + x * (_EDGE + _GAP)
+        drawing.text(at + _EDGE / 2, 4, head, 12, centred=True)
+        shown = composite(images, np.tile([0.0, 1.0], (images.shape[-1], 1)))
+        for y, pixels in enumerate(shown):
+            drawing.image(at, _HEAD + y * (_EDGE + _GAP), _EDGE, _EDGE, pixels)
+    for y, label in enumerate(labels):
+        drawing.text(4, _HEAD + y * (_EDGE + _GAP) + _EDGE / 2 - 8, label, 12)
+    drawing.width = max(drawing.width, left + len(columns) * (_EDGE + _GAP))
+    drawing.height = _HEAD + n * (_EDGE + _GAP)
+    return drawing
+
+
+def keep(folder: Path, name: str, drawing: Drawing, record: dict[str, Any]) -> None:
+    """Write a drawing as PNG and SVG."""
+    for ending, made in (("png", drawing.png(record)), ("svg", drawing.svg(record))):
+        with whole_file(folder / f"{name}.{ending}") as beside:
+            beside.write_bytes(made)
+
+
+def reconstructions(screen: Screen, models: dict[str, Any]) -> tuple[Drawing, str]:
+    """Figure 2: cells drawn at random of those not trained on, beside their reconstructions; and a caption.
+
+    Parameters
+    ----------
+    screen : Screen
+    models : dict of str to Bundle
+        By kind.
+    """
+    from cytovae.errors import SelectionError
+    from cytovae.learn.reconstruct import Split, split_rows
+
+    cells, first = screen.cells(), next(iter(models.values()))
+    try:
+        rows, of = split_rows(screen, cells, first, Split.TEST), "kept out of every training"
+    except SelectionError:
+        rows, of = split_rows(screen, cells, first, Split.ALL), "of the screen, trained on: no cell was kept out"
+    some = np.sort(np.random.default_rng(0).choice(rows, min(N_CELLS, len(rows)), replace=False))
+    patches = PatchStore(screen.patches_path).read(some)
+    columns = [("Original", normalise(patches))]
+    columns += [(title(model), bundle.decode(bundle.encode(patches))) for model, bundle in models.items()]
+    said = ", ".join(cells[schema.CELL_ID].iloc[some])
+    return _grid(columns), f"{len(some)} cells drawn at random (seed 0) of the {len(rows):,} {of}: {said}."
+
+
+def chosen(cells: pd.DataFrame, treatment: str, mechanism: str, control: str) -> tuple[str, str] | None:
+    """The paper's treatment where the screen has it, else the one of its mechanism with the most cells; and a sentence.
+
+    None where the screen has neither.
+    """
+    good = cells[schema.not_blank(cells) & (cells[schema.COMPOUND] != control)]
+    if (good[schema.TREATMENT] == treatment).any():
+        return treatment, ""
+    counts = good.loc[good[schema.MOA] == mechanism, schema.TREATMENT].value_counts()
+    if counts.empty:
+        return None
+    best = min(counts.index[counts == counts.max()])
+    return str(best), f"The screen has no {treatment}; {best} has the most cells of its mechanism ({mechanism})."
+
+
+def paths(folder: Path, material: Material) -> list[dict[str, Any]]:
+    """Figure 3: the paper's paths, with equal numbers of features a step as there; what is said of each."""
+    found: list[dict[str, Any]] = []
+    for number, (treatment, mechanism) in enumerate(paper.PATHS, start=1):
+        choice = chosen(material.cells, treatment, mechanism, material.control)
+        if choice is None:
+            found.append({"file": None, "said": [f"Not drawn: the screen has neither {treatment} nor {mechanism}."]})
+            continue
+        drawn = draw(material, Request(choice[0], spacing=Spacing.COUNT))
+        name = f"figure3-{number}"
+        for form in (Form.PNG, Form.SVG, Form.CSV):
+            with whole_file(folder / f"{name}.{form}") as beside:
+                beside.write_bytes(content(drawn, form))
+        said = [sentence for sentence in (choice[1], drawn.verdict.sentence, *drawn.notes) if sentence]
+        found.append({"file": name, "treatment": choice[0], "mechanism": mechanism, "said": said})
+    return found
+
+
+def two_appearances(screen: Screen, models: dict[str, Any], calls: pd.DataFrame) -> tuple[Drawing | None, list[str]]:
+    """Figure 4: a control and a treated cell, each as it is and as the models draw it, and real cells at random.
+
+    Parameters
+    ----------
+    screen : Screen
+        Embedded with the models.
+    models : dict of str to Bundle
+        By kind.
+    calls : DataFrame
+        Of all trainings, with ``model`` for the kind.
+    """
+    control = screen.record.control
+    choice = chosen(screen.cells(), *paper.TWO_APPEARANCES, control)
+    if choice is None:
+        return None, [f"Not drawn: the screen has neither {' nor '.join(paper.TWO_APPEARANCES)}."]
+    treatment, substitute = choice
+    store = PatchStore(screen.patches_path)
+    cells, embeddings = screen.embeddings(next(reversed(models.values())).name)
+    end = targets.treated(cells, embeddings, treatment)
+    near, where = targets.controls_near(cells, control, end.row)
+    start = targets.typical(cells, embeddings, near, where)
+    rows = targets.rows_of(cells, treatment)
+    others = np.sort(np.random.default_rng(0).choice(rows, min(N_RANDOM, len(rows)), replace=False))
+    patches = store.read(np.array([start.row, end.row]))
+    columns = [("Real cell", normalise(patches))]
+    columns += [(title(model), bundle.decode(bundle.encode(patches))) for model, bundle in models.items()]
+    random = normalise(store.read(others))
+    columns += [
+        ("" if x else f"{len(others)} at random", random[x * 2 : x * 2 + 2]) for x in range(-(-len(others) // 2))
+    ]
+    said = [substitute] if substitute else []
+    said.append(f"Control {start.cell_id} ({start.how}); {treatment} {end.cell_id} ({end.how}).")
+    said.append(f"Right: {len(others)} of the {len(rows)} cells of {treatment}, drawn at random (seed 0).")
+    here = calls[(calls[schema.TREATMENT] == treatment) & (calls["rule"] == "NSC") & (calls["summary"] == "mean")]
+    here = here[(here["whiten"] == "none") & here["predicted"].notna()]
+    for model, its in here.groupby("model", sort=False):
+        counts = its["predicted"].value_counts()
+        words = ", ".join(f"{moa} in {n} of {len(its)} trainings" for moa, n in counts.items())
+        said.append(f"{title(str(model))} calls {treatment} (nearest other compound, mean profiles): {words}.")
+    return _grid(columns, ["Control", treatment]), said
+
+
+def curves(logs: pd.DataFrame) -> Any:
+    """Every loss term over the iterations, a line per training.
+
+    Parameters
+    ----------
+    logs : DataFrame
+        ``model``, ``recipe``, ``seed``, ``iteration`` and the terms.
+    """
+    from matplotlib.figure import Figure
+
+    terms = [c for c in logs.columns if c not in ("model", "recipe", "seed", "iteration")]
+    figure = Figure(figsize=(11, 2.6 * -(-len(terms) // 3)), layout="constrained")
+    panels = figure.subplots(-(-len(terms) // 3), 3, squeeze=False).ravel()
+    for panel, term in zip(panels, terms, strict=False):
+        for (model, recipe, seed), own in logs.groupby(["model", "recipe", "seed"], sort=False):
+            own = own.dropna(subset=[term])
+            style = "-" if recipe == "paper" else "--"
+            label = f"{title(str(model))} ({recipe})" if seed == 0 else None
+            smooth = own[term].rolling(max(1, len(own) // 200), min_periods=1).mean()
+            mark = "o" if len(own) < 4 else None
+            panel.plot(
+                own["iteration"],
+                smooth,
+                style,
+                marker=mark,
+                markersize=3,
+                color=_COLOURS[str(model)],
+                linewidth=0.9,
+                label=label,
+            )
+        panel.set_title(term, fontsize=9)
+        panel.tick_params(labelsize=7)
+        panel.grid(color="0.92")
+        if (logs[term].dropna() > 0).all():
+            panel.set_yscale("log")
+    for panel in panels[len(terms) :]:
+        panel.set_visible(False)
+    panels[0].legend(fontsize=7, frameon=False)
+    figure.supxlabel("iteration", fontsize=8)
+    return figure
+
+
+def dots(table: pd.DataFrame) -> Any:
+    """Table 1 as dots: ours (filled, s.d. over seeds) beside the paper's (hollow, its s.d.).
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `cytovae.reproduce.report.table_1` gives it.
+    """
+    from matplotlib.figure import Figure
+
+    rules = list(dict.fromkeys(table["rule"]))
+    figure = Figure(figsize=(10, 1.3 + 0.24 * len(table) / len(rules)), layout="constrained")
+    for panel, rule in zip(figure.subplots(1, len(rules), sharey=True, squeeze=False)[0], rules, strict=True):
+        here = table[table["rule"] == rule].reset_index(drop=True)
+        for y, row in here.iterrows():
+            colour = _COLOURS[str(row["model"])]
+            panel.errorbar(row["paper_mean"], y, xerr=row["paper_sd"], fmt="o", mfc="white", color="0.55", markersize=5)
+            panel.errorbar(row["mean"], y, xerr=np.nan_to_num(row["sd"]), fmt="o", color=colour, markersize=5)
+        panel.set_yticks(
+            range(len(here)), [f"{title(r.model)} ({r.recipe}), {r.column}" for r in here.itertuples()], fontsize=8
+        )
+        panel.set_ylim(len(here) - 0.5, -0.5)
+        panel.set_xlim(0, 101)
+        panel.set_title(f"{rule}: ours (filled) and the paper's (hollow), mean ± s.d. over trainings", fontsize=9)
+        panel.set_xlabel("accuracy (%)", fontsize=8)
+        panel.grid(axis="x", color="0.92")
+    return figure
+
+
+def keep_figure(folder: Path, name: str, figure: Any, record: dict[str, Any]) -> None:
+    """Write a figure as PNG and SVG, the same bytes every time."""
+    import matplotlib as mpl
+
+    about = json.dumps(record)
+    with mpl.rc_context({"svg.hashsalt": "cytovae"}):
+        for ending, metadata in (("png", {"cytovae": about}), ("svg", {"Date": None, "Description": about})):
+            out = io.BytesIO()
+            figure.savefig(out, format=ending, dpi=150, metadata=metadata)
+            with whole_file(folder / f"{name}.{ending}") as beside:
+                beside.write_bytes(out.getvalue())

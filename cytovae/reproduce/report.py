@@ -1,0 +1,493 @@
+"""The report, one page: our Table 1 beside the paper's, figures, curves, audit, departures, provenance, hours."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import platform
+import shlex
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cytovae import __version__, schema
+from cytovae.profiling import report as tables
+from cytovae.reproduce import paper, pictures
+from cytovae.screen import digest_file, read_table, whole_file, write_json
+
+if TYPE_CHECKING:
+    from cytovae.reproduce.steps import Options, Project, Training
+    from cytovae.schema import Progress
+
+PAGE, RESULTS = "report.html", "results.json"
+
+
+def up_to_date(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the report is there, whole, and was made of just this."""
+    path = folder / RESULTS
+    if not path.exists():
+        return False
+    said = json.loads(path.read_text())
+    return said["provenance"] == json.loads(json.dumps(record)) and all(
+        (folder / name).exists() and digest_file(folder / name) == digest for name, digest in said["files"].items()
+    )
+
+
+def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
+    """Make the report, with its figures and tables beside it; False where it is up to date.
+
+    ``results.json``, written last, holds every number and the digests of the other files. Only ``hours.csv`` and the
+    page's section of hours change with the time that was spent.
+    """
+    from cytovae.explore.study import Material
+    from cytovae.learn import audit
+    from cytovae.patches import PatchStore
+    from cytovae.reproduce import steps
+
+    folder = project.report
+    if up_to_date(folder, record):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)  # nothing of an older report stays beside the new one
+    folder.mkdir(parents=True)
+    screen, every = project.screen(), project.options.trainings()
+    documents = {t: json.loads((screen.results_path(t.name) / "scores.json").read_text()) for t in every}
+    table = table_1(documents)
+    published = _published(project)
+    progress(1, 6)
+    first = every[0].recipe
+    models = {t.model: project.load(t) for t in every if t.seed == 0 and t.recipe == first}
+    figure2, of_figure2 = pictures.reconstructions(screen, models)
+    pictures.keep(folder, "figure2", figure2, record)
+    progress(2, 6)
+    audited = project.audited()
+    material = Material.of(screen, models[audited.model], PatchStore(screen.patches_path).read)
+    paths = pictures.paths(folder, material)
+    progress(3, 6)
+    calls = pd.concat([read_table(screen.results_path(t.name) / "calls.parquet").assign(model=t.model) for t in every])
+    figure4, of_figure4 = pictures.two_appearances(screen, models, calls)
+    if figure4 is not None:
+        pictures.keep(folder, "figure4", figure4, record)
+    logs = _logs(project, every)
+    pictures.keep_figure(folder, "curves", pictures.curves(logs), record)
+    if len(table):
+        pictures.keep_figure(folder, "table1", pictures.dots(table), record)
+    progress(4, 6)
+    checks = json.loads((screen.results_path(audited.name) / audit.FILE).read_text())
+    departures = pd.DataFrame([vars(d) for d in paper.DEPARTURES])
+    hours = steps.hours(project.folder)
+    written = {"table1": table, "curves": logs, "audit": pd.DataFrame(checks["checks"]), "departures": departures}
+    for name, rows in {**written, "hours": hours}.items():
+        with whole_file(folder / f"{name}.csv") as beside:
+            rows.to_csv(beside, index=False)
+    cells = screen.cells()
+    about = _about(cells, screen, documents[every[0]]["screen"])
+    caveats = caveats_of(project.options, about, table)
+    page = [
+        _head(about, caveats),
+        _table_1(folder, table, documents, published),
+        _section("Figure 2: reconstructions", _picture(folder, "figure2.png"), *_sentences([of_figure2])),
+        _paths(folder, paths, models[audited.model].name),
+        _section(
+            "Figure 4: one treatment, two appearances",
+            _picture(folder, "figure4.png") if figure4 is not None else "",
+            *_sentences(of_figure4),
+        ),
+        _quiz(project, audited),
+        _section("Training curves", _picture(folder, "curves.svg"), *_sentences([_CURVES])),
+        _audit(checks, audited.name),
+        _section("Where this differs from the paper", _table(departures.rename(columns=_DEPARTURES), marked=True)),
+        _section("Provenance", f"<pre>{html.escape(json.dumps(record, indent=1, sort_keys=True))}</pre>"),
+        f'<section id="hours">{_hours(hours, project)}</section>',
+    ]
+    with whole_file(folder / PAGE) as beside:
+        beside.write_text(_PAGE.replace("@@BODY@@", "\n".join(page)))
+    progress(5, 6)
+    files = {path.name: digest_file(path) for path in sorted(folder.iterdir())}
+    numbers = {
+        "screen": about,
+        "caveats": caveats,
+        "table1": json.loads(table.to_json(orient="records", double_precision=15)),
+        "published": published,
+        "paths": paths,
+        "audit": checks,
+    }
+    write_json(folder / RESULTS, {**numbers, "files": files, "provenance": record})
+    progress(6, 6)
+    return True
+
+
+def table_1(documents: dict[Training, dict[str, Any]]) -> pd.DataFrame:
+    """Our Table 1 beside the paper's, in %: a row per rule, model, recipe and column.
+
+    Parameters
+    ----------
+    documents : dict of Training to dict
+        Each training's ``scores.json``.
+
+    Returns
+    -------
+    DataFrame
+        ``rule``, ``model``, ``recipe``, ``column``; ``mean``, ``sd`` and ``n_seeds`` of ours; ``n_scored`` of
+        ``n_treatments``; ``paper_mean``, ``paper_sd``; ``difference`` with its 95 % interval ``low``, ``high`` over
+        trainings (not a number for a single seed); ``first_low``, ``first_high``: the 95 % interval over compounds of
+        the first seed's accuracy.
+    """
+    rows = []
+    for model, recipe in dict.fromkeys((t.model, t.recipe) for t in documents):
+        own = [documents[t] for t in documents if (t.model, t.recipe) == (model, recipe)]
+        for line in tables.over_seeds([score for document in own for score in document["scores"]], model):
+            place = paper.COLUMNS.index((line["summary"], line["whiten"]))
+            theirs = paper.TABLE_1[line["rule"], model][place]
+            assert theirs is not None
+            first = next(x for x in own[0]["scores"] if all(x[k] == line[k] for k in ("rule", "summary", "whiten")))
+            sd = None if line["accuracy_sd"] is None else 100 * line["accuracy_sd"]
+            mean = 100 * line["accuracy_mean"]
+            low, high = paper.difference((mean, sd, line["n_seeds"]), theirs) or (np.nan, np.nan)
+            within = first["ci95"] or (np.nan, np.nan)
+            rows.append(
+                {
+                    "rule": line["rule"],
+                    "model": model,
+                    "recipe": str(recipe),
+                    "column": tables.column_title(line["summary"], line["whiten"]),
+                    "place": place,
+                    "mean": mean,
+                    "sd": np.nan if sd is None else sd,
+                    "n_seeds": line["n_seeds"],
+                    "n_scored": line["n_scored"],
+                    "n_treatments": first["n_treatments"],
+                    "paper_mean": theirs[0],
+                    "paper_sd": theirs[1],
+                    "difference": mean - theirs[0],
+                    "low": low,
+                    "high": high,
+                    "first_low": 100 * within[0],
+                    "first_high": 100 * within[1],
+                }
+            )
+    order = {"vae+": 0, "vae": 1, "ae": 2}
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    keys = table.assign(model=table["model"].map(order)).sort_values(["rule", "recipe", "model", "place"])
+    return table.loc[keys.index].reset_index(drop=True)
+
+
+def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> list[str]:
+    """Why the numbers are not the paper's experiment repeated; empty where they are, but for the departures."""
+    said = []
+    if about["simulated"]:
+        said.append("The cells are simulated; nothing here is about real cells.")
+    if about["crops"]:
+        said.append(
+            f"The cells were given cut already: {about['n_cells']:,} of them, median {about['median_cells']:g} a "
+            f"treatment, where the paper has about a million over {paper.PLATES} plates. What they were drawn "
+            "from, and how, is not known here: accuracies are statements about this sample."
+        )
+    elif about["n_plates"] < paper.PLATES:
+        said.append(f"{about['n_plates']} of the collection's {paper.PLATES} plates were used.")
+    if about["n_treatments"] != paper.TREATMENTS:
+        said.append(
+            f"{about['n_treatments']} treatments of known mechanism are there; the paper has {paper.TREATMENTS}."
+        )
+    for rule, theirs in paper.SCORED.items():
+        scored = sorted({int(n) for n in table.loc[table["rule"] == rule, "n_scored"]}) if len(table) else [0]
+        if scored != [theirs]:
+            said.append(f"{' or '.join(map(str, scored))} treatments were scored under {rule}; in the paper {theirs}.")
+    if (options.iterations, options.batch_size) != (paper.ITERATIONS, paper.BATCH_SIZE):
+        said.append(
+            f"Each model was trained for {options.iterations:,} iterations of {options.batch_size} cells with T = "
+            f"{options.period:,}; the paper, for {paper.ITERATIONS:,} of {paper.BATCH_SIZE} with T = {paper.PERIOD:,}."
+        )
+    if options.seeds != paper.SEEDS:
+        said.append(
+            f"Each model was trained from {options.seeds} seed{'s' if options.seeds > 1 else ''}, not {paper.SEEDS}."
+        )
+    if about["n_refused"]:
+        said.append(
+            f"{about['n_refused']} fields or crops were refused; 'cytovae info' on the screen says which and why."
+        )
+    return said
+
+
+def _about(cells: pd.DataFrame, screen: Any, described: dict[str, Any]) -> dict[str, Any]:
+    fields = screen.fields()
+    return {
+        "source": screen.record.source,
+        "licence": screen.record.licence,
+        "simulated": screen.record.source.startswith("simulated"),
+        "crops": screen.record.source.startswith("cells cut already"),
+        "n_cells": len(cells),
+        "n_blank": int((~schema.not_blank(cells)).sum()),
+        "n_wells": len(cells.drop_duplicates([schema.PLATE, schema.WELL])),
+        "n_plates": int(cells[schema.PLATE].nunique()),
+        "n_treatments": described["n_treatments"],
+        "n_mechanisms": described["n_mechanisms"],
+        "median_cells": described["median_cells_per_treatment"],
+        "n_refused": int((fields[schema.STATUS] == "refused").sum()),
+    }
+
+
+def _published(project: Project) -> dict[str, Any] | None:
+    """Published per-well profiles, scored here: the column Mean."""
+    from cytovae.errors import ProfileError
+    from cytovae.ingest import fetch
+    from cytovae.reproduce import steps
+
+    folder = project.source.published
+    if folder is None:
+        return None
+    profiles = sorted(folder.glob("*per_well*"))
+    if len(profiles) != 1:
+        raise ProfileError(
+            f"{folder} should hold one table of per-well profiles, with 'per_well' in its name, beside "
+            f"{fetch.IMAGE_TABLE} and {fetch.MOA_TABLE}; it holds {len(profiles)}"
+        )
+    scoring = steps.scoring()
+    scoring = type(scoring)(scoring.columns[:1])
+    found = scoring.of_tables(profiles[0], folder / fetch.IMAGE_TABLE, folder / fetch.MOA_TABLE, "DMSO")
+    keys = ("rule", "accuracy", "ci95", "n_correct", "n_scored", "n_treatments")
+    return {
+        "file": profiles[0].name,
+        "n_wells": found["screen"]["n_wells"],
+        "n_features": found["n_features_used"],
+        "scores": [{key: line[key] for key in keys} for line in found["scores"]],
+    }
+
+
+def _logs(project: Project, every: Iterable[Training]) -> pd.DataFrame:
+    """The terms of all trainings over their iterations."""
+    lines = []
+    for t in every:
+        path = project.bundle_path(t) / "training.jsonl"
+        head = {"model": t.model, "recipe": str(t.recipe), "seed": t.seed}
+        lines += [{**head, **json.loads(text)} for text in path.read_text().splitlines()]
+    return pd.DataFrame(lines).drop(columns=["it_per_s", "eta_s"])
+
+
+_DEPARTURES = {"paper": "the paper", "why": "why, and how to have it otherwise"}
+_CURVES = (
+    "Every loss term (unweighted) as the training logs it, smoothed; a line per training, dashed for the recipe best. "
+    "The similarity terms begin one after the other, T iterations apart. The numbers are in curves.csv."
+)
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def _sentences(said: Iterable[str]) -> list[str]:
+    return [f"<p>{html.escape(text)}</p>" for text in said]
+
+
+def _picture(folder: Path, name: str) -> str:
+    kind = "svg+xml" if name.endswith(".svg") else "png"
+    data = base64.b64encode((folder / name).read_bytes()).decode()
+    return f'<img alt="{html.escape(name)}" src="data:image/{kind};base64,{data}">'
+
+
+def _table(rows: pd.DataFrame, marked: bool = False) -> str:
+    """A table; with `marked`, what stands between backticks is code."""
+
+    def cell(value: Any) -> str:
+        parts = html.escape(str(value)).split("`")
+        return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts)) if marked else "`".join(parts)
+
+    head = "".join(f"<th>{html.escape(str(c))}</th>" for c in rows.columns)
+    body = "".join(f"<tr>{''.join(f'<td>{cell(v)}</td>' for v in row)}</tr>" for row in rows.itertuples(index=False))
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _head(about: dict[str, Any], caveats: list[str]) -> str:
+    blank = f" ({about['n_blank']:,} blank, left out)" if about["n_blank"] else ""
+    said = (
+        f"{about['n_cells']:,} cells{blank} of {about['n_wells']:,} wells on {about['n_plates']} plates: "
+        f"{about['n_treatments']} treatments of {about['n_mechanisms']} mechanisms, and controls; median "
+        f"{about['median_cells']:g} cells a treatment. Source: {about['source']}"
+        f"{'; ' + about['licence'] if about['licence'] else ''}."
+    )
+    if caveats:
+        items = "".join(f"<li>{html.escape(text)}</li>" for text in caveats)
+        box = f'<div class="box warn"><b>This is not the paper\'s experiment repeated.</b><ul>{items}</ul></div>'
+    else:
+        box = '<div class="box">Data and trainings are as large as the paper\'s; what differs is listed below.</div>'
+    return (
+        f"<header><h1>The VAE+ paper, run again</h1><p>{html.escape(paper.CITATION)}, with cytovae {__version__}.</p>"
+        f"{box}<p>{html.escape(said)}</p></header>"
+    )
+
+
+def _table_1(
+    folder: Path, table: pd.DataFrame, documents: dict[Training, dict[str, Any]], published: dict[str, Any] | None
+) -> str:
+    if table.empty:
+        return _section("Table 1: mechanism of action", "<p>No column could be scored.</p>")
+    heads = [tables.column_title(*column) for column in paper.COLUMNS]
+    body = []
+    for rule in paper.SCORED:
+        here = table[table["rule"] == rule]
+        for (model, recipe), own in here.groupby(["model", "recipe"], sort=False):
+            by_place = {row.place: row for row in own.itertuples()}
+            cells = "".join(_ours(by_place.get(place)) for place in range(len(heads)))
+            name = f"{pictures.title(str(model))} <small>{recipe}</small>"
+            body.append(f"<tr><th>{rule}</th><th>{name}</th>{cells}<td>{_scored(own)}</td></tr>")
+        body += _others(rule, documents, published)
+        for (of_rule, name), figures in paper.OTHERS.items():
+            if of_rule == rule:
+                cells = "".join(f"<td>{'' if x is None else f'<small>paper {x:.1f}</small>'}</td>" for x in figures)
+                body.append(f'<tr class="other"><th>{rule}</th><th>{name}</th>{cells}<td></td></tr>')
+    head = "".join(f"<th>{title}</th>" for title in ["rule", "", *heads, "scored"])
+    n = int(table["n_seeds"].max())
+    words = [
+        f"Accuracy in %, mean ± s.d. of {n} training{'s' if n > 1 else ''} from different seeds; under it the paper's "
+        f"figure (three trainings) and the difference, ours minus the paper's, with its 95 % interval (Welch's, over "
+        "trainings). The interval says how far seeds scatter; it says nothing of other cells or compounds."
+    ]
+    if n == 1:
+        words.append("One training has no spread, so no difference has an interval.")
+    document = next(reversed(documents.values()))
+    words += list(dict.fromkeys(s for s in document["verdicts"]))
+    words += [f"Not computed: {x['bundle']}, {tables.column_title(x['summary'], x['whiten'])}: {x['reason']}."
+              for d in documents.values() for x in d["skipped"]]  # fmt: skip
+    for summary, whiten in paper.COLUMNS:
+        used = [x for x in document["whitening"] if (x["summary"], x["whiten"]) == (summary, whiten)]
+        if used:
+            words.append(f"{tables.column_title(summary, whiten)}, {document['model']}: {tables.whitening(used)}.")
+    return _section(
+        "Table 1: mechanism of action",
+        f'<div class="wide"><table class="one"><thead><tr>{head}</tr></thead>',
+        f"<tbody>{''.join(body)}</tbody></table></div>",
+        _picture(folder, "table1.svg"),
+        *_sentences(words),
+    )
+
+
+def _ours(row: Any) -> str:
+    if row is None:
+        return "<td>not computed</td>"
+    sd = "" if np.isnan(row.sd) else f" ± {row.sd:.1f}"
+    interval = "" if np.isnan(row.low) else f" [{row.low:+.1f}, {row.high:+.1f}]"
+    return (
+        f"<td><b>{row.mean:.1f}</b>{sd}<br><small>paper {row.paper_mean:.1f} ± {row.paper_sd:.1f}<br>"
+        f"{row.difference:+.1f}{interval}</small></td>"
+    )
+
+
+def _scored(own: pd.DataFrame) -> str:
+    return ", ".join(f"{n} of {of}" for n, of in dict.fromkeys(zip(own["n_scored"], own["n_treatments"], strict=True)))
+
+
+def _others(rule: str, documents: dict[Training, dict[str, Any]], published: dict[str, Any] | None) -> list[str]:
+    """Rows of what else is scored here, in the column Mean: baselines of the same cells, published profiles."""
+    empty = "<td></td>" * (len(paper.COLUMNS) - 1)
+    first = next(iter(documents.values()))
+    lines = [
+        (f"{x['baseline']} <small>baseline</small>", x)
+        for x in first["baselines"]
+        if x["rule"] == rule and (x["summary"], x["whiten"]) == paper.COLUMNS[0]
+    ]
+    if published is not None:
+        said = f"published profiles of {published['n_wells']} wells, scored here"
+        name = f"{html.escape(published['file'].split('.')[0])} <small>{said}</small>"
+        lines += [(name, x) for x in published["scores"] if x["rule"] == rule]
+    rows = []
+    for name, x in lines:
+        said = "-"
+        if x["accuracy"] is not None:
+            interval = f" <small>[{100 * x['ci95'][0]:.0f}, {100 * x['ci95'][1]:.0f}]</small>" if x["ci95"] else ""
+            said = f"{100 * x['accuracy']:.1f}{interval}"
+        of = f"{x['n_scored']} of {x['n_treatments']}"
+        rows.append(f'<tr class="other"><th>{rule}</th><th>{name}</th><td>{said}</td>{empty}<td>{of}</td></tr>')
+    return rows
+
+
+def _paths(folder: Path, paths: list[dict[str, Any]], model: str) -> str:
+    said = f"Paths of {model} from a control cell to the cell closest to the mean of the treatment. The features that "
+    parts = _sentences([said + "differ most are moved first, the same number in every step, as in the paper."])
+    for path in paths:
+        if path["file"]:
+            parts.append(f"<h3>{html.escape(path['treatment'])} ({html.escape(path['mechanism'])})</h3>")
+            parts.append(_picture(folder, f"{path['file']}.png"))
+        parts += _sentences(path["said"][:2])
+        if path["said"][2:]:
+            parts.append(
+                f"<details><summary>how its ends were chosen</summary>{''.join(_sentences(path['said'][2:]))}</details>"
+            )
+    return _section("Figure 3: paths from a control to a treated cell", *parts)
+
+
+def _quiz(project: Project, training: Training) -> str:
+    from cytovae.quiz.score import REFERENCES
+
+    command = shlex.join(["cytovae", "app", str(project.screen_path), "--models", str(project.folder / "models")])
+    theirs = "; ".join(f"{100 * r.share:.1f} % ({r.source})" for r in REFERENCES)
+    return _section(
+        "The blinded test",
+        "<p>It takes people. Start the app and open the page Quiz; choose the question "
+        f"<em>as decoded</em>, 50 real and 50 reconstructed cells and the model {training.name}:</p>"
+        f"<pre>{html.escape(command)}</pre>",
+        *_sentences(
+            [f"Share of reconstructions called real: {theirs}. The page shows ours beside them when raters are done."]
+        ),
+    )
+
+
+def _audit(document: dict[str, Any], model: str) -> str:
+    rows = [
+        {
+            "what was tried": row["name"],
+            "claimed": f"{row['nominal']:.3f}",
+            "here": f"{row['observed']:.3f}",
+            "95 % interval": f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}",
+            "n": f"{row['n']:,}",
+            "": "as claimed" if row["ok"] else "NOT AS CLAIMED",
+        }
+        for row in document["checks"]
+    ]
+    said = [f"Not tried: {row['name']}: {row['reason']}." for row in document["skipped"]]
+    head = _sentences(
+        [f"The error rates of what stands beside paths and profiles, measured on this screen with {model}."]
+    )
+    return _section(
+        "Can the evidence be trusted here?", *head, _table(pd.DataFrame(rows)) if rows else "", *_sentences(said)
+    )
+
+
+def _hours(hours: pd.DataFrame, project: Project) -> str:
+    shown = hours.assign(hours=[f"{h:.2f}" for h in hours["hours"]])
+    machine = f"{platform.system()} on {platform.machine()}, device {project.machine.device}"
+    said = f"Wall-clock time of all runs, killed ones too: {hours['hours'].sum():.2f} h on {machine}."
+    return f"<h2>Hours spent</h2>{_table(shown)}<p>{html.escape(said)}</p>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The VAE+ paper, run again</title><style>
+body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #202020; max-width: 1120px; margin: 0 auto;
+  padding: 1rem }
+h1 { font-size: 1.7rem; margin-bottom: .2rem }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd }
+h3 { font-size: 1rem; margin: 1rem 0 .3rem }
+p { max-width: 52rem; margin: .4rem 0 }
+img { max-width: 100%; height: auto }
+table { border-collapse: collapse; font-size: .88rem }
+th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e6e6e6 }
+thead th { background: #f4f4f4 }
+.one td { white-space: nowrap }
+th small { font-weight: normal }
+.other, small { color: #555 }
+.other th { font-weight: normal }
+.wide { overflow-x: auto; margin: .6rem 0 }
+.box { border-left: 4px solid #009e73; background: #f2faf7; padding: .6rem 1rem; margin: 1rem 0 }
+.warn { border-color: #b03000; background: #fdf3ef }
+pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .8rem }
+summary { cursor: pointer; color: #555 }
+</style></head><body>
+@@BODY@@
+</body></html>
+"""

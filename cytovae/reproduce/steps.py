@@ -1,0 +1,470 @@
+"""The steps from images to a report, each one call of the library, in the order in which they are done.
+
+There is no record of progress: every step looks at what is on disk, by its provenance, and does nothing where that is
+what it would make. ``hours.jsonl`` keeps the time spent and decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytovae import locks, schema
+from cytovae.config import ScreenRecord, to_dict
+from cytovae.errors import ConfigError, IngestError, did_you_mean
+from cytovae.learn.recipe import Preset
+from cytovae.reproduce import paper
+from cytovae.schema import Progress
+from cytovae.screen import Screen, provenance
+
+MODELS = ("ae", "vae", "vae+")
+CHANNELS = ("DNA", "Tubulin", "Actin")
+CONTROL = "DMSO"
+HOURS = "hours.jsonl"
+_BEAT_S = 10.0
+
+Tasks = Callable[[str], AbstractContextManager[Progress]]
+"""Opens a progress line by its label."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is trained, and how much; the defaults are the paper's.
+
+    Parameters
+    ----------
+    seeds : int
+        Trainings of every model, with the seeds 0, 1, ...
+    iterations, batch_size : int
+        Of each.
+    models : tuple of str
+        Of `MODELS`.
+    recipes : tuple of Preset
+        Every model is trained by each.
+
+    Raises
+    ------
+    ConfigError
+        Nothing to train, or no such model.
+    """
+
+    seeds: int = paper.SEEDS
+    iterations: int = paper.ITERATIONS
+    batch_size: int = paper.BATCH_SIZE
+    models: tuple[str, ...] = MODELS
+    recipes: tuple[Preset, ...] = (Preset.PAPER,)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"at least 1 seed is trained, not {self.seeds}")
+        if not self.models or set(self.models) - set(MODELS):
+            raise ConfigError(
+                f"the paper's models are {', '.join(MODELS)}; {', '.join(self.models) or 'none'} asked for"
+            )
+
+    @property
+    def period(self) -> int:
+        """T of the progressive schedule: the paper's part of a training, so that a shorter one is in proportion."""
+        return max(1, round(self.iterations * paper.PERIOD / paper.ITERATIONS))
+
+    def trainings(self) -> list[Training]:
+        """All of them: a recipe after the other, in it the seeds, in these the models."""
+        kinds = [model for model in MODELS if model in self.models]
+        recipes = [recipe for recipe in Preset if recipe in self.recipes]
+        return [Training(m, r, s) for r in recipes for s in range(self.seeds) for m in kinds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One model by one recipe from one seed."""
+
+    model: str
+    recipe: Preset
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its bundle.
+
+        Examples
+        --------
+        >>> Training("vae+", Preset.PAPER, 0).name
+        'vaeplus-paper-0'
+        """
+        return f"{self.model.replace('+', 'plus')}-{self.recipe}-{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the images come from.
+
+    Parameters
+    ----------
+    raw : Path, optional
+        A folder that holds them, in the collection's layout; without it and `crops` they are fetched.
+    crops : tuple of (Path, Path), optional
+        Cells that are cut already and their table.
+    plates : tuple of str
+        Only these; all that there are where empty.
+    base_url : str, optional
+        Of the collection; its own site where None.
+    keep_archives : bool
+        Keep the archives of plates beside their images.
+    published : Path, optional
+        A folder with published per-well profiles (``*per_well*``) and the collection's two tables.
+    """
+
+    raw: Path | None = None
+    crops: tuple[Path, Path] | None = None
+    plates: tuple[str, ...] = ()
+    base_url: str | None = None
+    keep_archives: bool = False
+    published: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.crops and (self.raw or self.plates):
+            raise ConfigError("crops are taken as they are; leave out the raw folder and the plates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where it runs; no number depends on it beyond rounding."""
+
+    device: str = "auto"
+    threads: int = 0
+    workers: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A folder in which the paper is reproduced: ``raw``, ``bbbc021.screen``, ``models``, ``report``."""
+
+    folder: Path
+    options: Options = dataclasses.field(default_factory=Options)
+    source: Source = dataclasses.field(default_factory=Source)
+    machine: Machine = dataclasses.field(default_factory=Machine)
+
+    @property
+    def raw(self) -> Path:
+        """Where the images are."""
+        return self.source.raw or self.folder / "raw"
+
+    @property
+    def screen_path(self) -> Path:
+        return self.folder / "bbbc021.screen"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report"
+
+    def bundle_path(self, training: Training) -> Path:
+        """Where a training leaves its model."""
+        return self.folder / "models" / training.name
+
+    def screen(self) -> Screen:
+        """The screen, which `ingest` has made."""
+        return Screen.open(self.screen_path)
+
+    def load(self, training: Training) -> Any:
+        """A trained bundle."""
+        from cytovae.learn import bundle
+
+        return bundle.load(self.bundle_path(training), device=bundle.choose_device(self.machine.device))
+
+    def audited(self) -> Training:
+        """Whose paths are drawn and tried: the first VAE+, or the first training where there is none."""
+        every = self.options.trainings()
+        return next((t for t in every if t.model == "vae+"), every[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step: its verb, what it is about, and the call, which returns whether it made something."""
+
+    verb: str
+    words: str
+    run: Callable[[Progress], bool]
+
+
+def steps(project: Project) -> list[Step]:
+    """Everything that is to be done, in order; the plates are known once the collection's tables are there."""
+    every = project.options.trainings()
+    # each model is embedded and scored right after its training: first results come early
+    return [
+        *_images(project),
+        Step("ingest", "cells", functools.partial(_ingest, project)),
+        *(
+            Step(verb, training.name, functools.partial(call, project, training))
+            for training in every
+            for verb, call in (("train", _train), ("embed", _embed), ("benchmark", _benchmark))
+        ),
+        Step("audit", project.audited().name, functools.partial(_audit, project)),
+        Step("report", str(project.report), functools.partial(_report, project)),
+    ]
+
+
+def run(project: Project, tasks: Tasks, say: Callable[[str], None] = lambda text: None) -> Path:
+    """Do every step that is not done; the report's folder.
+
+    Raises
+    ------
+    BusyError
+        Another run is at work in the folder.
+    IngestError
+        The collection cannot be reached, or a plate is not there.
+    CytovaeError
+        What a step says; what is done stays, and the same call goes on.
+    """
+    from cytovae.ingest.fetch import FULL
+
+    with locks.held(project.report, "reproduce"):
+        if not (project.source.raw or project.source.crops):
+            _tables(project)
+        every = steps(project)
+        for number, step in enumerate(every, start=1):
+            label = f"{number}/{len(every)} {step.verb} {step.words}"
+            with tasks(label) as progress, _timed(project.folder / HOURS, step, progress) as beat:
+                try:
+                    made = step.run(beat)
+                except OSError as failed:
+                    if failed.errno not in FULL:
+                        raise
+                    raise IngestError(
+                        f"the disk of {project.folder} is full at step {label} ({failed.strerror}); what is done "
+                        "stays: free some space and run the same command to go on"
+                    ) from None
+            if not made:
+                say(f"{label}: done before")
+    return project.report
+
+
+@contextlib.contextmanager
+def _timed(path: Path, step: Step, progress: Progress) -> Iterator[Progress]:
+    """Pass progress on, and keep the seconds spent as they pass, so that a killed run is counted too."""
+    started = written = time.monotonic()
+    run_id = f"{os.getpid()}-{started:.0f}"
+
+    def write() -> None:
+        line = {"run": run_id, "verb": step.verb, "step": step.words, "seconds": round(time.monotonic() - started, 1)}
+        with path.open("a") as handle:
+            handle.write(json.dumps(line) + "\n")
+
+    def beat(done: int, total: int) -> None:
+        nonlocal written
+        progress(done, total)
+        if time.monotonic() - written > _BEAT_S:
+            written = time.monotonic()
+            write()
+
+    try:
+        yield beat
+    finally:
+        write()
+
+
+def hours(folder: Path) -> pd.DataFrame:
+    """Hours spent by verb, over all runs; ``verb``, ``steps``, ``hours``."""
+    lines: list[dict[str, Any]] = []
+    for text in (folder / HOURS).read_text().splitlines() if (folder / HOURS).exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):  # a line that a kill cut short
+            lines.append(json.loads(text))
+    table = pd.DataFrame(lines, columns=["run", "verb", "step", "seconds"])
+    each = table.groupby(["run", "verb", "step"], sort=False, as_index=False)["seconds"].max()
+    by = each.groupby("verb", sort=False).agg(steps=("step", "nunique"), hours=("seconds", "sum")).reset_index()
+    return by.assign(hours=by["hours"] / 3600)
+
+
+def _url(project: Project) -> str:
+    from cytovae.ingest import fetch
+
+    return project.source.base_url or fetch.BASE_URL
+
+
+def _tables(project: Project) -> None:
+    """The collection's tables, fetched where they are not there."""
+    from cytovae.ingest import fetch
+
+    if not all((project.raw / name).exists() for name in (fetch.IMAGE_TABLE, fetch.MOA_TABLE)):
+        fetch.reach(_url(project))
+        fetch.bbbc021(project.raw, (), base_url=_url(project))
+
+
+def _counts(table: pd.DataFrame) -> pd.Series:
+    """Which fields or crops are of the benchmark: of known mechanism, or controls."""
+    unknown = table[schema.MOA].fillna(schema.UNKNOWN_MOA) == schema.UNKNOWN_MOA
+    return (table[schema.COMPOUND] == CONTROL) | ~unknown
+
+
+def layout(project: Project) -> Any:
+    """The fields that count, of the plates asked for; all plates that the tables have where none is named.
+
+    Raises
+    ------
+    IngestError
+        A plate that was asked for is not in the tables.
+    """
+    from cytovae.ingest import layouts
+
+    found = layouts.bbbc021.read(project.raw)
+    fields = found.fields[_counts(found.fields)]
+    there = fields[schema.PLATE].unique()
+    for plate in project.source.plates:
+        if plate not in there:
+            raise IngestError(
+                f"the tables of {project.raw} have no plate {plate!r} with treatments of known mechanism or controls"
+                f"{did_you_mean(plate, list(there))}; they have {len(there)}, the first {min(there)}"
+            )
+    if project.source.plates:
+        fields = fields[fields[schema.PLATE].isin(project.source.plates)]
+    return dataclasses.replace(found, fields=fields.reset_index(drop=True))
+
+
+def plates(project: Project) -> dict[str, list[str]]:
+    """Plate -> the images that count."""
+    from cytovae.ingest.layouts import path_column
+
+    places = [path_column(channel) for channel in CHANNELS]
+    by = layout(project).fields.groupby(schema.PLATE)
+    return {str(plate): rows[places].to_numpy(str).ravel().tolist() for plate, rows in by}
+
+
+def _images(project: Project) -> Sequence[Step]:
+    """A step a plate where images are fetched; none where they are there."""
+    from cytovae.ingest.fetch import IMAGE_TABLE
+
+    if project.source.raw or project.source.crops or not (project.raw / IMAGE_TABLE).exists():
+        return []
+    return [
+        Step("fetch", plate, functools.partial(_fetch, project, plate, names))
+        for plate, names in plates(project).items()
+    ]
+
+
+def _fetch(project: Project, plate: str, names: list[str], progress: Progress) -> bool:
+    from cytovae.ingest import fetch
+
+    done = fetch.bbbc021(
+        project.raw,
+        [plate],
+        base_url=_url(project),
+        only=set(names),
+        keep_archives=project.source.keep_archives,
+        progress=progress,
+    )
+    return not done.already
+
+
+def _ingest(project: Project, progress: Progress) -> bool:
+    from cytovae.ingest import assembly, layouts
+
+    if project.source.crops:
+        crops = layouts.crops.read(*project.source.crops, CHANNELS)
+        crops = dataclasses.replace(crops, cells=crops.cells[_counts(crops.cells)])
+        said = " and ".join(path.name for path in project.source.crops)
+        record = ScreenRecord(name="BBBC021 (crops)", channels=crops.channels, source=f"cells cut already: {said}")
+        return not assembly.ingest_crops(crops, project.screen_path, record, progress=progress).already
+    found = layout(project)
+    chosen, usable = (
+        set(found.fields.loc[rows, schema.PLATE]) for rows in (slice(None), found.fields[schema.STATUS] == "ok")
+    )
+    if missing := sorted(chosen - usable):
+        raise IngestError(
+            f"{project.raw} lacks every image of {len(missing)} of {len(chosen)} plates ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}); put them there, or name the plates to use with --plates"
+        )
+    source, licence = layouts.bbbc021.origin(project.raw)
+    record = ScreenRecord(name="BBBC021", channels=found.channels, source=source, licence=licence)
+    outcome = assembly.ingest_fields(
+        found, project.raw, project.screen_path, record, workers=project.machine.workers, progress=progress
+    )
+    return not outcome.already
+
+
+def _train(project: Project, training: Training, progress: Progress) -> bool:
+    from cytovae.learn import kinds, models
+
+    options, machine = project.options, project.machine
+    asked = {
+        "recipe": training.recipe.value,
+        "iterations": options.iterations,
+        "batch_size": options.batch_size,
+        "period": options.period,
+        "seed": training.seed,
+    }
+    how = kinds.Run(
+        device=machine.device,
+        threads=machine.threads,
+        checkpoint_every=max(1, min(200, options.iterations // 4)),
+        resume=True,
+        progress=progress,
+    )
+    return models.train(project.screen(), project.bundle_path(training), training.model, asked, how) is not None
+
+
+def _embed(project: Project, training: Training, progress: Progress) -> bool:
+    from cytovae.learn import embed
+
+    return embed.embed(project.screen(), project.load(training), progress)
+
+
+def scoring() -> Any:
+    """How all trainings are scored: the paper's four columns; whitening pools controls where a plate has few."""
+    from cytovae.profiling import study
+    from cytovae.profiling.whiten import FewControls
+
+    columns = [study.columns([s], [w], None, FewControls.pool)[0] for s, w in paper.COLUMNS]
+    return study.Benchmark(columns, strict=False)
+
+
+def _benchmark(project: Project, training: Training, progress: Progress) -> bool:
+    from cytovae.patches import PatchStore
+
+    screen = project.screen()
+    path = screen.results_path(training.name) / "scores.json"
+    before = path.stat().st_mtime_ns if path.exists() else None
+    scoring().of_screen(screen, [training.name], PatchStore)
+    return path.stat().st_mtime_ns != before
+
+
+def _audit(project: Project, progress: Progress) -> bool:
+    from cytovae.learn import audit
+
+    screen, bundle = project.screen(), project.load(project.audited())
+    path = screen.results_path(bundle.name) / audit.FILE
+    inputs = {"cells": screen.cells_digest(), "weights": bundle.digest}
+    if path.exists() and json.loads(path.read_text())["provenance"]["inputs"] == inputs:
+        return False
+    audit.audit(screen, bundle, done=progress)
+    return True
+
+
+def record(project: Project) -> dict[str, Any]:
+    """The provenance of the report: options, cells, weights, published profiles."""
+    from cytovae.learn import bundle
+    from cytovae.screen import digest_file
+
+    every = project.options.trainings()
+    inputs = {"cells": project.screen().cells_digest()}
+    inputs |= {t.name: str(bundle.describe(project.bundle_path(t))["weights"]) for t in every}
+    if project.source.published:
+        inputs |= {
+            path.name: digest_file(path) for path in sorted(project.source.published.iterdir()) if path.is_file()
+        }
+    config = {"options": to_dict(project.options), "crops": project.source.crops is not None}
+    return provenance("reproduce", config=config | {"plates": list(project.source.plates)}, inputs=inputs)
+
+
+def _report(project: Project, progress: Progress) -> bool:
+    from cytovae.reproduce import report
+
+    return report.write(project, record(project), progress)
