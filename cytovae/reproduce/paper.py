@@ -175,7 +175,7 @@ def difference(
     Returns
     -------
     tuple of (float, float) or None
-        None where we have a single seed, or neither side scatters.
+        Within 100 points either way; None where we have a single seed, or neither side scatters.
     """
     from scipy.stats import t
 
@@ -185,4 +185,4 @@ def difference(
     a, b = sd**2 / n, their_sd**2 / SEEDS
     freedom = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (SEEDS - 1))
     half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(a + b)
-    return mean - their_mean - half, mean - their_mean + half
+    return max(mean - their_mean - half, -100.0), min(mean - their_mean + half, 100.0)

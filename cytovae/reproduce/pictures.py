@@ -108,15 +108,18 @@ def paths(folder: Path, material: Material) -> list[dict[str, Any]]:
     for number, (treatment, mechanism) in enumerate(paper.PATHS, start=1):
         choice = chosen(material.cells, treatment, mechanism, material.control)
         if choice is None:
-            found.append({"file": None, "said": [f"Not drawn: the screen has neither {treatment} nor {mechanism}."]})
+            found.append(
+                {"file": None, "said": [f"Not drawn: the screen has neither {treatment} nor {mechanism}."], "notes": []}
+            )
             continue
         drawn = draw(material, Request(choice[0], spacing=Spacing.COUNT))
         name = f"figure3-{number}"
         for form in (Form.PNG, Form.SVG, Form.CSV):
             with whole_file(folder / f"{name}.{form}") as beside:
                 beside.write_bytes(content(drawn, form))
-        said = [sentence for sentence in (choice[1], drawn.verdict.sentence, *drawn.notes) if sentence]
-        found.append({"file": name, "treatment": choice[0], "mechanism": mechanism, "said": said})
+        said = [sentence for sentence in (choice[1], drawn.verdict.sentence) if sentence]
+        notes = list(drawn.notes)
+        found.append({"file": name, "treatment": choice[0], "mechanism": mechanism, "said": said, "notes": notes})
     return found
 
 
@@ -141,19 +144,19 @@ def two_appearances(screen: Screen, models: dict[str, Any], calls: pd.DataFrame)
     cells, embeddings = screen.embeddings(next(reversed(models.values())).name)
     end = targets.treated(cells, embeddings, treatment)
     near, where = targets.controls_near(cells, control, end.row)
-    start = targets.typical(cells, embeddings, near, where)
+    start = targets.typical(cells, embeddings, near, f"the {control} cells {where}")
     rows = targets.rows_of(cells, treatment)
     others = np.sort(np.random.default_rng(0).choice(rows, min(N_RANDOM, len(rows)), replace=False))
     patches = store.read(np.array([start.row, end.row]))
     columns = [("Real cell", normalise(patches))]
     columns += [(title(model), bundle.decode(bundle.encode(patches))) for model, bundle in models.items()]
     random = normalise(store.read(others))
-    columns += [
-        ("" if x else f"{len(others)} at random", random[x * 2 : x * 2 + 2]) for x in range(-(-len(others) // 2))
-    ]
+    columns.append(("", np.ones_like(columns[0][1])))  # a gap: what follows is of the treatment alone
+    columns += [("" if x else treatment, random[x * 2 : x * 2 + 2]) for x in range(-(-len(others) // 2))]
     said = [substitute] if substitute else []
     said.append(f"Control {start.cell_id} ({start.how}); {treatment} {end.cell_id} ({end.how}).")
-    said.append(f"Right: {len(others)} of the {len(rows)} cells of {treatment}, drawn at random (seed 0).")
+    some = f"{len(others)} of the {len(rows)} cells, drawn at random (seed 0)"
+    said.append(f"Right: {treatment}, {some if len(others) < len(rows) else f'all {len(rows)} cells'}.")
     here = calls[(calls[schema.TREATMENT] == treatment) & (calls["rule"] == "NSC") & (calls["summary"] == "mean")]
     here = here[(here["whiten"] == "none") & here["predicted"].notna()]
     for model, its in here.groupby("model", sort=False):
@@ -194,7 +197,7 @@ def curves(logs: pd.DataFrame) -> Any:
                 label=label,
             )
         panel.set_title(term, fontsize=9)
-        panel.tick_params(labelsize=7)
+        panel.tick_params(which="both", labelsize=7)
         panel.grid(color="0.92")
         if (logs[term].dropna() > 0).all():
             panel.set_yscale("log")
@@ -228,8 +231,8 @@ def dots(table: pd.DataFrame) -> Any:
         )
         panel.set_ylim(len(here) - 0.5, -0.5)
         panel.set_xlim(0, 101)
-        panel.set_title(f"{rule}: ours (filled) and the paper's (hollow), mean ± s.d. over trainings", fontsize=9)
-        panel.set_xlabel("accuracy (%)", fontsize=8)
+        panel.set_title(f"{rule}: ours filled, the paper's hollow", fontsize=9)
+        panel.set_xlabel("accuracy (%), mean ± s.d. over trainings", fontsize=8)
         panel.grid(axis="x", color="0.92")
     return figure
 

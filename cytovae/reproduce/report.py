@@ -89,7 +89,7 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
     caveats = caveats_of(project.options, about, table)
     page = [
         _head(about, caveats),
-        _table_1(folder, table, documents, published),
+        _table_1(folder, table, documents, audited, published),
         _section("Figure 2: reconstructions", _picture(folder, "figure2.png"), *_sentences([of_figure2])),
         _paths(folder, paths, models[audited.model].name),
         _section(
@@ -323,7 +323,11 @@ def _head(about: dict[str, Any], caveats: list[str]) -> str:
 
 
 def _table_1(
-    folder: Path, table: pd.DataFrame, documents: dict[Training, dict[str, Any]], published: dict[str, Any] | None
+    folder: Path,
+    table: pd.DataFrame,
+    documents: dict[Training, dict[str, Any]],
+    audited: Training,
+    published: dict[str, Any] | None,
 ) -> str:
     if table.empty:
         return _section("Table 1: mechanism of action", "<p>No column could be scored.</p>")
@@ -334,7 +338,7 @@ def _table_1(
         for (model, recipe), own in here.groupby(["model", "recipe"], sort=False):
             by_place = {row.place: row for row in own.itertuples()}
             cells = "".join(_ours(by_place.get(place)) for place in range(len(heads)))
-            name = f"{pictures.title(str(model))} <small>{recipe}</small>"
+            name = f"{pictures.title(str(model))} <small>recipe {recipe}</small>"
             body.append(f"<tr><th>{rule}</th><th>{name}</th>{cells}<td>{_scored(own)}</td></tr>")
         body += _others(rule, documents, published)
         for (of_rule, name), figures in paper.OTHERS.items():
@@ -350,7 +354,7 @@ def _table_1(
     ]
     if n == 1:
         words.append("One training has no spread, so no difference has an interval.")
-    document = next(reversed(documents.values()))
+    document = documents[audited]
     words += list(dict.fromkeys(s for s in document["verdicts"]))
     words += [f"Not computed: {x['bundle']}, {tables.column_title(x['summary'], x['whiten'])}: {x['reason']}."
               for d in documents.values() for x in d["skipped"]]  # fmt: skip
@@ -413,11 +417,10 @@ def _paths(folder: Path, paths: list[dict[str, Any]], model: str) -> str:
         if path["file"]:
             parts.append(f"<h3>{html.escape(path['treatment'])} ({html.escape(path['mechanism'])})</h3>")
             parts.append(_picture(folder, f"{path['file']}.png"))
-        parts += _sentences(path["said"][:2])
-        if path["said"][2:]:
-            parts.append(
-                f"<details><summary>how its ends were chosen</summary>{''.join(_sentences(path['said'][2:]))}</details>"
-            )
+        parts += _sentences(path["said"])
+        if path["notes"]:
+            notes = "".join(_sentences(path["notes"]))
+            parts.append(f"<details><summary>how its ends were chosen</summary>{notes}</details>")
     return _section("Figure 3: paths from a control to a treated cell", *parts)
 
 
