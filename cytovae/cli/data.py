@@ -569,17 +569,17 @@ def _read_alike(screen: Screen, raw: Path, path: Path, more: list[str]) -> None:
     IngestError
         The screen does not say how.
     """
-    import json
-
     from cytovae.errors import IngestError
+    from cytovae.screen import read_json
 
-    if not (screen.path / READING).exists():
+    said = read_json(screen.path / READING, IngestError) if (screen.path / READING).exists() else None
+    verb, told = (said.get("verb"), said.get("words")) if isinstance(said, dict) else (None, None)
+    if not isinstance(verb, str) or not isinstance(told, list) or not all(isinstance(word, str) for word in told):
         raise IngestError(
             f"{screen.path} does not say how its raw data were read; make a screen of {raw} with 'cytovae ingest' and "
             "append that"
         )
-    said = json.loads((screen.path / READING).read_text())
-    words = ["ingest", said["verb"], str(raw), str(path), "--name", screen.name, *said["words"], *more]
+    words = ["ingest", verb, str(raw), str(path), "--name", screen.name, *told, *more]
     with contextlib.redirect_stdout(sys.stderr):
         typer.main.get_command(console.app).main(args=words, standalone_mode=False)
 

@@ -252,10 +252,10 @@ def measure_activity(
     cells, embeddings = screen.embeddings(model)
     with tasks(f"activity of {model}") as progress:
         table = activity.measure(cells, embeddings, screen.record.control, seed, progress=progress)
-    write_table(path, table, record)
     for profile_path in sorted(path.parent.glob("treatments.*.parquet")):
         held = activity.beside(read_table(profile_path), table)
         write_table(profile_path, held, read_provenance(profile_path))
+    write_table(path, table, record)  # last: what is there is done, wherever a run before was killed
     return table, True
 
 

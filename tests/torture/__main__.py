@@ -1,4 +1,4 @@
-"""The long form, and its table: ``python -m tests.torture [inputs] [kills of each step] [first seed] [minutes]``."""
+"""The long form, and its table: ``python -m tests.torture [inputs] [kills] [first seed] [minutes] [what alone]``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ ROUND = 500
 
 
 def main() -> None:
-    asked = [int(word) for word in sys.argv[1:]]
+    asked = [int(word) for word in sys.argv[1:5]]
+    only = " ".join(sys.argv[5:])
     n_inputs, n_kills, first, minutes = [*asked, *(10_000, 100, 0, 10_000)[len(asked) :]]
     started, rows = time.monotonic(), {}
     print(f"{n_inputs:,} inputs, {n_kills} kills of each step; seeds from {first}; at most {minutes} minutes")
@@ -34,6 +35,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         attacks, material = inputs.attacks(Path(folder) / "material")
+        attacks = [(attack, share) for attack, share in attacks if attack.name.startswith(only)]
         whole = sum(share for _, share in attacks)
         for _ in range(0, n_inputs, ROUND):
             for attack, share in attacks:

@@ -74,12 +74,29 @@ def steps(folder: Path, material: Material) -> list[Step]:
     np.savez(folder / "other.npz", cell_id=np.array([f"c{i}" for i in range(12)]), embeddings=values)
     of_raw = ("ingest", "bbbc021", "raw", "out.screen", "--workers", "1")
     of_crops = ("ingest", "crops", "out.screen", "--images", "cells.npz", "--table", "table.csv")
+    grown, shared = folder / "grown", folder / "shared"
+    later = write_raw(folder / "later", plates=("Week3_003",), wells=("B02", "B03"), count=3).folder
+    for place in (grown, shared):
+        place.mkdir()
+        (place / "raw").symlink_to(raw)
+    begun = [("a.screen", grown, ())] + [("out.screen", shared, ("--shard", f"{k}/2")) for k in (1, 2)]
+    for name, place, more in begun:
+        status, err, _, _ = once((*of_raw[:3], name, *of_raw[4:], *more), place)
+        assert status == 0, err
+    work = {"out.screen.ingest": shared / "out.screen.ingest", "raw": raw}
     training = ("train", "a.screen", "vae", "--model", "vae", "--iterations", "3", "--batch-size", "2")
     training += ("--checkpoint-every", "1", "--pictures-every", "2")
     return [
         Step("ingest fields", of_raw, {"raw": raw}, links=("raw",)),
         Step("ingest on demand", (*of_raw, "--patches", "on-demand"), {"raw": raw}, links=("raw",)),
         Step("ingest crops", (*of_crops, "--channels", CHANNELS, "--patch-size-px", "36"), crops),
+        Step(
+            "append",
+            ("append", "a.screen", "later"),
+            {"a.screen": grown / "a.screen", "raw": raw, "later": later},
+            links=("raw", "later"),
+        ),
+        Step("merge", ("merge", "out.screen"), work, links=("raw",)),
         Step("embed", ("embed", "a.screen", "pca"), {"a.screen": bare, "pca": material.bundle}),
         Step("embed again", ("embed", "a.screen", "pca", "--overwrite"), made),
         Step(

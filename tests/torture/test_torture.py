@@ -113,7 +113,7 @@ def test_any_json_is_a_record_or_refused(document: Any) -> None:
             assert to_dict(record)[key] == document
 
 
-@pytest.mark.parametrize("text", ["[" * 10**5, "9" * 5000, '{"a": NaN}', '{"a": 1, "a": 2}', "", "\0", "\ufeff{}", "{"])
+@pytest.mark.parametrize("text", ["[" * 10**5, "9" * 5000, '{"a": NaN}', '{"a": 1, "a": 2}', "", "\0", "{"])
 def test_json_that_is_none_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ScreenError, match=r"a\.json cannot be understood: [^\n]+$"):
