@@ -240,9 +240,9 @@ class Player {
     this.cursor.setAttribute("x1", at * 100 + 50); this.cursor.setAttribute("x2", at * 100 + 50);
     this.$(".where").textContent = `step ${at} / ${n - 1}`;
     const verdict = this.$(".verdict");
-    verdict.className = `verdict ${frame.off ? "off" : "muted"}`;
-    verdict.textContent = frame.off ? (frame.why ?? "unlike any real cell") :
-      frame.nearest ? `nearest real cell: ${frame.nearest.treatment}` : "";
+    const doubts = [frame.off ? frame.why ?? "unlike any real cell" : "", frame.odd ? `the picture could be no cell: ${frame.odd}` : ""].filter(Boolean);
+    verdict.className = `verdict ${doubts.length ? "off" : "muted"}`;
+    verdict.textContent = doubts.join("; ") || (frame.nearest ? `nearest real cell: ${frame.nearest.treatment}` : "");
     this.$(".play").textContent = this.timer ? "❚❚" : "▶";
     this.$(".play").setAttribute("aria-label", this.timer ? "Pause" : "Play");
     this.root.dataset.frame = at;

@@ -24,7 +24,7 @@ def player(header: dict[str, Any], images: Pictures, key: str, *, kept: bool = F
     ----------
     header : dict
         ``channels``, ``pixel_size_um``, ``n_features``, ``control`` and ``target`` (``title``, ``text``) and
-        ``frames``: per step ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why`` and ``nearest``
+        ``frames``: per step ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why``, ``odd`` and ``nearest``
         (``image``, ``cell_id``, ``treatment``, ``moa``, ``distance``).
     images : Pictures
         The real control, the frames, the real target, then the nearest real cells.

@@ -214,6 +214,28 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
                 "divided by the mean of control cells of the same plate (empty where a plate has fewer than "
                 f"{targets.MIN_NEAR}), with 95 % intervals over wells."
             )
+    if (raw := view.raw_intensity(screen, model, shown.request)) is not None:
+        st.markdown(
+            "**Brightness as acquired**, which the pictures do not show: in them each channel has its own maximum"
+        )
+        share = "{:.2f} ({:.2f} to {:.2f})".format
+        lines: dict[str, Any] = {
+            "channel": raw["channel"] + " in the " + raw["where"],
+            "cell at the start, grey levels": raw["start_grey"].round(),
+            "cell at the end, grey levels": raw["end_grey"].round(),
+        }
+        for side, words in (
+            ("start", "cells at the start / their controls"),
+            ("end", "cells at the end / their controls"),
+        ):
+            columns = [raw[f"{side}_population{which}"] for which in ("", "_low", "_high")]
+            lines[words] = [share(*each) for each in zip(*columns, strict=True)]
+            lines[f"n, {side}"] = raw[f"n_{side}"]
+        st.dataframe(pd.DataFrame(lines), hide_index=True)
+        st.caption(
+            "Mean of the cells' brightness divided by that of the control cells of their plates, with its 95 % "
+            f"interval over wells; {raw['n_controls'].min():,} control cells. nan: a plate has too few controls."
+        )
     with st.expander("All measurements"):
         st.plotly_chart(figures.changes(ranked), key="changes")
         names = {"change_sd": "path (s.d.)", "expected_sd": "decoded cells (s.d.)", "real_sd": "real cells (s.d.)"}

@@ -179,6 +179,12 @@ def real_difference(screen: Screen, model: str, request: Request) -> tuple[pd.Se
     return study.real_difference(material(screen, model), view(screen, model, request).study)
 
 
+@loaders.cached(32, "Measuring brightness")
+def raw_intensity(screen: Screen, model: str, request: Request) -> pd.DataFrame | None:
+    """How bright the real cells behind the path are, as acquired."""
+    return study.raw_intensity(material(screen, model), view(screen, model, request).study)
+
+
 @loaders.cached(4)
 def displaced(screen: Screen, model: str) -> npt.NDArray[np.float32]:
     """Every cell's way from the controls near it."""
@@ -285,6 +291,7 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
             "cosine_reencoded": float(path.cosine_reencoded[i]),
             "off": bool(support.off_data[i]),
             "why": f"unlike any real cell: only {100 * support.rarity[i]:.1f} % of real cells are as strange",
+            "odd": "" if support.pictures is None else str(support.pictures.why[i]),
             "nearest": {
                 "image": k + 2 + i,
                 "cell_id": str(support.nearest_ids[i, 0]),

@@ -201,6 +201,17 @@ def test_every_tab_of_explore_shows(app: App, tiny: Any, name: str) -> None:
     sound(test)
 
 
+def test_what_changed_shows_brightness_as_acquired_beside_the_shares(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", steps="5", tab="What changed")
+    sound(test)
+    screen = loaders.screens()["Tiny screen"]
+    raw = view.raw_intensity(screen, "linear-a", Request(treatment="taxol@0.3", steps=5))
+    shown = next(frame.value for frame in test.dataframe if "n, end" in frame.value)
+    assert shown["n, end"].tolist() == raw["n_end"].tolist()
+    assert shown["cell at the end, grey levels"].tolist() == raw["end_grey"].round().tolist()
+    assert "do so too" in words(test) or "do not:" in words(test) or "Nothing measured changes" in words(test)
+
+
 @pytest.mark.parametrize("name", ["Plates", "Refused fields", "A field", "Evidence tried", "Model cards", "Training"])
 def test_every_tab_of_the_screen_shows(app: App, tiny: Any, name: str) -> None:
     test = app([tiny.screen], tiny.models, "screen")
