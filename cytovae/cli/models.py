@@ -162,6 +162,8 @@ def embed(
             )
         if not new:
             console.already(f"the embedding of {screen} with {name}")
+        elif share is not None:
+            console.say(f"this shard of {name} is done; when all are, 'cytovae merge {screen}' ends it")
         path = str(opened.embeddings_path(name))
         done.append({"bundle": name, "embedded": new, "path": path, "weights": loaded.digest})
     console.emit({"screen": str(screen), "embeddings": done}, as_json, "\n".join(d["path"] for d in done))
