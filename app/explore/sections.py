@@ -206,14 +206,6 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
         f"control "
         "cells and as many treated ones. Where no nucleus is found at a step, the curve has a gap."
     )
-    if along.raw is not None:
-        with st.expander("Brightness of the real cells, as acquired"):
-            st.dataframe(along.raw.round(2), hide_index=True)
-            st.caption(
-                "Mean grey levels of the two cells at the ends, nothing scaled or taken away; relative and population: "
-                "divided by the mean of control cells of the same plate (empty where a plate has fewer than "
-                f"{targets.MIN_NEAR}), with 95 % intervals over wells."
-            )
     if (raw := view.raw_intensity(screen, model, shown.request)) is not None:
         st.markdown(
             "**Brightness as acquired**, which the pictures do not show: in them each channel has its own maximum"
