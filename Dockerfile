@@ -1,12 +1,17 @@
 # The app as a small service: non-root, its own health check, screens mounted at /screens.
 # PyTorch's CPU build is a tenth of the size of the CUDA one that pip takes on Linux: give the index that serves it as
-# --build-arg PIP_EXTRA_INDEX_URL=...
+# --build-arg PIP_EXTRA_INDEX_URL=... All other packages are checked against their hashes.
 # The demo writes into /screens as user 10001: a folder mounted there must let that user write, or be given with --user.
+# The root file system may be read-only (--read-only --tmpfs /tmp): numba's cache, the only other thing written, is then
+# lost with the container.
 FROM python:3.11-slim AS build
 ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN python -m venv /opt/cytovae && /opt/cytovae/bin/pip install --no-cache-dir -r requirements.lock
+COPY requirements.lock requirements-dev.lock requirements-hashes.lock ./
+RUN python3 -m venv /opt/cytovae \
+  && /opt/cytovae/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements-hashes.lock \
+  && /opt/cytovae/bin/pip install --no-cache-dir $(grep -h '^torch==' requirements.lock; grep -h '^psycopg' requirements-dev.lock)
+COPY pyproject.toml README.md LICENSE ./
 COPY cytovae cytovae
 COPY app app
 COPY models models
@@ -15,7 +20,7 @@ RUN /opt/cytovae/bin/pip install --no-cache-dir --no-deps .
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 cytovae && mkdir -p /screens /var/cache/numba && chown cytovae /screens /var/cache/numba
 COPY --from=build /opt/cytovae /opt/cytovae
-ENV PATH=/opt/cytovae/bin:$PATH NUMBA_CACHE_DIR=/var/cache/numba PYTHONUNBUFFERED=1
+ENV PATH=/opt/cytovae/bin:$PATH NUMBA_CACHE_DIR=/tmp/numba PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER cytovae
 WORKDIR /screens
 EXPOSE 8501

@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8501
 
-.PHONY: help demo test torture check bench docs figures lock chromium postgresql clean
+.PHONY: help demo test torture check bench docs figures dist sbom lock chromium postgresql clean
 
 help:
 	@echo "make demo   install, make a simulated screen, open the app on port $(PORT)"
@@ -14,6 +14,8 @@ help:
 	@echo "make bench  the benchmarks"
 	@echo "make docs   the documentation, in build/docs"
 	@echo "make figures  measure the figures of README and pages anew (BBBC021=DIR for those of real cells)"
+	@echo "make dist   sdist and wheel, checked, in dist"
+	@echo "make sbom   what the run-time packages are, with licences, as CycloneDX: build/sbom.json"
 	@echo "make lock   write requirements.lock and requirements-dev.lock anew"
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
@@ -70,6 +72,14 @@ docs: $(VENV)/dev.stamp
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python docs/figures.py measure $(if $(BBBC021),--bbbc021 $(BBBC021))
+
+dist: $(VENV)/dev.stamp
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
+sbom: $(VENV)/dev.stamp
+	$(BIN)/python .ci/sbom.py build/sbom.json
 
 lock:
 	$(PYTHON) .ci/lock.py

@@ -1,36 +1,63 @@
-"""Write the lock files: what pip resolves for `.` and for `.[dev]` in an empty environment, with exact versions."""
+"""Write the lock files: what pip resolves for `.` and for `.[dev]` in an empty environment, with exact versions.
+
+``requirements-hashes.lock`` holds the run-time packages once more, with the sha256 of the very files that pip takes on
+this platform, for ``pip install --require-hashes --no-deps``. PyTorch is left out of it: which build is taken, for CPU
+or CUDA, is the user's choice. ``python .ci/lock.py hashes`` writes this file alone, from requirements.lock.
+"""
 
 import json
+import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = "torch==2.13.0"
 
 
+def report(python: Path, *words: str) -> list[dict[str, Any]]:
+    """What pip would install into an empty environment."""
+    command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", *words]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return list(json.loads(ran.stdout)["install"])
+
+
+def name_of(item: dict[str, Any]) -> str:
+    """A package's name as the lock files write it."""
+    return str(item["metadata"]["name"]).lower().replace("_", "-")
+
+
 def resolve(python: Path, target: str) -> dict[str, str]:
     """Name -> version of everything pip would install for a target."""
-    report = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", TORCH, target],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    found = (item["metadata"] for item in json.loads(report.stdout)["install"])
-    return {m["name"].lower().replace("_", "-"): m["version"].split("+")[0] for m in found}
+    return {name_of(item): item["metadata"]["version"].split("+")[0] for item in report(python, TORCH, target)}
+
+
+def hashes(python: Path, lock: Path) -> list[str]:
+    """The lines of a lock file with the sha256 of the files that pip takes for them, without PyTorch."""
+    lines = [line for line in lock.read_text().splitlines() if "==" in line and not line.startswith("torch==")]
+    lines = [
+        f"{name_of(item)}=={item['metadata']['version']} "
+        f"--hash=sha256:{item['download_info']['archive_info']['hashes']['sha256']}"
+        for item in report(python, "--no-deps", *lines)
+    ]
+    return sorted(lines)
 
 
 def main() -> None:
+    """Write all lock files, or only that with hashes."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = Path(folder) / "bin" / "python"
-        run, dev = resolve(python, "."), resolve(python, ".[dev]")
-    for name, versions in (("requirements.lock", run), ("requirements-dev.lock", dev)):
-        lines = sorted(f"{package}=={version}" for package, version in versions.items() if package != "cytovae")
-        (ROOT / name).write_text("# made by `make lock`\n" + "\n".join(lines) + "\n")
+        if sys.argv[1:] != ["hashes"]:
+            for name, target in (("requirements.lock", "."), ("requirements-dev.lock", ".[dev]")):
+                versions = resolve(python, target)
+                lines = sorted(f"{package}=={version}" for package, version in versions.items() if package != "cytovae")
+                (ROOT / name).write_text("# made by `make lock`\n" + "\n".join(lines) + "\n")
+        kind = f"{platform.system()} {platform.machine()}, Python {platform.python_version().rpartition('.')[0]}"
+        lines = [f"# made by `make lock` for {kind}", *hashes(python, ROOT / "requirements.lock")]
+        (ROOT / "requirements-hashes.lock").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The figures of README and pages: measured by the verbs, kept in ``docs/figures``, written between markers.
 
-    python docs/figures.py measure --bbbc021 DIR [--work DIR]    measures everything anew, some minutes
-    python docs/figures.py write                                 seconds: renews what stands between the markers
+    python docs/figures.py measure [NAME...] --bbbc021 DIR [--work DIR]    measures anew, some minutes
+    python docs/figures.py write    seconds: renews what stands between the markers
 
 What stands between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is made here and nowhere else; a test compares. Each
 file in ``docs/figures`` holds the digests of the weights it was measured with, so that the same test fails where a
@@ -27,12 +27,6 @@ REAL = ("bbbc021-ae", "bbbc021-vae", "bbbc021-vaeplus")
 SIMULATED = ("phantom-ae", "phantom-vae", "phantom-vaeplus")
 SAMPLE = "A sample of BBBC021 (about 5,700 cells of the collection)"
 SOURCE = "image set BBBC021v1 (Caie et al. 2010), Broad Bioimage Benchmark Collection (Ljosa et al. 2012)"
-BASELINES = {
-    "pixel-pca": "pixel PCA",
-    "measurements": "simple measurements",
-    "cell-count": "cell count",
-    "chance": "chance",
-}
 MARKED = re.compile(r"(<!-- figures: ([a-z-]+) -->\n).*?(\n<!-- end -->)", flags=re.S)
 
 
@@ -43,14 +37,29 @@ def pages() -> list[Path]:
 
 def renewed(text: str) -> str:
     """A page with the figures as they are now between its markers."""
-    return MARKED.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], text)
+    return MARKED.sub(lambda found: found[1] + block(found[2]) + found[3], text)
 
 
 # ---- what stands between the markers
 
 
+class Unmeasured(Exception):
+    """A file of figures is not there."""
+
+
 def read(name: str) -> dict[str, Any]:
-    return dict(json.loads((FIGURES / f"{name}.json").read_text()))
+    try:
+        return dict(json.loads((FIGURES / f"{name}.json").read_text()))
+    except FileNotFoundError:
+        raise Unmeasured from None
+
+
+def block(name: str) -> str:
+    """What stands between the markers of a name."""
+    try:
+        return BLOCKS[name]()
+    except Unmeasured:
+        return "*Not measured yet with the models that ship: `make figures` does it.*"
 
 
 def config(bundle: str) -> dict[str, Any]:
@@ -66,8 +75,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def percent(score: dict[str, Any]) -> str:
-    low, high = score["ci95"] or (None, None)
+    low, high = score.get("ci95") or (None, None)
     return f"{100 * score['accuracy']:.0f}" + ("" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]")
+
+
+def called(name: str) -> str:
+    """A model's name as code, a baseline's as it is."""
+    return f"`{name}`" if (MODELS / name).is_dir() else name
 
 
 def models_table() -> str:
@@ -114,7 +128,7 @@ def mechanisms() -> str:
         some = next(iter(of_rule.values()))
         scored = f"{some['n_scored']} of {some['n_treatments']}"
         rows.append([rule, scored, *(percent(of_rule[line["name"]]) for line in shown)])
-    heads = [BASELINES.get(line["name"], f"`{line['name']}`") for line in shown]
+    heads = [called(line["name"]) for line in shown]
     return table(["rule", "scored", *heads], rows)
 
 
@@ -124,7 +138,7 @@ def sample_words() -> str:
     said = []
     for line in found["scores"]:
         for against in line.get("comparisons", []):
-            if line["name"] == "bbbc021-vaeplus" and against["baseline"] == "measurements":
+            if line["name"] == "bbbc021-vaeplus" and against["baseline"] == "simple measurements":
                 low, high = (100 * x for x in against["ci95"])
                 said.append(
                     f"{100 * against['difference']:+.0f} points [{low:+.0f}, {high:+.0f}] under {line['rule']} "
@@ -143,9 +157,9 @@ def elsewhere() -> str:
     told = {}
     for line in demo["scores"]:
         told.setdefault(line["name"], []).append(f"{100 * line['accuracy']:.0f}")
-    named = {"phantom-vaeplus": "VAE+", **BASELINES}
-    parts = [f"{named[name]} {' and '.join(values)}" for name, values in told.items() if name in named]
-    right = [f"{s['n_correct']} of {s['n_scored']} under {s['rule']}" for s in published["scores"]]
+    parts = [f"{called(name)} {' and '.join(values)}" for name, values in told.items()]
+    scored = [line for line in published["scores"] if line["name"] != "chance"]
+    right = [f"{line['n_correct']} of {line['n_scored']} under {line['rule']}" for line in scored]
     return (
         f"On the demo's simulated screen ({demo['n_treatments']} treatments, {demo['n_cells']:,} cells), in % under "
         f"NSC and NSCB: {'; '.join(parts)}. On the published per-well CellProfiler profiles of Ljosa et al. (2013), "
@@ -169,8 +183,7 @@ def truth() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models_table,
     "detail": detail,
-    "mechanisms": mechanisms,
-    "sample-words": sample_words,
+    "mechanisms": lambda: f"{mechanisms()}\n\n{sample_words()}",
     "elsewhere": elsewhere,
     "truth": truth,
 }
@@ -212,8 +225,10 @@ def benchmark(screen: Path, bundles: tuple[str, ...]) -> tuple[dict[str, Any], d
     return {"scores": scores(answer)}, dict(held["screen"])
 
 
-def measure_sample(bbbc021: Path, work: Path) -> None:
+def measure_sample(work: Path, bbbc021: Path | None) -> None:
     """Mechanisms on the sample of real cells, and the two pictures of the README."""
+    if bbbc021 is None:
+        return
     screen, crops = work / "sample.screen", bbbc021 / "crops"
     channels = ["--channels", "DNA,Tubulin,Actin", "--name", SAMPLE, "--source", SOURCE, "--licence", "CC BY-NC-SA 3.0"]
     cytovae("ingest", "crops", screen, "--images", crops / "cells.npz", "--table", crops / "cells.csv", *channels)
@@ -237,23 +252,29 @@ def shrink(picture: Path) -> None:
     image.save(HERE / f"{picture.stem}.webp", quality=82, method=6)
 
 
-def measure_demo(work: Path) -> None:
-    """Mechanisms on the demo's screen."""
+def measure_demo(work: Path, bbbc021: Path | None) -> None:
+    """Mechanisms on the demo's screen, as the demo itself scores them."""
     folder = work / "demo"
     subprocess.run([sys.executable, "-m", "cytovae", "demo", "--dir", folder, "--no-app"], cwd=ROOT, check=True)
-    found, held = benchmark(folder / "phantom.screen", SIMULATED)
-    keep("demo", SIMULATED, n_cells=held["n_cells"], n_treatments=held["n_treatments"], **found)
+    results = folder / "phantom.screen" / "results"
+    scored = {bundle: json.loads((results / bundle / "scores.json").read_text()) for bundle in SIMULATED}
+    lines = [line for bundle in SIMULATED for line in scores({**scored[bundle], "baselines": []})]
+    lines += scores({**scored[SIMULATED[-1]], "scores": []})
+    held = scored[SIMULATED[-1]]["screen"]
+    keep("demo", SIMULATED, n_cells=held["n_cells"], n_treatments=held["n_treatments"], scores=lines)
 
 
-def measure_published(bbbc021: Path) -> None:
+def measure_published(work: Path, bbbc021: Path | None) -> None:
     """Mechanisms from the published per-well profiles."""
+    if bbbc021 is None:
+        return
     tables = bbbc021 / "tables"
     profiles = tables / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
     known = ["--image-table", tables / "BBBC021_v1_image.csv", "--moa-table", tables / "BBBC021_v1_moa.csv"]
     keep("published", (), scores=scores(cytovae("benchmark", "--profiles", profiles, *known, "--whiten", "none")))
 
 
-def measure_truth(work: Path) -> None:
+def measure_truth(work: Path, bbbc021: Path | None) -> None:
     """What changes along paths of a simulated screen that the model has not seen."""
     import numpy as np
 
@@ -297,6 +318,14 @@ def measure_truth(work: Path) -> None:
     keep("truth", ("phantom-vaeplus",), n_cells=len(cells), rows=rows)
 
 
+MEASURES: dict[str, Callable[[Path, Path | None], None]] = {
+    "truth": measure_truth,
+    "demo": measure_demo,
+    "published": measure_published,
+    "sample": measure_sample,
+}
+
+
 def write() -> None:
     """Renew what stands between the markers of all pages."""
     for page in pages():
@@ -310,16 +339,13 @@ def main() -> None:
     """Read the arguments; measure, or only write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("measure", "write"))
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(MEASURES)}; all where none is given")
     parser.add_argument("--bbbc021", type=Path, help="folder with crops/ and tables/ of the real sample")
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "figures", help="where screens are made and kept")
     given = parser.parse_args()
     if given.what == "measure":
-        work = given.work.resolve()
-        measure_truth(work)
-        measure_demo(work)
-        if given.bbbc021:
-            measure_published(given.bbbc021.resolve())
-            measure_sample(given.bbbc021.resolve(), work)
+        for name in given.names or MEASURES:
+            MEASURES[name](given.work.resolve(), given.bbbc021 and given.bbbc021.resolve())
     write()
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 import zipfile
@@ -34,6 +35,40 @@ def test_wheel_holds_the_app_and_every_shipped_bundle(wheel: Path) -> None:
     assert "cytovae/_shipped/app/.streamlit/config.toml" in names
     for bundle in (p.parent.name for p in (ROOT / "models").glob("*/weights.safetensors")):
         assert f"cytovae/_shipped/models/{bundle}/weights.safetensors" in names
+
+
+def test_wheel_says_its_licences_and_that_it_is_typed(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (place,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    told = archive.read(place).decode()
+    assert "License-Expression: BSD-3-Clause AND CC-BY-NC-SA-3.0" in told
+    for file in ("LICENSE", "models/LICENSE"):
+        assert f"License-File: {file}" in told
+        assert f"{Path(place).parent}/licenses/{file}" in archive.namelist()
+    assert "cytovae/py.typed" in archive.namelist()
+
+
+def test_sdist_holds_what_building_and_testing_takes_and_both_pass_the_index_checks(
+    wheel: Path, tmp_path: Path
+) -> None:
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("cytovae-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= {
+        "docs/conf.py",
+        "tests/conftest.py",
+        "conftest.py",
+        "models/LICENSE",
+        ".ci/lock.py",
+        "compose.yaml",
+    }
+    assert not [name for name in names if name.startswith((".git/", ".venv", "data/"))]
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", sdist, wheel], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
 
 
 def free_port() -> int:

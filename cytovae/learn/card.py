@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 TAGS = ("biology", "microscopy", "image-based-profiling", "single-cell", "autoencoder")
+HUB_LICENCES = ("cc-by-", "cc0-", "bsd-", "mit", "apache-")
+"""How licences that model hubs know begin."""
 MEASURES = (
     "sharpness_ratio and spectrum_bands (low to high frequency) are energies, reconstruction over original; 1 is best. "
     "coherence, in the same bands (coarser than 8 px, 8 to 4, 4 to 2.7, finer), tells how much of that detail is the "
@@ -104,14 +106,15 @@ def shown(value: Any) -> str:
 def front_matter(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     """The YAML that model hubs read: licence, library, tags, data set, and measures as a model index.
 
-    The licence is that of the data, which binds what was trained on them; "unknown" where none is stated. Every text is
-    written as a JSON string, which YAML reads as it stands.
+    The licence is that of the data, which binds what was trained on them; "unknown" where none is stated, "other" with
+    its name where hubs do not know it. Every text is written as a JSON string, which YAML reads as it stands.
     """
     data = config.get("data", {})
     licence = "-".join(str(data.get("licence") or "unknown").lower().split())
+    known = licence == "unknown" or licence.startswith(HUB_LICENCES)
     lines = [
         "---",
-        f"license: {json.dumps(licence)}",
+        *([f"license: {json.dumps(licence)}"] if known else ["license: other", f"license_name: {json.dumps(licence)}"]),
         "library_name: cytovae",
         "pipeline_tag: feature-extraction",
         "tags:",
