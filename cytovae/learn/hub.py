@@ -56,9 +56,11 @@ def open_hub() -> Any:
 def _failing_plainly(doing: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    # its bases are the HTTP client's own error, which has another name in each release, and OSError
+    errors: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, HFValidationError)
     try:
         yield
-    except (*HfHubHTTPError.__bases__, HFValidationError) as failed:  # the HTTP client's own errors, and OSError
+    except errors as failed:
         why = next((line for line in map(str.strip, str(failed).splitlines()) if line), type(failed).__name__)
         raise BundleError(f"{doing} failed: {why}") from None
 
