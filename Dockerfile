@@ -26,4 +26,4 @@ WORKDIR /screens
 EXPOSE 8501
 HEALTHCHECK --interval=15s --timeout=3s --start-period=300s \
   CMD ["python", "-c", "import urllib.request as u; assert u.urlopen('http://127.0.0.1:8501/_stcore/health').read() == b'ok'"]
-CMD ["cytovae", "demo", "--dir", "/screens/demo", "--address", "0.0.0.0"]
+CMD ["cytovae", "demo", "--dir", "/screens/demo", "--address", "0.0.0.0", "--no-login"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.common import address, context, loaders, selection
+from app.common import address, context, loaders, login, selection
 from app.registry import PAGES
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -20,6 +20,7 @@ page = st.navigation(
     ],
     position="top",
 )
+login.demand()
 loaders.warm()
 st.session_state[selection.PAGE] = page.url_path
 above = st.container()
@@ -28,6 +29,7 @@ try:
     with context.page_errors():
         page.run()
 finally:  # a page may stop early
+    login.foot()
     with above:
         context.say_unknown()
     address.settle()

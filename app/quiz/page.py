@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app.common import context, loaders
+from app.common import context, loaders, login
 from app.quiz import quizzes
 from app.quiz.card import Call, card
 from cytovae import schema
@@ -216,7 +216,7 @@ def result(store: Store, token: str, state: DeckState) -> None:
     )
     figures(got)
     rows = [("You", got.fooled)]
-    if (n := pooled[score.RATER].nunique()) > 1:
+    if login.sees_all_raters() and (n := pooled[score.RATER].nunique()) > 1:
         rows.append((f"All {n} raters of {state.model}", score.score(pooled, score.CLUSTERS).fooled))
     compare(rows, state.protocol, state.hidden_px)
     with st.container(horizontal=True):
@@ -233,6 +233,10 @@ def result(store: Store, token: str, state: DeckState) -> None:
 
 def everybody(store: Store) -> None:
     """All raters, pooled, and the decks still open."""
+    if not login.sees_all_raters():
+        st.info("The answers of all raters are shown to those alone whom this app's list names for it.")
+        closing(store)
+        return
     calls = store.calls()
     if calls.empty:
         st.info("Nobody has finished a deck yet. Take the quiz, then come back.", icon=":material/info:")
@@ -282,6 +286,11 @@ def still_open(store: Store) -> None:
         f"{answers.OPEN_DAYS} days after they were begun."
     )
     st.dataframe(quizzes.open_table(waiting), hide_index=True)
+    closing(store)
+
+
+def closing(store: Store) -> None:
+    """The way to close a quiz for whoever opened it."""
     for token in st.session_state.get(OPENED, ()):
         state = store.state(token)
         if not state.finished and not state.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Annotated
 import typer
 
 import cytovae
+from cytovae import access
 from cytovae.cli import console
 from cytovae.errors import ConfigError, CytovaeError
 from cytovae.screen import Screen
@@ -29,7 +31,16 @@ QuizOption = Annotated[
     str | None,
     typer.Option("--quiz-db", help="SQLAlchemy URL of the quiz's database; a SQLite file in your data folder else."),
 ]
-AddressOption = Annotated[str, typer.Option("--address", help="Address to serve on.")]
+AddressOption = Annotated[
+    str, typer.Option("--address", help="Address to serve on; other than this machine's own only with a login.")
+]
+AuthOption = Annotated[
+    Path | None, typer.Option("--auth", metavar="FILE", help="Ask for a login, as this file of secrets (TOML) says.")
+]
+NoLoginOption = Annotated[
+    bool, typer.Option("--no-login", help="Serve on --address without a login, behind a proxy that has one.")
+]
+LOCAL = "127.0.0.1"
 
 
 def app_root() -> Path:
@@ -39,6 +50,28 @@ def app_root() -> Path:
         if (root / "app" / "main.py").is_file():
             return root
     raise ConfigError(f"the app is not beside {package}; install cytovae again")
+
+
+def bound(address: str, auth: Path | None, no_login: bool) -> str:
+    """The address to serve on: this machine's own where nobody would be asked who they are."""
+    if auth is not None and no_login:
+        raise typer.BadParameter("--auth asks for a login and --no-login for none; give one of them")
+    if auth is not None or no_login or access.is_local(address):
+        return address
+    console.say(
+        f"cytovae: without a login the app is served on this machine alone ({LOCAL}), not on {address}; "
+        "give --auth FILE, or --no-login behind a proxy that has a login"
+    )
+    return LOCAL
+
+
+def check_auth(auth: Path | None) -> None:
+    """Raise where a login cannot be asked for as this file says."""
+    if auth is None:
+        return
+    access.read(auth)
+    if not all(importlib.util.find_spec(name) for name in ("authlib", "httpx")):
+        raise ConfigError("a login needs Authlib; install it with: pip install 'cytovae[auth]'")
 
 
 def refuse_used_port(address: str, port: int) -> None:
@@ -52,7 +85,12 @@ def refuse_used_port(address: str, port: int) -> None:
 
 
 def start_app(
-    screens: Sequence[Path], models: Path | None, address: str, port: int, quiz_db: str | None = None
+    screens: Sequence[Path],
+    models: Path | None,
+    address: str,
+    port: int,
+    quiz_db: str | None = None,
+    auth: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the app as a process of its own."""
     refuse_used_port(address, port)
@@ -69,9 +107,11 @@ def start_app(
     if quiz_db is not None:
         environment["CYTOVAE_QUIZ_DB"] = quiz_db
     command = [sys.executable, "-m", "streamlit", "run", str(root / "app" / "main.py")]
-    return subprocess.Popen(
-        [*command, f"--server.port={port}", f"--server.address={address}"], env=environment, stdout=subprocess.DEVNULL
-    )
+    command += [f"--server.port={port}", f"--server.address={address}"]
+    if auth is not None:
+        environment["CYTOVAE_AUTH"] = str(auth.resolve())
+        command.append(f"--secrets.files={auth.resolve()}")
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 def wait_healthy(server: subprocess.Popen[bytes], url: str, seconds: float = 60) -> None:
@@ -113,13 +153,17 @@ def app_command(
     screens: Annotated[list[Path], typer.Argument(help="Screen folders.")],
     models: ModelsOption = None,
     port: PortOption = 8501,
-    address: AddressOption = "127.0.0.1",
+    address: AddressOption = LOCAL,
     quiz_db: QuizOption = None,
+    auth: AuthOption = None,
+    no_login: NoLoginOption = False,
 ) -> None:
     """Open the app on one or more screens."""
+    address = bound(address, auth, no_login)
+    check_auth(auth)
     for path in screens:
         Screen.open(path)
-    server = start_app(screens, models, address, port, quiz_db)
+    server = start_app(screens, models, address, port, quiz_db, auth)
     with ended_with_us(server):
         wait_healthy(server, url_of(address, port))
         console.say(f"cytovae is at {url_of(address, port)} (Ctrl-C ends it)")
@@ -132,7 +176,9 @@ def demo(
         "cytovae-demo"
     ),
     port: PortOption = 8501,
-    address: AddressOption = "127.0.0.1",
+    address: AddressOption = LOCAL,
+    auth: AuthOption = None,
+    no_login: NoLoginOption = False,
     no_app: Annotated[bool, typer.Option("--no-app", help="Make everything, open nothing.")] = False,
     browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
 ) -> None:
@@ -140,6 +186,8 @@ def demo(
     from cytovae import demo as library
 
     models = app_root() / "models"
+    address = bound(address, auth, no_login)
+    check_auth(auth)
     if not no_app:
         refuse_used_port(address, port)
     started = time.monotonic()
@@ -148,7 +196,7 @@ def demo(
         library.deepen(screen, models, console.progress, console.say)
         console.say(f"the demo screen is at {screen.path}")
         return
-    server = start_app([screen.path], models, address, port)
+    server = start_app([screen.path], models, address, port, auth=auth)
     with ended_with_us(server):
         wait_healthy(server, url_of(address, port))
         console.say(f"cytovae is at {url_of(address, port)} after {time.monotonic() - started:.0f} s (Ctrl-C ends it)")
