@@ -1,5 +1,7 @@
 """Write the lock files: what pip resolves for `.` and for `.[dev]` in an empty environment, with exact versions.
 
+The run-time packages are the same in both: the second is resolved under the first.
+
 ``requirements-hashes.lock`` holds the run-time packages once more, with the sha256 of the very files that pip takes on
 this platform, for ``pip install --require-hashes --no-deps``. PyTorch is left out of it: which build is taken, for CPU
 or CUDA, is the user's choice. ``python .ci/lock.py hashes`` writes this file alone, from requirements.lock.
@@ -29,9 +31,9 @@ def name_of(item: dict[str, Any]) -> str:
     return str(item["metadata"]["name"]).lower().replace("_", "-")
 
 
-def resolve(python: Path, target: str) -> dict[str, str]:
+def resolve(python: Path, *words: str) -> dict[str, str]:
     """Name -> version of everything pip would install for a target."""
-    return {name_of(item): item["metadata"]["version"].split("+")[0] for item in report(python, TORCH, target)}
+    return {name_of(item): item["metadata"]["version"].split("+")[0] for item in report(python, TORCH, *words)}
 
 
 def hashes(python: Path, lock: Path) -> list[str]:
@@ -51,10 +53,11 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = Path(folder) / "bin" / "python"
         if sys.argv[1:] != ["hashes"]:
-            for name, target in (("requirements.lock", "."), ("requirements-dev.lock", ".[dev]")):
-                versions = resolve(python, target)
+            run, dev = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+            for lock, words in ((run, ["."]), (dev, ["--constraint", str(run), ".[dev]"])):
+                versions = resolve(python, *words)
                 lines = sorted(f"{package}=={version}" for package, version in versions.items() if package != "cytovae")
-                (ROOT / name).write_text("# made by `make lock`\n" + "\n".join(lines) + "\n")
+                lock.write_text("# made by `make lock`\n" + "\n".join(lines) + "\n")
         kind = f"{platform.system()} {platform.machine()}, Python {platform.python_version().rpartition('.')[0]}"
         lines = [f"# made by `make lock` for {kind}", *hashes(python, ROOT / "requirements.lock")]
         (ROOT / "requirements-hashes.lock").write_text("\n".join(lines) + "\n")
