@@ -42,7 +42,7 @@ def take(
     ----------
     folder : Path
     names : iterable of str
-        Relative to `folder`, or absolute.
+        Relative to `folder`, or absolute; "" stands for no file.
     known : DataFrame, optional
         What was taken before; a file with the same stamp is not read again.
     threads : int
@@ -55,7 +55,7 @@ def take(
     found = (
         {} if known is None else {tuple(stamp): content for *stamp, content in known[COLUMNS].itertuples(index=False)}
     )
-    stamps = [(name, *at) for name in sorted(set(names)) if (at := stamp_of(folder / name))]
+    stamps = [(name, *at) for name in sorted({*names} - {""}) if (at := stamp_of(folder / name))]
     unread = [stamp for stamp in stamps if stamp not in found]
     saved = time.monotonic()
     with ThreadPoolExecutor(threads) as pool:

@@ -248,6 +248,7 @@ def test_an_incomplete_row_is_passed_over_and_a_table_that_was_there_stays(sourc
     lines = source.files[own.name].decode().splitlines()
     own.write_text("\n".join([*lines, "," * lines[0].count(","), "1,2,only"]) + "\n")
     assert fetch.bbbc021(own.parent, ["Week1_001"], base_url=source.url).images == 9
+    good = own.read_text()
     for wrong in ("plate\n1\n", own.read_text().replace("Week2/Week2_002", "../..")):
         own.write_text(wrong)
         source.asked.clear()
@@ -255,6 +256,7 @@ def test_an_incomplete_row_is_passed_over_and_a_table_that_was_there_stays(sourc
             fetch.bbbc021(own.parent, base_url=source.url)
         assert own.read_text() == wrong
         assert source.asked == []
+    own.write_text(good)
     assert moa.exists()
     assert fetch.bbbc021(own.parent, ["Week1_001"], base_url=source.url).already == ("Week1_001",)
 

@@ -13,6 +13,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError, TableError
 from cytovae.ingest import assembly, layouts
+from cytovae.ingest.layouts.centres import read as centres_of
 from cytovae.patches import PatchStore
 from tests.ingest.drawn import CHANNELS, Raw
 
@@ -177,7 +178,7 @@ CENTRES = "Metadata_Plate,Metadata_Well,Metadata_Site,ObjectNumber,Location_Cent
 def test_a_blank_row_among_centres_changes_no_field(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "P,A1,1,1,80,81\n,,,,,\nP,A1,1,2,90,91\n")
-    centres = layouts.loaddata._centre_table(path, pd.DataFrame())
+    centres = centres_of(path, pd.DataFrame())
     assert centres[schema.FIELD].tolist() == ["P/A1/s1"] * 2
     assert centres[["x", "y"]].to_numpy().tolist() == [[80.0, 81.0], [90.0, 91.0]]
 
@@ -186,7 +187,7 @@ def test_repeated_object_numbers_of_a_field_are_refused(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "P,A1,1,1,80,80\nP,A1,1,1,100,100\n")
     with pytest.raises(TableError, match="repeats 1 object numbers within a field, the first 1 in P/A1/s1"):
-        layouts.loaddata._centre_table(path, pd.DataFrame())
+        centres_of(path, pd.DataFrame())
 
 
 def test_names_that_look_like_numbers_or_like_nothing_stay_as_they_are_written(raw: Raw, tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_a_number_written_as_missing_is_missing_in_every_column(raw: Raw, tmp_pa
     assert set(layouts.bbbc021.read(raw.folder).fields["code"]) == {""}
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + f"P,A1,1,1,80,81\nP,A1,{word},2,80,81\nP,A1,1,{word},80,81\nP,A1,1,3,{word},81\n")
-    assert layouts.loaddata._centre_table(path, pd.DataFrame())[schema.OBJECT].tolist() == [1]
+    assert centres_of(path, pd.DataFrame())[schema.OBJECT].tolist() == [1]
 
 
 def test_only_the_columns_that_are_needed_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +237,7 @@ def test_only_the_columns_that_are_needed_are_kept(tmp_path: Path, monkeypatch: 
     path.write_text(path.read_text() + "P,a,A1,b,1,7,80,c,81\n")
     read = layouts.tables.read_csv
     monkeypatch.setattr(layouts.tables, "read_csv", lambda *args: (kept.append(read(*args)), kept[-1])[1])
-    centres = layouts.loaddata._centre_table(path, pd.DataFrame())
+    centres = centres_of(path, pd.DataFrame())
     assert centres.iloc[0].to_dict() == {"y": 81.0, "x": 80.0, schema.FIELD: "P/A1/s1", schema.OBJECT: 7}
     assert set(kept[0].columns).isdisjoint("ABC")
 
@@ -287,17 +288,17 @@ def test_a_concentration_that_is_no_number_is_said_as_it_is_written(raw: Raw, tm
 def test_centres_find_plates_that_are_written_alike_and_only_these(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "001,NA,1.0,1,80,81\n1,NA,1,1,90,91\n1,NA,1,2,nan,NaN\n")
-    centres = layouts.loaddata._centre_table(path, pd.DataFrame())
+    centres = centres_of(path, pd.DataFrame())
     assert centres[schema.FIELD].tolist() == ["001/NA/s1", "1/NA/s1"]
     path.write_text(CENTRES + "P,A1,1,1,80,left\n")
     with pytest.raises(TableError, match=r"column Location_Center_Y of .* must hold numbers, .* first 'left'"):
-        layouts.loaddata._centre_table(path, pd.DataFrame())
+        centres_of(path, pd.DataFrame())
     path.write_text("ImageNumber,Location_Center_X,Location_Center_Y\nfirst,1,1\n")
     with pytest.raises(TableError, match=r"column ImageNumber of .* must hold whole numbers .* first 'first'"):
-        layouts.loaddata._centre_table(path, pd.DataFrame({"row": [1], schema.FIELD: ["P/A1/s1"]}))
+        centres_of(path, pd.DataFrame({"row": [1], schema.FIELD: ["P/A1/s1"]}))
     path.write_text("Location_Center_X,Location_Center_Y\n1,1\n")
     with pytest.raises(TableError, match="must say the field of a centre"):
-        layouts.loaddata._centre_table(path, pd.DataFrame())
+        centres_of(path, pd.DataFrame())
 
 
 def test_a_table_without_rows_is_named(raw: Raw, tmp_path: Path) -> None:
