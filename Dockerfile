@@ -24,6 +24,5 @@ ENV PATH=/opt/cytovae/bin:$PATH NUMBA_CACHE_DIR=/tmp/numba PYTHONUNBUFFERED=1 PY
 USER cytovae
 WORKDIR /screens
 EXPOSE 8501
-HEALTHCHECK --interval=15s --timeout=3s --start-period=300s \
-  CMD ["python", "-c", "import urllib.request as u; assert u.urlopen('http://127.0.0.1:8501/_stcore/health').read() == b'ok'"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=300s CMD ["cytovae", "app", "--check", "http://127.0.0.1:8501"]
 CMD ["cytovae", "demo", "--dir", "/screens/demo", "--address", "0.0.0.0", "--no-login"]

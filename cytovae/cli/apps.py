@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +24,7 @@ import cytovae
 from cytovae import access
 from cytovae.cli import console
 from cytovae.errors import ConfigError, CytovaeError
+from cytovae.logs import LOG, JsonLines, LogForm
 from cytovae.screen import Screen
 
 ModelsOption = Annotated[
@@ -40,7 +44,11 @@ AuthOption = Annotated[
 NoLoginOption = Annotated[
     bool, typer.Option("--no-login", help="Serve on --address without a login, behind a proxy that has one.")
 ]
+LogOption = Annotated[LogForm, typer.Option("--log", help="Write log lines as text or as JSON.")]
 LOCAL = "127.0.0.1"
+STOP_SECONDS = 10
+"""How long the app may take to end."""
+CHECK_SECONDS = 10
 
 
 def app_root() -> Path:
@@ -91,6 +99,7 @@ def start_app(
     port: int,
     quiz_db: str | None = None,
     auth: Path | None = None,
+    log: LogForm = LogForm.TEXT,
 ) -> subprocess.Popen[bytes]:
     """Start the app as a process of its own."""
     refuse_used_port(address, port)
@@ -102,11 +111,12 @@ def start_app(
         **os.environ,
         "CYTOVAE_SCREENS": os.pathsep.join(str(s.resolve()) for s in screens),
         "CYTOVAE_MODELS": str(models.resolve()),
+        LOG: log,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])),
     }
     if quiz_db is not None:
         environment["CYTOVAE_QUIZ_DB"] = quiz_db
-    command = [sys.executable, "-m", "streamlit", "run", str(root / "app" / "main.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(root / "app" / "server.py")]
     command += [f"--server.port={port}", f"--server.address={address}"]
     if auth is not None:
         environment["CYTOVAE_AUTH"] = str(auth.resolve())
@@ -140,7 +150,48 @@ def ended_with_us(server: subprocess.Popen[bytes]) -> Iterator[None]:
         console.say("cytovae: stopped")
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def announcer(log: LogForm) -> Callable[[str], None]:
+    """How to say a line to whoever started the app."""
+    if log is LogForm.TEXT:
+        return console.say
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    own = logging.Logger("cytovae")
+    own.addHandler(handler)
+    return own.info
+
+
+def check(url: str) -> None:
+    """Ask a running app whether its screens and its quiz's database answer.
+
+    Raises
+    ------
+    CytovaeError
+        They do not, or nothing answers there.
+    """
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/ready", timeout=CHECK_SECONDS) as answer:
+            told = json.loads(answer.read(10_000))
+            good = told["ready"] is True
+    except urllib.error.HTTPError as refused:
+        try:
+            told = json.loads(refused.read(10_000))
+            words = f"{told['screens_that_open']} of {told['screens']} screens open, quiz {told['quiz']}"
+        except (ValueError, KeyError, TypeError):
+            words = f"status {refused.code}"
+        raise CytovaeError(f"the app at {url} is not ready ({words}); its log says why") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        good = False
+    if not good:
+        raise CytovaeError(f"no app of cytovae answers at {url}; give the address that 'cytovae app' printed")
+    console.say(f"cytovae {told['version']} at {url} is ready: {told['screens']} screens and the quiz answer")
 
 
 def url_of(address: str, port: int) -> str:
@@ -150,24 +201,36 @@ def url_of(address: str, port: int) -> str:
 
 @console.app.command("app")
 def app_command(
-    screens: Annotated[list[Path], typer.Argument(help="Screen folders.")],
+    screens: Annotated[list[Path] | None, typer.Argument(help="Screen folders.")] = None,
     models: ModelsOption = None,
     port: PortOption = 8501,
     address: AddressOption = LOCAL,
     quiz_db: QuizOption = None,
     auth: AuthOption = None,
     no_login: NoLoginOption = False,
+    log: LogOption = LogForm.TEXT,
+    check_url: Annotated[
+        str | None,
+        typer.Option("--check", metavar="URL", help="Ask a running app whether its screens and quiz answer, and end."),
+    ] = None,
 ) -> None:
     """Open the app on one or more screens."""
+    if check_url is not None:
+        check(check_url)
+        return
+    if not screens:
+        raise typer.BadParameter("name one screen or more", param_hint="SCREENS")
     address = bound(address, auth, no_login)
     check_auth(auth)
     for path in screens:
         Screen.open(path)
-    server = start_app(screens, models, address, port, quiz_db, auth)
+    server = start_app(screens, models, address, port, quiz_db, auth, log)
+    say = announcer(log)
     with ended_with_us(server):
         wait_healthy(server, url_of(address, port))
-        console.say(f"cytovae is at {url_of(address, port)} (Ctrl-C ends it)")
+        say(f"cytovae {cytovae.__version__} is at {url_of(address, port)} (Ctrl-C ends it)")
         server.wait()
+    say("cytovae has ended")
 
 
 @console.app.command()
@@ -199,7 +262,8 @@ def demo(
     server = start_app([screen.path], models, address, port, auth=auth)
     with ended_with_us(server):
         wait_healthy(server, url_of(address, port))
-        console.say(f"cytovae is at {url_of(address, port)} after {time.monotonic() - started:.0f} s (Ctrl-C ends it)")
+        took = time.monotonic() - started
+        console.say(f"cytovae {cytovae.__version__} is at {url_of(address, port)} after {took:.0f} s (Ctrl-C ends it)")
         if browser and (os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")):
             import webbrowser
 

@@ -1,0 +1,92 @@
+"""What `cytovae app` serves: the app, and under `/ready` whether its screens and the quiz's database can be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+import numpy as np
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from streamlit import logger as streamlit_logger
+
+import cytovae
+from cytovae.errors import CytovaeError
+from cytovae.logs import LOG, JsonLines, LogForm
+from cytovae.patches import PatchStore
+from cytovae.screen import Screen
+
+SECONDS = 5.0
+"""How long one who asks waits for another's check to end."""
+_LOGGER = logging.getLogger("cytovae.server")
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _screen_trouble(path: str) -> str:
+    try:
+        screen = Screen.open(path)
+        if not screen.cells_path.exists():
+            return f"{path} holds no cells yet"
+        store = PatchStore(screen.patches_path)
+        if len(store):
+            store.read(np.array([len(store) - 1]))
+    except (CytovaeError, OSError, ValueError) as closed:
+        return str(closed)
+    return ""
+
+
+def _quiz_trouble() -> str:
+    from app.common import loaders
+
+    try:
+        loaders.quiz_store().unfinished()
+    except CytovaeError as closed:
+        return str(closed)
+    return ""
+
+
+def ready(_: Request) -> JSONResponse:
+    """Status 200 where every screen and the quiz's database answer, else 503 and counts; the reasons are in the log."""
+    from app.common import loaders  # Streamlit's caches ask for the runtime, which is there by now
+
+    if not _ONE_AT_A_TIME.acquire(timeout=SECONDS):
+        return JSONResponse({"ready": False, "busy": True}, 503)
+    try:
+        paths = [path for path in os.environ.get(loaders.SCREENS, "").split(os.pathsep) if path]
+        troubles = {path: said for path in paths if (said := _screen_trouble(path))}
+        quiz = _quiz_trouble()
+    finally:
+        _ONE_AT_A_TIME.release()
+    for said in [*troubles.values(), *([quiz] if quiz else [])]:
+        _LOGGER.error("not ready: %s", said)
+    good = not troubles and not quiz
+    told = {
+        "ready": good,
+        "version": cytovae.__version__,
+        "screens": len(paths),
+        "screens_that_open": len(paths) - len(troubles),
+        "quiz": not quiz,
+    }
+    return JSONResponse(told, 200 if good else 503, headers={"Cache-Control": "no-store"})
+
+
+def _log_as_json() -> None:
+    """Every logger there is or will be: Streamlit gives each of its own a handler."""
+
+    def fit(logger: logging.Logger) -> None:
+        logger.handlers[:] = [handler]
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    streamlit_logger.setup_formatter = fit  # type: ignore[assignment]
+    streamlit_logger.update_formatter()
+
+
+if os.environ.get(LOG) == LogForm.JSON:
+    _log_as_json()
+app = st.App("main.py", routes=[Route("/ready", ready)])
