@@ -257,6 +257,19 @@ class PatchStore:
         self._kept.read(out, part, rows - self._kept.starts[part])
         return out
 
+    def field_of(self, row: int) -> Image | None:
+        """The field (H, W, C) uint16, as acquired, that a patch is read from; None where patches are stored.
+
+        Raises
+        ------
+        ScreenError
+            The field is gone, was changed, or cannot be read.
+        """
+        if not isinstance(self._kept, InFields):
+            return None
+        part = int(np.searchsorted(self._kept.starts, row, side="right")) - 1
+        return self._kept.acquired(int(self._kept.parts[part][row - self._kept.starts[part], 0]))
+
     def digests(self, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint64]:
         """The digests of patches by row, of all without `rows`, as ingest took them; else they are taken now."""
         rows = np.arange(len(self)) if rows is None else rows
@@ -453,16 +466,8 @@ class InFields:
 
     def _cut(self, row: int, first: npt.NDArray[np.int64], out: Patches, to: npt.NDArray[np.int64]) -> None:
         """Cut the patches of one field into their places in `out`."""
-        said, size, light = self._said, self.patch_shape[0], str(self._light_of[row])
-        base = Path(said[_FOLDER])
-        names = [str(paths[row]) for paths in self._paths]
-        planes = {
-            c: Plane(None if pages[row] < 0 else int(pages[row]), tuple(said["names"][c]), said["z"])
-            for c, pages in zip(self.channels, self._pages, strict=True)
-        }
-        paths = {c: base / name for c, name in zip(self.channels, names, strict=True)}
-        field = Field(paths, planes, said["bit_depth"], said["scale"])
-        stamps = tuple(self._check(base / name, name) for name in names)
+        size, light = self.patch_shape[0], str(self._light_of[row])
+        field, stamps = self._field(row)
         maps = field.maps(stamps) if field.scale is None and not light else None
         if maps is not None:
             for at, (y, x) in zip(to, first, strict=True):
@@ -472,6 +477,26 @@ class InFields:
         pixels = self._whole(row, field, light)
         for at, (y, x) in zip(to, first, strict=True):
             out[at] = pixels[y : y + size, x : x + size]
+
+    def acquired(self, row: int) -> Image:
+        """A field by its row among the sources; errors as `PatchStore.field_of`."""
+        try:
+            return self._field(row)[0].acquired()
+        except ImageError as broken:
+            raise ScreenError(f"a field of {self.folder.parent} cannot be read: {broken}") from None
+
+    def _field(self, row: int) -> tuple[Field, tuple[tuple[int, int, int], ...]]:
+        """Where a field lies, and the stamps of its files, which hold what they held."""
+        said = self._said
+        base = Path(said[_FOLDER])
+        names = [str(paths[row]) for paths in self._paths]
+        planes = {
+            c: Plane(None if pages[row] < 0 else int(pages[row]), tuple(said["names"][c]), said["z"])
+            for c, pages in zip(self.channels, self._pages, strict=True)
+        }
+        paths = {c: base / name for c, name in zip(self.channels, names, strict=True)}
+        field = Field(paths, planes, said["bit_depth"], said["scale"])
+        return field, tuple(self._check(base / name, name) for name in names)
 
     def _whole(self, row: int, field: Field, light: str) -> Image:
         last = self._last

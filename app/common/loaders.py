@@ -168,6 +168,11 @@ def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
     return _store(screen).read(rows)
 
 
+def field_of(screen: Screen, row: int) -> npt.NDArray[np.uint16] | None:
+    """The field (H, W, C) that a cell's patch is read from, as acquired; None where the screen keeps its patches."""
+    return _store(screen).field_of(row)
+
+
 def models_dir() -> Path:
     """The folder of model bundles."""
     if given := os.environ.get(MODELS):

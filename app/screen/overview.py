@@ -225,6 +225,11 @@ def field(screen: Screen, name: str) -> Field:
     ScreenError
         The raw files are not at hand.
     """
+    cells = loaders.cells(screen)
+    mine = np.flatnonzero((cells[schema.FIELD] == name).to_numpy())
+    pixels = loaders.field_of(screen, int(mine[0])) if len(mine) else None
+    if pixels is not None:  # the screen knows where its fields lie
+        return Field(pixels, cells.iloc[mine])
     table = fields(screen)
     row = None if table is None else table[table[schema.FIELD] == name].iloc[0]
     columns = [f"path_{c}" for c in screen.record.channels]
@@ -236,10 +241,7 @@ def field(screen: Screen, name: str) -> Field:
         raise ScreenError(
             f"the raw files of {name} are not beside {screen.path}; set {RAW} to their folder and start the app again"
         )
-    cells = loaders.cells(screen)
-    return Field(
-        _pixels(screen.record.channels, tuple(folder / file for file in files)), cells[cells[schema.FIELD] == name]
-    )
+    return Field(_pixels(screen.record.channels, tuple(folder / file for file in files)), cells.iloc[mine])
 
 
 def audit(screen: Screen, model: str) -> list[schema.Check]:

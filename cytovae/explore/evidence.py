@@ -1,7 +1,8 @@
 """How far a path can be believed: real cells near it, what real cells never look like, gap closed, null paths.
 
 A decoder draws something plausible at any point. What is on the data, and what is a story, has to be shown beside it.
-Likeness of two cells is the cosine of their embeddings about the mean of all cells.
+Likeness of two cells is the cosine of their embeddings about the mean of the cells that are searched: all, or a random
+sample of a large screen.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from cytovae.explore.paths import Path, cosine_similarity, feature_order
 from cytovae.explore.plausible import Judged
 
 BLOCK_CELLS = 16384
+N_SEARCHED = 20_000
+"""Cells at most that near ones are looked for among; of a larger screen so many are drawn at random, and it is said."""
 FALSE_ALARMS = 0.05
 """Share of real cells that the flag takes for something else."""
 OFF_DATA_PERCENTILE = 100.0 * (1.0 - FALSE_ALARMS)
@@ -46,7 +49,11 @@ Again = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
 class Ground:
-    """The real cells of a screen as one model sees them, searched exactly; made once, then shared.
+    """The real cells of a screen as one model sees them; made once, then shared.
+
+    Of a screen of more than `N_SEARCHED` cells so many are drawn at random, and what is said of a point rests on these
+    alone: time and memory do not grow with the screen. The flag is calibrated on the same cells, so that its rate of
+    false alarms is the same; the nearest cell is the nearest of those drawn, which `searched_words` says.
 
     The nearest cell of a point is the one of largest likeness less the cell's own crowding (cross-domain similarity
     local scaling, Conneau et al. 2018): without that, a few cells in the thick of the data are everyone's nearest.
@@ -58,7 +65,7 @@ class Ground:
     embeddings : (n, d) float32
         In the same order.
     rng : numpy Generator
-        Draws the cells that say how far apart real cells are and how strange.
+        Draws the cells that are searched, and those that say how far apart real cells are and how strange.
     again : callable, optional
         Decodes and encodes: whether the model agrees with itself is part of the flag where it is given.
     n_sampled : int
@@ -82,19 +89,27 @@ class Ground:
             raise SelectionError(
                 f"evidence needs at least 3 embedded cells, not {len(cells)} cells and {len(embeddings)} embeddings"
             )
-        self.embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-        self.cell_ids = cells[schema.CELL_ID].astype(str).to_numpy()
-        self.treatments = cells[schema.TREATMENT].astype(str).to_numpy()
-        if not np.isfinite(self.embeddings.sum(axis=1, dtype=np.float64)).all():
-            raise SelectionError("some embeddings are not finite; run 'cytovae embed --overwrite'")
+        self.embeddings = embeddings
+        self._cells = cells
+        ones = np.ones(embeddings.shape[1], dtype=np.float32)
+        for start in range(0, len(embeddings), BLOCK_CELLS):
+            with np.errstate(all="ignore"):
+                sums = np.asarray(embeddings[start : start + BLOCK_CELLS], dtype=np.float32) @ ones
+            if not np.isfinite(sums).all():
+                raise SelectionError("some embeddings are not finite; run 'cytovae embed --overwrite'")
         self.usable = np.flatnonzero(schema.not_blank(cells))  # blank crops are no cells to be near to
+        """(u,) int64: the cells that are not blank."""
         if len(self.usable) < 3:
             raise SelectionError(f"evidence needs at least 3 cells that are not blank, not {len(self.usable)}")
-        self.mean = self._sum() / len(self.usable)
-        self._units = self._directions(self.embeddings)
-        self._crowding = np.full(len(cells), np.inf, dtype=np.float32)  # a blank is never near
-        self._crowding[self.usable] = self._crowded(rng)
-        rows = rng.choice(self.usable, size=min(n_sampled, len(self.usable)), replace=False)
+        self.searched = self.usable
+        """(s,) int64: those of them that near cells are looked for among, in order."""
+        if len(self.usable) > N_SEARCHED:
+            self.searched = np.sort(rng.choice(self.usable, N_SEARCHED, replace=False))
+        near = np.asarray(embeddings[self.searched], dtype=np.float32)
+        self.mean = near.mean(axis=0, dtype=np.float64)
+        self._units = self._directions(near)
+        self._crowding = self._crowded(rng)
+        rows = rng.choice(self.searched, size=min(n_sampled, len(self.searched)), replace=False)
         self.calibration_rows = rows
         """(s,) int64: the real cells that the flag is calibrated on."""
         _, apart = self.nearest(self.embeddings[rows], 1, exclude=rows[:, None])
@@ -105,12 +120,27 @@ class Ground:
         self._joint = np.sort(self._smallest(self._scores, own=1))
 
     def __len__(self) -> int:
-        return len(self.cell_ids)
+        return len(self._cells)
+
+    @property
+    def searched_words(self) -> str:
+        """Which cells near ones are looked for among; empty where it is all that are not blank."""
+        if len(self.searched) == len(self.usable):
+            return ""
+        return (
+            f"nearest cells, and what real cells look like, are those of {len(self.searched):,} of "
+            f"{len(self.usable):,} cells drawn at random"
+        )
+
+    def named(self, rows: npt.NDArray[np.int64], column: str = schema.CELL_ID) -> npt.NDArray[Any]:
+        """A column's text by row of the embeddings, in the shape of `rows`."""
+        found = self._cells[column].iloc[rows.ravel()].astype(str).to_numpy()
+        return np.asarray(found).reshape(rows.shape)
 
     def nearest(
         self, z: npt.NDArray, m: int = 1, exclude: npt.ArrayLike | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """The m nearest real cells of each point (see the class's head): exact, block by block.
+        """The m nearest of the cells searched (see the class's head): exact among these.
 
         Parameters
         ----------
@@ -126,19 +156,20 @@ class Ground:
             Rows, nearest first, and distances: 1 - likeness, 0 to 2.
         """
         query = self._directions(np.atleast_2d(z))
-        k, n = len(query), len(self)
+        k, n = len(query), len(self.searched)
         out = np.empty((k, 0), np.int64) if exclude is None else np.atleast_2d(np.asarray(exclude, dtype=np.int64))
         out = np.broadcast_to(out, (k, out.shape[1]))
-        m = max(min(m, len(self.usable) - out.shape[1]), 0)
+        place = np.minimum(np.searchsorted(self.searched, out), n - 1)
+        there = self.searched[place] == out
+        m = max(min(m, n - int(there.sum(axis=1).max(initial=0))), 0)
         keep = min(m + 4, n)  # a few to spare: float32 may swap near ties, the exact values decide below
         best = np.full((k, keep), -np.inf, np.float32)
         rows = np.zeros((k, keep), np.int64)
         for start in range(0, n, BLOCK_CELLS):
             stop = min(start + BLOCK_CELLS, n)
             key = 2.0 * (query @ self._units[start:stop].T) - self._crowding[start:stop]  # (k, b)
-            for column in range(out.shape[1]):
-                here = np.flatnonzero((out[:, column] >= start) & (out[:, column] < stop))
-                key[here, out[here, column] - start] = -np.inf
+            here, column = np.nonzero(there & (place >= start) & (place < stop))
+            key[here, place[here, column] - start] = -np.inf
             better = key > best.min(axis=1, keepdims=True)  # few, once the first block has been seen
             for i in np.flatnonzero(better.any(axis=1)):
                 found = np.flatnonzero(better[i])
@@ -149,7 +180,8 @@ class Ground:
         exact = 2.0 * likeness - self._crowding[rows]
         exact[np.isneginf(best)] = -np.inf
         order = np.argsort(-exact, axis=1, kind="stable")[:, :m]
-        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(1.0 - likeness, order, axis=1)
+        found = self.searched[np.take_along_axis(rows, order, axis=1)]
+        return found, np.take_along_axis(1.0 - likeness, order, axis=1)
 
     def percentile(self, distance: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Where distances lie among real-to-real ones, 0 to 100: the share of those that are no larger."""
@@ -172,7 +204,7 @@ class Ground:
         Returns
         -------
         (k, 2 or 3) float64
-            Distance to the nearest real cell; length about the mean of all cells; and, where the ground was given a way
+            Distance to the nearest real cell; length about the mean; and, where the ground was given a way
             to do it, 1 - cosine of the point and the same point decoded and encoded again.
         """
         z = np.atleast_2d(np.asarray(z, dtype=np.float32))
@@ -196,13 +228,8 @@ class Ground:
         rank = np.searchsorted(self._joint, smallest, side="right")
         return np.asarray((1.0 + rank) / (len(self._joint) + 1.0))
 
-    def _sum(self) -> npt.NDArray[np.float64]:
-        """Of the usable cells' embeddings, (d,); a block of them in memory at a time."""
-        blocks = (self.usable[start : start + BLOCK_CELLS] for start in range(0, len(self.usable), BLOCK_CELLS))
-        return np.asarray(np.sum([self.embeddings[rows].sum(axis=0, dtype=np.float64) for rows in blocks], axis=0))
-
     def _directions(self, z: npt.NDArray) -> npt.NDArray[np.float32]:
-        """Unit vectors from the mean of all cells, (n, d); 0 for a point that lies on it."""
+        """Unit vectors from the mean, (n, d); 0 for a point that lies on it."""
         out = np.zeros(z.shape, dtype=np.float32)
         for start in range(0, len(z), BLOCK_CELLS):
             block = slice(start, start + BLOCK_CELLS)
@@ -212,15 +239,15 @@ class Ground:
         return out
 
     def _crowded(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """Of each usable cell: its mean likeness to the `CROWD` cells most like it, among `N_CROWD` drawn at random."""
-        n = len(self.usable)
+        """Of each cell searched: its mean likeness to the `CROWD` cells most like it, among at most `N_CROWD`."""
+        n = len(self.searched)
         drawn = np.arange(n) if n <= N_CROWD else np.sort(rng.choice(n, N_CROWD, replace=False))
-        others = self._units[self.usable[drawn]]
+        others = self._units[drawn]
         few = min(CROWD, len(drawn) - 1)
         out = np.empty(n, dtype=np.float32)
         for start in range(0, n, 2048):
             rows = np.arange(start, min(start + 2048, n))
-            likeness = self._units[self.usable[rows]] @ others.T
+            likeness = self._units[rows] @ others.T
             at = np.searchsorted(drawn, rows)
             itself = np.flatnonzero(drawn[np.minimum(at, len(drawn) - 1)] == rows)
             likeness[itself, at[itself]] = -np.inf
@@ -324,15 +351,15 @@ def assess(
         No cell is left to be near to.
     """
     if exclude is None:
-        exclude = np.flatnonzero((ground.cell_ids == path.control_id) | (ground.cell_ids == path.target_id))
+        exclude = ground.searched[np.isin(ground.named(ground.searched), [path.control_id, path.target_id])]
     rows, distances = ground.nearest(path.z, m, exclude=np.asarray(exclude, dtype=np.int64))
     if not rows.shape[1]:
         raise SelectionError("there is no real cell besides those of the path itself to compare it with")
     rarity = ground.rarity(path.z, path.reencoded, np.asarray(exclude, dtype=np.int64))
     return Evidence(
         nearest_rows=rows,
-        nearest_ids=ground.cell_ids[rows],
-        nearest_treatments=ground.treatments[rows],
+        nearest_ids=ground.named(rows),
+        nearest_treatments=ground.named(rows, schema.TREATMENT),
         nearest_distances=distances,
         support_percentile=ground.percentile(distances[:, 0]),
         rarity=rarity,

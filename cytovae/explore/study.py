@@ -504,7 +504,10 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
             null = null_paths(material, request)
         except SelectionError as few:
             notes.append(f"no null paths: {few}")
-    found = evidence.assess(path, material.ground, embeddings[start_rows], embeddings[end_rows], exclude=own)
+    behind, ahead = (targets.standing_for(rows) for rows in (start_rows, end_rows))
+    if len(behind) < len(start_rows) or len(ahead) < len(end_rows):
+        notes.append(f"populations of more cells are told by {targets.MOST_CELLS:,} of them, drawn at random")
+    found = evidence.assess(path, material.ground, embeddings[behind], embeddings[ahead], exclude=own)
     if null is not None:
         found = dataclasses.replace(found, length_percentile=null.percentile(path.length), length_p=null.p(path.length))
     if null is not None and found.length_percentile is None:
@@ -528,7 +531,7 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         relation=relation,
         null=null,
         title=title,
-        notes=(*notes, found.summary),
+        notes=(*notes, *filter(None, [material.ground.searched_words]), found.summary),
         record=record(material, request),
         channels=material.channels,
         pixel_size_um=material.pixel_size_um,
@@ -1048,7 +1051,7 @@ def _path(material: Material, request: Request, start: Choice, end: Choice) -> t
         )
         return drawn, np.array([start.row, end.row])
     doses = targets.dose_series(cells, request.dose_series)
-    rows = [targets.closest_to_mean(embeddings, dose.rows) for dose in doses]
+    rows = [targets.closest_to_mean(embeddings, targets.standing_for(dose.rows)) for dose in doses]
     series = paths.series(
         embeddings[start.row],
         embeddings[rows],

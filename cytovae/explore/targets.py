@@ -71,6 +71,8 @@ MIN_GROUP_CELLS = 3
 CLUSTERED_CELLS = 2000
 """More cells than this and the groups are found on a random sample of so many, then every cell is assigned."""
 MEDOID_CANDIDATES = 2000
+MOST_CELLS = 2000
+"""Of more cells than this so many, drawn at random and the same each time, stand for them; it is said."""
 MIN_NEAR = 5
 """A plate or batch with fewer controls is passed over."""
 MIN_GROUPS = 19
@@ -340,14 +342,23 @@ def medoid(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
 
 
 def typical(cells: pd.DataFrame, embeddings: Embeddings, rows: npt.ArrayLike, what: str) -> Choice:
-    """The cell closest to the mean of the given rows, which `what` names in words.
+    """The cell closest to the mean of the given rows, which `what` names in words; of many rows, see `standing_for`.
 
     Raises
     ------
     SelectionError
         No rows are given.
     """
-    return _choice(cells, closest_to_mean(embeddings, rows), f"closest to the mean of {what}", len(np.asarray(rows)))
+    rows = np.asarray(rows, dtype=np.int64)
+    some = standing_for(rows)
+    if len(some) < len(rows):
+        what = f"{len(some):,} cells drawn at random of the {len(rows):,} of {what}"
+    return _choice(cells, closest_to_mean(embeddings, some), f"closest to the mean of {what}", len(some))
+
+
+def standing_for(rows: Rows) -> Rows:
+    """At most `MOST_CELLS` of the rows: themselves, or so many drawn at random, the same each time, sorted."""
+    return _at_most(MOST_CELLS, rows, np.random.default_rng(0))
 
 
 def treated(cells: pd.DataFrame, embeddings: Embeddings, treatment: str) -> Choice:
@@ -740,6 +751,8 @@ def null_draws(
             order = order[np.argsort(later + 2 * (batch_of[order] != batch_of[home]), kind="stable")]
         taken = order[: min(used, len(size) - 1)]  # a well is left for the start
         group = np.concatenate([rng.permutation(of_well[w])[:each] for w in taken])
+        if choose is None:
+            group = _at_most(MOST_CELLS, group, rng)  # as `typical` does
         left = np.ones(len(size), dtype=bool)
         left[taken] = False
         free = left[well]
@@ -763,7 +776,11 @@ def null_draws(
 
 
 def _some(rows: Rows, rng: np.random.Generator) -> Rows:
-    return rows if len(rows) <= MAX_NULL_POOL else np.sort(rng.choice(rows, MAX_NULL_POOL, replace=False))
+    return _at_most(MAX_NULL_POOL, rows, rng)
+
+
+def _at_most(n: int, rows: Rows, rng: np.random.Generator) -> Rows:
+    return rows if len(rows) <= n else np.sort(rng.choice(rows, n, replace=False))
 
 
 def _choice(cells: pd.DataFrame, row: int, how: str, n_cells: int) -> Choice:

@@ -112,6 +112,29 @@ def test_the_flag_takes_5_of_100_real_cells_for_something_else(curved):
     assert flagged.mean() < 0.05 + 2.6 * np.sqrt(0.05 * 0.95 * (1 / 1000 + 1 / 512))
 
 
+def test_of_a_large_screen_a_stated_sample_is_searched_and_the_flag_keeps_its_rate(curved, make_table, monkeypatch):
+    _, whole, real, _ = curved
+    monkeypatch.setattr(evidence, "N_SEARCHED", 1500)
+    z = real(6000)
+    blank = np.arange(6000) % 10 == 0
+    cells = make_table([("P1", "B02", "DMSO", 0.0)] * 6000).assign(**{schema.BLANK: blank})
+    ground = evidence.Ground(cells, z, np.random.default_rng(1), whole._again)
+    assert len(np.unique(ground.searched)) == 1500 and not blank[ground.searched].any()
+    assert "1,500 of 5,400 cells drawn at random" in ground.searched_words and whole.searched_words == ""
+    tried = np.setdiff1d(ground.usable, ground.searched)[:1000]
+    flagged = ground.rarity(z[tried]) <= evidence.FALSE_ALARMS
+    assert abs(flagged.mean() - 0.05) < 2.6 * np.sqrt(0.05 * 0.95 * (1 / 1000 + 1 / 512))
+    few = evidence.Ground(
+        cells.iloc[ground.searched].reset_index(drop=True), z[ground.searched], np.random.default_rng(2)
+    )
+    rows, apart = ground.nearest(z[:40], 3, exclude=np.arange(40)[:, None])
+    here = {row: i for i, row in enumerate(ground.searched)}
+    own = np.array([[here.get(row, -1)] for row in range(40)])
+    np.testing.assert_array_equal(rows, ground.searched[few.nearest(z[:40], 3, exclude=own)[0]])
+    naive = cosine_similarity(z[:40] - ground.mean, z[rows[:, 0]] - ground.mean).diagonal()
+    np.testing.assert_allclose(1 - apart[:, 0], naive, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["chimeras", "sign flips", "noise", "far out"])
 def test_the_flag_has_power(curved, kind):
     z, ground, _, rng = curved

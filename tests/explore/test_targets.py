@@ -218,3 +218,23 @@ def test_a_treatment_is_found_by_the_name_the_screen_gives_it(small):
     for name in ("TP53", "grow@3 [A549]"):
         cells.loc[mine, schema.TREATMENT] = name
         np.testing.assert_array_equal(targets.rows_of(cells, name), np.flatnonzero(mine))
+
+
+def test_of_many_cells_a_stated_sample_stands_for_them(make_table, monkeypatch):
+    monkeypatch.setattr(targets, "MOST_CELLS", 50)
+    cells = make_table([("P1", "B02", "DMSO", 0.0)] * 400)
+    z = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    some = targets.standing_for(np.arange(400))
+    assert len(np.unique(some)) == 50 and np.array_equal(some, targets.standing_for(np.arange(400)))
+    assert np.array_equal(targets.standing_for(np.arange(50)), np.arange(50))
+    choice = targets.typical(cells, z, np.arange(400), "DMSO")
+    assert choice.how == "closest to the mean of 50 cells drawn at random of the 400 of DMSO" and choice.n_cells == 50
+    assert choice.row == some[np.argmin(np.linalg.norm(z[some] - z[some].mean(axis=0), axis=1))]
+
+
+def test_null_paths_are_chosen_of_as_many_cells_as_the_request(make_table, monkeypatch):
+    monkeypatch.setattr(targets, "MOST_CELLS", 20)
+    cells = make_table([("P1", f"B{i // 40:02d}", "DMSO" if i < 1200 else "a", float(i >= 1200)) for i in range(1280)])
+    z = np.random.default_rng(0).normal(size=(1280, 4)).astype(np.float32)
+    made = targets.null_draws(cells, z, "DMSO", np.arange(1200, 1280), 10, np.random.default_rng(1))
+    assert {len(draw.end_rows) for draw in made.draws} == {20}

@@ -107,3 +107,17 @@ def test_fields_that_moved_are_found_by_the_same_ingest(raw: Raw, tmp_path: Path
     options = assembly.IngestOptions(patches=Storage.ON_DEMAND)
     assert assembly.ingest_fields(layout, moved, left.path, ScreenRecord("s", layout.channels), options).already
     assert np.array_equal(PatchStore(left.patches_path).read([3]), before)
+
+
+def test_the_field_of_a_cell_is_its_files_as_acquired(raw: Raw, tmp_path: Path) -> None:
+    stored, left = both(raw, tmp_path, assembly.IngestOptions(), 0.9)
+    cells, table = left.cells(), left.fields().set_index("Metadata_Field")
+    for row in (0, len(cells) - 1):
+        names = table.loc[cells["Metadata_Field"].iloc[row], [f"path_{c}" for c in left.record.channels]]
+        expected = np.stack([tifffile.imread(raw.folder / name) for name in names], axis=-1)
+        found = PatchStore(left.patches_path).field_of(row)
+        assert found is not None and np.array_equal(found, expected)
+    assert PatchStore(stored.patches_path).field_of(0) is None
+    (raw.folder / names.iloc[0]).unlink()
+    with pytest.raises(ScreenError, match="is gone"):
+        PatchStore(left.patches_path).field_of(len(cells) - 1)
