@@ -705,19 +705,19 @@ def null_draws(
     together = len(treated[schema.PLATE].drop_duplicates()) == 1
     each = -(-len(treated) // n_wells)
 
-    def start_from(at: int, free: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], bool]:
-        """Control cells as far from a cell as the request's start is, and whether there are such."""
-        same_plate, same_batch = plates == plates[at], batches == batches[at]
+    def start_from(at: int, left: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], bool]:
+        """Which of the wells left are as far from a well as the request's start is, and whether there are such."""
+        same_plate, same_batch = plate_of == plate_of[at], batch_of == batch_of[at]
         for relation, there in (
             (Relation.PLATE, same_plate),
             (Relation.BATCH, same_batch & ~same_plate),
             (Relation.NONE, ~same_batch),
         ):
-            if list(Relation).index(relation) >= list(Relation).index(apart) and (free & there).sum() >= MIN_NEAR:
-                return np.flatnonzero(free & there), relation == apart
-        return np.flatnonzero(free), False
+            if list(Relation).index(relation) >= list(Relation).index(apart) and size[left & there].sum() >= MIN_NEAR:
+                return left & there, relation == apart
+        return left, False
 
-    as_far = np.array([start_from(cell, well != w)[1] for w, cell in enumerate(first)])
+    as_far = np.array([start_from(w, np.arange(len(size)) != w)[1] for w in range(len(size))])
     homes = np.flatnonzero(as_far & (size >= each))
     used, alike = n_wells, True
     if len(homes) // used < MIN_GROUPS and choose is None:
@@ -755,8 +755,8 @@ def null_draws(
             group = _at_most(MOST_CELLS, group, rng)  # as `typical` does
         left = np.ones(len(size), dtype=bool)
         left[taken] = False
-        free = left[well]
         if choose is not None:
+            free = left[well]
             mates = np.zeros(plates.max() + 1, dtype=bool)
             mates[plate_of[taken]] = True
             beside = free & mates[plates]
@@ -766,7 +766,8 @@ def null_draws(
             end = chosen_row
         else:
             end = closest_to_mean(embeddings, rows[group]) if typical_end else int(rows[rng.choice(group)])
-        pool = _some(rows[start_from(int(np.searchsorted(rows, end)), free)[0]], rng)
+        wells_near, _ = start_from(int(well[np.searchsorted(rows, end)]), left)
+        pool = _some(rows[wells_near[well]], rng)
         start = closest_to_mean(embeddings, pool) if typical_start else int(rng.choice(pool))
         draws.append(NullDraw(start, end, pool, rows[group]))
         begun.add(int(home))
