@@ -4,7 +4,7 @@ Fields of a small phantom are linked again and again under other plates and well
 that scatter around its own nuclei: the files, tables, reads and numbers are those of a large screen, its biology is
 that of the small one. Centres are given, so no nuclei are looked for; ``benchmarks/ingest.py`` measures that.
 
-    python benchmarks/million.py FOLDER --cells 1000000 [--vaeplus] [--parts-embedded 1] [--app]
+    python benchmarks/million.py FOLDER --cells 1000000 [--vaeplus] [--parts-embedded 1] [--app | --app-only]
 
 With ``--parts-embedded N`` only the first N parts of 8,192 cells are embedded with the VAE+, as a shard, and the others
 are copies of these with noise: what comes after costs the same, and hours of a slow machine are spared.
@@ -145,8 +145,12 @@ def main() -> None:
     asked.add_argument("--vaeplus", action="store_true", help="embed with the shipped phantom-vaeplus, too")
     asked.add_argument("--parts-embedded", type=int, default=0, help="of the VAE+; the others are copies with noise")
     asked.add_argument("--app", action="store_true", help="measure the app on it, too")
+    asked.add_argument("--app-only", action="store_true", help="measure the app on the screen that is there")
     given = asked.parse_args()
     sys.path.insert(0, str(ROOT))
+    if given.app_only:
+        app(given.folder / "million.screen", ROOT / "models", given.cells)
+        return
     start = time.perf_counter()
     raw = make(given.folder, given.cells)
     screen, models = given.folder / "million.screen", given.folder / "models"
@@ -193,8 +197,14 @@ def main() -> None:
         app(screen, models, n)
 
 
+def used(pid: int) -> float:
+    """Seconds of processor that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def app(screen: Path, models: Path, n: int) -> None:
-    """Print how long the app takes to its first picture, to another path and to the map of cells."""
+    """Print what the app takes to its first picture, another path, other pages and the map of cells."""
     from playwright.sync_api import sync_playwright
 
     from benchmarks import browser
@@ -202,25 +212,63 @@ def app(screen: Path, models: Path, n: int) -> None:
     browser.N_CELLS = n
     chromium = os.environ.get("CYTOVAE_CHROMIUM") or shutil.which("chromium")
     port = 18_000 + os.getpid() % 1000
+    start = time.perf_counter()
     server = browser.serve(screen, models, port)
     url = f"http://127.0.0.1:{port}"
+    began = (start, 0.0)
+
+    def said(what: str) -> None:
+        print(
+            f"| {what} | {time.perf_counter() - began[0]:.1f} | {used(server.pid) - began[1]:.1f} | "
+            f"{os.getloadavg()[0]:.0f} |",
+            flush=True,
+        )
+
+    print("| the app | clock s | processor s of the server | load |")
+    print("|---|---|---|---|")
+    said("healthy")
     try:
         with sync_playwright() as playwright:
             opened = playwright.chromium.launch(executable_path=chromium, args=browser.FLAGS)
             page = opened.new_page(viewport={"width": 1440, "height": 900})
-            for label in ("cold", "warm"):
-                start = time.perf_counter()
+            page.set_default_timeout(300_000)
+
+            def shown(other_than: str | None = None) -> None:
+                page.wait_for_function(
+                    f"(old) => {{ const now = ({browser.PLAYER})(); return now !== null && now !== old }}",
+                    arg=other_than,
+                )
+
+            for label in ("first picture of a session", "the same again, warm"):
+                began = (time.perf_counter(), used(server.pid))
                 page.goto(url)
-                page.wait_for_function(f"({browser.PLAYER})() !== null", timeout=300_000)
-                print(f"first picture, {label}: {time.perf_counter() - start:.1f} s", flush=True)
+                shown()
+                said(label)
                 browser.quiet(page)
-            start = time.perf_counter()
+            for which in (3, 5, 7):
+                before = page.evaluate(browser.PLAYER)
+                page.get_by_role("combobox", name="Treatment").click()
+                options = page.get_by_role("option")
+                options.first.wait_for()
+                began = (time.perf_counter(), used(server.pid))
+                options.nth(min(which, options.count() - 1)).click()
+                shown(before)
+                said("another path")
+                browser.quiet(page)
+            for name, sign in (("Screen", "What is in"), ("Explore", "What does the")):
+                began = (time.perf_counter(), used(server.pid))
+                page.get_by_role("link", name=name).click()
+                page.get_by_text(sign).first.wait_for()
+                said(f"the page {name}")
+                browser.quiet(page)
+            began = (time.perf_counter(), used(server.pid))
             page.goto(f"{url}/profiles?level=cells")
-            page.wait_for_selector(".scatter[data-ready]", timeout=300_000)
-            print(f"map of cells: {time.perf_counter() - start:.1f} s")
+            page.wait_for_selector(".scatter[data-ready]")
+            said("map of cells")
             status = Path(f"/proc/{server.pid}/status").read_text()
-            peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-            print(f"peak memory of the server: {int(peak) / 1024:.0f} MB")
+            for word, meaning in (("VmHWM", "peak memory"), ("RssAnon", "private memory")):
+                found = next(line.split()[1] for line in status.splitlines() if line.startswith(word))
+                print(f"{meaning} of the server: {int(found) / 1024:.0f} MB")
             opened.close()
     finally:
         server.terminate()
