@@ -394,10 +394,10 @@ def ingest_fields(
     asked = from_dict(request.Fields, options)
     folder = None if images is None else Path(images)
     layout = layouts.loaddata.read(Path(table), channels, images=folder, design=asked.design)
-    record = asked.record(Path(path), layout)
-    made = assembly.ingest_fields(
-        layout, folder or Path(table).parent, Path(path), record, asked.options, workers=workers, overwrite=overwrite
-    )
+    record, raw = asked.record(Path(path), layout), folder or Path(table).parent
+    if overwrite or not Path(path).exists():
+        asked.check_scale(layout, raw, record)
+    made = assembly.ingest_fields(layout, raw, Path(path), record, asked.options, workers=workers, overwrite=overwrite)
     return OpenScreen(made.screen)
 
 

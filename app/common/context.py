@@ -45,7 +45,7 @@ cytovae train {screen} models/vaeplus --model vae+
 cytovae embed {screen} models/vaeplus
 ```
 
-and start the app with `--models models`. The folder looked into is `{folder}`.
+and start the app with `cytovae app {screen} --models models`. The folder looked into is `{folder}`.
 """
 
 
@@ -180,10 +180,7 @@ def choose_screen() -> Screen:
 
 def choose_model(screen: Screen, *, embedded: bool = True) -> str:
     """The model to show; stops the page with what to do where there is none, or none that the screen knows."""
-    names = loaders.models(screen)
-    if not names:
-        st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
-        st.stop()
+    names = _offered(screen, [name for name in loaders.models(screen) if name in screen.models() or fits(screen, name)])
     name = choose("Model", "model", names, label_visibility="collapsed")
     if embedded and name not in screen.models():
         st.info(
@@ -259,24 +256,30 @@ def choose_start(screen: Screen, treatment: str) -> str | None:
 
 def fitting_models(screen: Screen) -> list[str]:
     """Models made for the screen's channels and patches; stops the page with what to do where there is none."""
-    names = loaders.models(screen)
-    fit = [
-        name
-        for name in names
-        if loaders.describe(name).get("channels") == list(screen.record.channels)
-        and loaders.describe(name).get("patch_size_px") == screen.record.patch_size_px
-    ]
-    if not names:
+    return _offered(screen, [name for name in loaders.models(screen) if fits(screen, name)])
+
+
+def fits(screen: Screen, model: str) -> bool:
+    """Whether a model was made for the screen's channels and patch size."""
+    made, record = loaders.describe(model), screen.record
+    return made.get("channels") == list(record.channels) and made.get("patch_size_px") == record.patch_size_px
+
+
+def _offered(screen: Screen, names: list[str]) -> list[str]:
+    """Models to choose from; where there is none the page stops and says what to do."""
+    if names:
+        return names
+    if not loaders.models(screen):
         st.markdown(NO_MODEL.format(screen=screen.path, folder=loaders.models_dir()))
         st.stop()
-    if not fit:
-        st.info(
-            f"None of the models in {loaders.models_dir()} was made for {screen.name}'s channels "
-            f"({', '.join(screen.record.channels)}) and patches of {screen.record.patch_size_px} px; train one on it.",
-            icon=":material/info:",
-        )
-        st.stop()
-    return fit
+    st.info(
+        f"None of the models in {loaders.models_dir()} was made for {screen.name}'s channels "
+        f"({', '.join(screen.record.channels)}) and patches of {screen.record.patch_size_px} px; train one on it with "
+        f"`cytovae train {screen.path} models/vaeplus --model vae+`, embed with it and start the app with "
+        "`--models models`.",
+        icon=":material/info:",
+    )
+    st.stop()
 
 
 def counter(label: str, key: str, icon: str | None = None) -> int:

@@ -48,14 +48,18 @@ def citation(screen: Screen) -> str:
 
 
 def facts(screen: Screen) -> dict[str, int]:
-    """Counts of what the screen holds, of cells that are not blank."""
+    """Counts of what the screen holds, of cells that are not blank.
+
+    Compounds, treatments and mechanisms are those of other wells than the control's, as ``cytovae info`` counts them.
+    """
     cells = loaders.cells(screen)
     cells = cells[schema.not_blank(cells)]
     wells = cells[[schema.PLATE, schema.WELL]].drop_duplicates()
+    treated = cells[cells[schema.COMPOUND] != screen.record.control].replace({schema.MOA: {schema.UNKNOWN_MOA: None}})
     columns = {"compounds": schema.COMPOUND, "treatments": schema.TREATMENT, "mechanisms": schema.MOA}
     return {
         "cells": len(cells),
-        **{name: int(cells[column].nunique()) for name, column in columns.items()},
+        **{name: int(treated[column].nunique()) for name, column in columns.items()},
         "plates": int(cells[schema.PLATE].nunique()),
         "wells": len(wells),
         "batches": int(cells[schema.BATCH].nunique()),

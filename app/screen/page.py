@@ -24,7 +24,8 @@ blank = int((~schema.not_blank(loaders.cells(screen))).sum())
 st.caption(
     "Counts on every page are of cells that show something"
     + (f"; {blank:,} blank crops are left out. " if blank else "; there are no blank crops. ")
-    + "Cells of unfinished quizzes are counted, but not shown. Mechanisms counts treatments that can be scored. "
+    + "Cells of unfinished quizzes are counted, but not shown. The control is no compound, treatment or mechanism "
+    "here. The page Mechanisms counts treatments that can be scored. "
     f"Source: {record.source or 'not stated'}. Licence of the images: {record.licence or 'not stated'}. "
     f"{overview.citation(screen)} Folder: `{screen.path}`"
 )

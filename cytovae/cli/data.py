@@ -57,7 +57,7 @@ SHARED: dict[str, Any] = {
         str | None,
         typer.Option(
             help="To the networks' scale: 'nucleus' (from --nucleus-px to 34 px), or a pixel size in um "
-            "(from --pixel-size-um)."
+            "(from --pixel-size-um); 'none' keeps any magnification."
         ),
     ],
     "z": Annotated[
@@ -350,6 +350,8 @@ def _ingest(
     told, given = layout.pixel_size_um, asked.pixel_size_um
     if told is not None and given is not None and abs(given / told - 1) > 0.01:
         console.say(f"the images say that a pixel is {told:g} um wide; --pixel-size-um {given:g} is taken instead")
+    if run.overwrite or not screen.exists():
+        asked.check_scale(layout, raw, record)
     with console.progress("fields") as progress:
         outcome = assembly.ingest_fields(
             layout,

@@ -252,6 +252,39 @@ def ingest_fields(
     return describe(Screen.open(path))
 
 
+def nucleus_width(layout: layouts.Layout, raw: Path, record: ScreenRecord, options: IngestOptions) -> tuple[float, int]:
+    """How wide nuclei are, in up to three fields as they were acquired.
+
+    Of the control's fields the first, the middle and the last are read; of all fields where no well is a control.
+
+    Parameters
+    ----------
+    layout, raw, record, options
+        As for `ingest_fields`.
+
+    Returns
+    -------
+    tuple of (float, int)
+        The median of the fields' widths (px), and how many fields it is of: 0 where they show fewer than 5 nuclei.
+    """
+    fields = layout.fields[layout.fields[schema.STATUS] == layouts.OK]
+    controls = fields.index[fields[schema.COMPOUND] == record.control]
+    rows = controls if len(controls) else fields.index
+    some = sorted({0, len(rows) // 2, len(rows) - 1}) if len(rows) else []
+    widths, seen = [], 0
+    for field in _Plan(layout, raw, record, options, ()).read(rows[some], {}):
+        with contextlib.suppress(ImageError):  # it is refused by name when its cells are cut
+            if options.labels is not None:
+                centres, _, width = nuclei.of_labels(
+                    images.read_labels(label_file(next(iter(field.lies.paths.values())), options.labels))
+                )
+            else:
+                centres, width = nuclei.survey(field.lies.acquired()[..., 0], options.nuclei)
+            seen += len(centres)
+            widths += [width] * bool(len(centres))
+    return (float(np.median(widths)), len(widths)) if seen >= 5 else (0.0, 0)
+
+
 def is_sharded(path: Path) -> bool:
     """Whether a shard of a screen has ended beside its place."""
     return (_work_path(Path(path)) / "layout.json").exists()

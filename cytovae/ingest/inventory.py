@@ -72,13 +72,14 @@ def take(screen: Screen) -> dict[str, Any]:
 def _cells(screen: Screen) -> dict[str, Any]:
     columns = [schema.PLATE, schema.WELL, schema.BATCH, schema.COMPOUND, schema.TREATMENT, schema.MOA, schema.BLANK]
     cells = pd.read_parquet(screen.cells_path, columns=columns)
-    treated = cells[cells[schema.COMPOUND] != screen.record.control]
+    controls = cells[schema.COMPOUND] == screen.record.control
+    treated = cells[~controls & schema.not_blank(cells)]
     sizes = treated[schema.TREATMENT].value_counts()
     mechanisms = treated.loc[treated[schema.MOA] != schema.UNKNOWN_MOA, schema.MOA].value_counts().sort_index()
     return {
         "cells": len(cells),
         "blank_cells": int(cells[schema.BLANK].sum()),
-        "control_cells": len(cells) - len(treated),
+        "control_cells": int(controls.sum()),
         "plates": int(cells[schema.PLATE].nunique()),
         "wells": len(cells[[schema.PLATE, schema.WELL]].drop_duplicates()),
         "batches": sorted(map(str, cells[schema.BATCH].unique())),

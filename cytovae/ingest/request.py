@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cytovae.config import PATCH_SIZE_PX, ScreenRecord
+from cytovae.errors import ConfigError
 from cytovae.ingest import assembly, layouts, scale
 from cytovae.ingest.illumination import Correction
 from cytovae.ingest.layouts.tables import metadata_name
@@ -41,7 +42,8 @@ class Request:
     nucleus_px : float
         Usual diameter of a nucleus as acquired (px).
     rescale : str, optional
-        ``nucleus``, or a pixel size in um: to the networks' scale (see `cytovae.ingest.scale.factor`).
+        ``nucleus``, or a pixel size in um: to the networks' scale (see `cytovae.ingest.scale.factor`); ``none``: as
+        acquired, whatever the size of the nuclei.
     """
 
     name: str | None = None
@@ -86,7 +88,7 @@ class Request:
             source=known[0] if self.source is None else self.source,
             licence=self.licence or (known[1] if self.source is None else ""),
         )
-        if self.rescale is None:
+        if self.rescale in (None, scale.NONE):
             return record
         return scale.of(record, scale.factor(self.rescale, self.nucleus_px, record.pixel_size_um))
 
@@ -111,6 +113,40 @@ class Fields(Request):
     labels: str | None = None
     illumination: Correction = Correction.NONE
     patches: Storage = Storage.STORED
+
+    def check_scale(self, layout: layouts.Layout, raw: Path, record: ScreenRecord) -> None:
+        """Measure nuclei in up to three fields before any cell is cut, and refuse a magnification that fits no patch.
+
+        Nothing is checked where the scale is told: ``rescale`` is a pixel size, or ``none``.
+
+        Parameters
+        ----------
+        layout : Layout
+            The fields; paths relative to `raw` or absolute.
+        raw : Path
+            The folder of the images.
+        record : ScreenRecord
+            That of the screen to make.
+
+        Raises
+        ------
+        ConfigError
+            Nuclei are more than 1.5 times as wide as patches are made for, or less than 1 / 1.5 times.
+        """
+        if self.rescale not in (None, scale.NUCLEUS):
+            return
+        width, fields = assembly.nucleus_width(layout, raw, record, self.options)
+        wanted = scale.NUCLEUS_PX * record.patch_size_px / PATCH_SIZE_PX
+        ratio = width * (record.scale or 1) / wanted
+        if not fields or 1 / scale.FAR <= ratio <= scale.FAR:
+            return
+        shown = "the nucleus and little of its cell" if ratio > 1 else "a cell and several of its neighbours"
+        raise ConfigError(
+            f"nuclei are about {width:.0f} px wide (median of {fields} field{'s' * (fields > 1)})"
+            + (f", {width * record.scale:.0f} px after --rescale" if record.scale else "")
+            + f", and a patch of {record.patch_size_px} px is made for {wanted:.0f} px: it would show {shown}; give "
+            f"--nucleus-px {width:.0f} --rescale nucleus, or --rescale none to keep the magnification"
+        )
 
     @property
     def options(self) -> assembly.IngestOptions:

@@ -15,6 +15,13 @@ NUCLEUS_PX = 34.0
 """Usual diameter of an interphase nucleus (px) in BBBC021, the scale that patches of 68 px are made for."""
 
 
+NUCLEUS, NONE = "nucleus", "none"
+"""What ``rescale`` may say beside a pixel size: to the usual nucleus; as acquired, whatever the size of the nuclei."""
+
+FAR = 1.5
+"""How many times wider or narrower than usual nuclei are of another magnification."""
+
+
 def factor(rescale: str, nucleus_px: float, pixel_size_um: float | None) -> float:
     """What the edges of images are multiplied by.
 
@@ -37,7 +44,7 @@ def factor(rescale: str, nucleus_px: float, pixel_size_um: float | None) -> floa
     >>> factor("nucleus", 68, None), factor("0.65", 34, 0.325)
     (0.5, 0.5)
     """
-    if rescale == "nucleus":
+    if rescale == NUCLEUS:
         times = NUCLEUS_PX / nucleus_px
     else:
         try:
@@ -46,7 +53,7 @@ def factor(rescale: str, nucleus_px: float, pixel_size_um: float | None) -> floa
                 raise ValueError
         except ValueError:
             raise ConfigError(
-                f"rescale to the size of the 'nucleus' or to a pixel size in um, not {rescale!r}"
+                f"rescale to the size of the 'nucleus', to a pixel size in um, or 'none', not {rescale!r}"
             ) from None
         if pixel_size_um is None:
             raise ConfigError(f"to rescale to pixels of {wanted:g} um give their size as acquired with --pixel-size-um")

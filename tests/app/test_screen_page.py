@@ -244,3 +244,23 @@ def test_a_field_that_cannot_be_read_is_a_sentence(app: App, tiny: Any, tmp_path
     shutil.move(copy.path / "stack.npy", raw / "stack.npy")
     said = words(opened(app, copy.path, tiny.models, "A field"))
     assert "This field cannot be shown" in said and "(3, 20, 20)" in said
+
+
+def test_info_and_the_screen_page_count_the_same_treatments_and_mechanisms(app: App, tiny: Any) -> None:
+    from cytovae.ingest import inventory
+
+    held = inventory.take(Screen.open(tiny.screen))
+    shown = {metric.label: metric.value for metric in opened(app, tiny.screen, tiny.models, "Plates").metric}
+    assert shown["Treatments"] == str(held["treatments"]) == "5"  # and the control
+    assert shown["Mechanisms"] == str(len(held["mechanisms"]))
+
+
+def test_a_model_of_other_channels_is_never_advised(app: App, tiny: Any, tmp_path: Path) -> None:
+    screen = Screen.create(tmp_path / "two.screen", ScreenRecord("Two", ("DNA", "ER")))
+    table = laid_out([*CONTROLS, ("fine", "W0", "P0", "C05", 2)])
+    write_part(screen.patches_path, 0, np.ones((len(table), 68, 68, 2), np.uint16))
+    write_table(screen.cells_path, table, provenance("ingest"))
+    said = words(app([screen.path], tiny.models, "profiles"))
+    assert "was made for Two's channels (DNA, ER)" in said
+    assert "cytovae embed" not in said
+    assert f"cytovae train {screen.path}" in said

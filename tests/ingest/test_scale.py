@@ -45,7 +45,7 @@ def test_crops_are_cut_or_padded_around_the_pixel_of_their_centre() -> None:
 def test_factors_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="--pixel-size-um"):
         scale.factor("0.65", 34, None)
-    with pytest.raises(ConfigError, match="the 'nucleus' or to a pixel size in um, not 'cell'"):
+    with pytest.raises(ConfigError, match="the 'nucleus', to a pixel size in um, or 'none', not 'cell'"):
         scale.factor("cell", 34, None)
     with pytest.raises(ConfigError, match="at most 8 times"):
         scale.factor("nucleus", 400, None)
