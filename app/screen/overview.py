@@ -55,7 +55,8 @@ def facts(screen: Screen) -> dict[str, int]:
     cells = loaders.cells(screen)
     cells = cells[schema.not_blank(cells)]
     wells = cells[[schema.PLATE, schema.WELL]].drop_duplicates()
-    treated = cells[cells[schema.COMPOUND] != screen.record.control].replace({schema.MOA: {schema.UNKNOWN_MOA: None}})
+    treated = cells[cells[schema.COMPOUND] != screen.record.control]
+    treated = treated.assign(**{schema.MOA: treated[schema.MOA].where(treated[schema.MOA] != schema.UNKNOWN_MOA)})
     columns = {"compounds": schema.COMPOUND, "treatments": schema.TREATMENT, "mechanisms": schema.MOA}
     return {
         "cells": len(cells),

@@ -275,13 +275,13 @@ def nucleus_width(layout: layouts.Layout, raw: Path, record: ScreenRecord, optio
     for field in _Plan(layout, raw, record, options, ()).read(rows[some], {}):
         with contextlib.suppress(ImageError):  # it is refused by name when its cells are cut
             if options.labels is not None:
-                centres, _, width = nuclei.of_labels(
-                    images.read_labels(label_file(next(iter(field.lies.paths.values())), options.labels))
-                )
+                labels = images.read_labels(label_file(next(iter(field.lies.paths.values())), options.labels))
+                count, width = len(np.unique(labels[labels > 0])), nuclei.of_labels(labels)[2]
             else:
                 centres, width = nuclei.survey(field.lies.acquired()[..., 0], options.nuclei)
-            seen += len(centres)
-            widths += [width] * bool(len(centres))
+                count = len(centres)
+            seen += count
+            widths += [width] * bool(count)
     return (float(np.median(widths)), len(widths)) if seen >= 5 else (0.0, 0)
 
 

@@ -82,7 +82,7 @@ def test_fields_are_found_by_their_names_and_wells_by_the_plate_map(tmp_path: Pa
 def test_what_names_leave_open_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "operetta")
     three = channels("operetta")
-    with pytest.raises(ConfigError, match=r"no file of .* is of the channel DNA=7; the file names say 1, 2, 3"):
+    with pytest.raises(ConfigError, match=r"no file of .* is of the channel DNA=7; there are 1, 2, 3"):
         layouts.files.read(tmp_path, {**three, "DNA": "7"}, Microscope.OPERETTA)
     with pytest.raises(
         IngestError, match=r"no file of .* is named as incell names them: the first of its 12 TIFFs is 'r"

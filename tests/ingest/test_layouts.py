@@ -13,6 +13,7 @@ from cytovae import schema
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError, TableError
 from cytovae.ingest import assembly, layouts
+from cytovae.ingest.layouts import Design
 from cytovae.ingest.layouts.centres import read as centres_of
 from cytovae.patches import PatchStore
 from tests.ingest.drawn import CHANNELS, Raw
@@ -356,3 +357,18 @@ def test_two_rows_never_share_a_file_found_by_its_name_alone(raw: Raw, tmp_path:
 def test_a_gzipped_table_is_read(raw: Raw) -> None:
     loaddata(raw).to_csv(raw.folder / "load_data.csv.gz", index=False)
     assert len(layouts.loaddata.read(raw.folder / "load_data.csv.gz", COLUMNS).fields) == 6
+
+
+def test_columns_may_begin_with_image_as_in_cellprofilers_image_csv(raw: Raw, tmp_path: Path) -> None:
+    plain = loaddata(raw).rename(columns={"Metadata_Compound": "Metadata_drug"})
+    before = ("FileName_", "PathName_", "Metadata_")
+    written = plain.rename(columns={c: f"Image_{c}" for c in plain if c.startswith(before)})
+    assert {"Image_FileName_OrigDNA", "Image_Metadata_Plate", "Image_Metadata_drug"} <= set(written)
+    read = []
+    for name, table, drug in (("plain", plain, "Metadata_drug"), ("image", written, "Image_Metadata_drug")):
+        path = raw.folder / f"{name}.csv"
+        table.to_csv(path, index=False)
+        design = Design(columns={"Metadata_Compound": drug})
+        read.append(layouts.loaddata.read(path, COLUMNS, images=raw.folder, design=design).fields)
+    mentioned = [schema.REASON]  # the table's name stands in it
+    assert read[0].drop(columns=mentioned).equals(read[1].drop(columns=mentioned))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def magnified(raw: Raw, times: float) -> None:
         tifffile.imwrite(path, rescaled(tifffile.imread(path)[..., None], times)[..., 0])
 
 
-def checked(raw: Raw, **options: object) -> None:
+def checked(raw: Raw, **options: Any) -> None:
     asked = request.Fields(**options)
     layout = layouts.bbbc021.read(raw.folder)
     asked.check_scale(layout, raw.folder, asked.record(raw.folder / "a.screen", layout))
@@ -69,7 +70,7 @@ def test_fields_without_nuclei_or_pixels_are_left_to_be_refused_by_name(raw: Raw
 
 def test_the_verb_refuses_before_it_cuts_and_keeps_the_magnification_where_told(raw: Raw, tmp_path: Path) -> None:
     magnified(raw, 2)
-    verb = [sys.executable, "-m", "cytovae", "ingest", "bbbc021", raw.folder, tmp_path / "a.screen", "--workers", "1"]
+    verb = [sys.executable, "-m", "cytovae", "ingest", "bbbc021", str(raw.folder), str(tmp_path / "a.screen")]
     refused = subprocess.run(verb, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--rescale none" in refused.stderr

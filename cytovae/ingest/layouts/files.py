@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, IngestError
-from cytovae.ingest.layouts import tables
+from cytovae.ingest.layouts import harmony, tables
+from cytovae.screen import digest_file
 
 
 class Microscope(StrEnum):
@@ -49,14 +50,16 @@ def read(
 
     A plate is the folder a file lies in, passing over ``Images``, ``TimePoint_1`` and ``ZStep_1``. What was done to the
     wells comes from a plate map; without one every well is its own treatment: its compound is ``<plate>/<well>``.
+    Where Harmony's ``Index.xml`` lies beside the images of an Opera or Operetta, it names the plate and the channels
+    and says how large a pixel is, and the images are those that it lists.
 
     Parameters
     ----------
     raw : Path
         The folder; folders in it count too, thumbnails do not.
     channels : mapping of str to str
-        Channel -> what the file names call it, such as ``{"DNA": "1"}``; where one file holds all channels, what the
-        file itself calls it.
+        Channel -> what the file names call it, such as ``{"DNA": "1"}``, or what ``Index.xml`` does; where one file
+        holds all channels, what the file itself calls it.
     naming : Microscope or str
         Whose names they are; or a regular expression with the groups ``well`` (or ``row`` and ``column``) and, where
         there are any, ``plate``, ``site``, ``channel``, ``z`` and ``time``.
@@ -70,7 +73,8 @@ def read(
     ConfigError
         The regular expression cannot be used, or no file is of a channel asked for.
     IngestError
-        There is no folder, no file is named so, or several files are the same channel of a field.
+        There is no folder, no file is named so, several files are the same channel of a field, or an ``Index.xml`` is
+        not understood or speaks of other images.
     """
     design = design or tables.Design()
     if not raw.is_dir():
@@ -78,12 +82,14 @@ def read(
     order = tables.stored_order(list(channels))
     pattern = _compiled(naming)
     names = [n for n in sorted(tables.image_files(raw, (".tif", ".tiff"))) if not _THUMBNAIL.search(Path(n).name)]
+    indices = _indices(raw, names) if naming == Microscope.OPERETTA else {}
+    names = sorted({*names, *(name for folder, index in indices.items() for name in _listed(folder, index))})
     matches = {name: pattern.fullmatch(Path(name).name) for name in names}
     found = pd.DataFrame([_described(name, m.groupdict(), raw) for name, m in matches.items() if m])
     if found.empty:
         seen = f"the first of its {len(names)} TIFFs is {Path(names[0]).name!r}" if names else "it holds no TIFF"
         raise IngestError(f"no file of {raw} is named as {naming} names them: {seen}")
-    found = _one_plane(found, z, raw)
+    found = _one_plane(_indexed(found, indices, channels), z, raw)
     in_names = "channel" in pattern.groupindex
     if in_names:
         found = _asked_for(found, channels, raw)
@@ -106,7 +112,60 @@ def read(
         said = f"no file of {raw} is its channel {channel} ({channels[channel]})"
         tables.note(fields, lost, tables.REFUSED, "missing-file", said)
     inputs = design.inputs() | {"--channels": ",".join(f"{c}={channels[c]}" for c in order)}
-    return tables.Layout(fields, order, inputs, names={c: (name, c) for c, name in channels.items()})
+    inputs |= {index.path.relative_to(raw).as_posix(): digest_file(index.path) for index in indices.values()}
+    sizes = {round(index.pixel_size_um, 4) for index in indices.values() if index.pixel_size_um}
+    if len(sizes) > 1:
+        seen = ", ".join(map(str, sorted(sizes)))
+        raise IngestError(f"images of {raw} have pixels of {seen} um; ingest those of one size at a time")
+    known: dict[str, tuple[str, ...]] = {c: (name, c) for c, name in channels.items()}
+    return tables.Layout(fields, order, inputs, names=known, pixel_size_um=next(iter(sizes), None))
+
+
+def _indices(raw: Path, names: Sequence[str]) -> dict[str, harmony.Index]:
+    """Folder of images, relative -> the index in it."""
+    folders = sorted({Path(name).parent.as_posix() for name in names})
+    there = {folder: harmony.find(raw / folder) for folder in folders}
+    return {folder: harmony.read(path) for folder, path in there.items() if path is not None}
+
+
+def _listed(folder: str, index: harmony.Index) -> dict[str, tuple[int, int, int, int]]:
+    """The files that an index lists, relative as its folder is, with their places."""
+    return {(Path(folder) / file).as_posix(): place for file, place in index.places.items()}
+
+
+def _indexed(found: pd.DataFrame, indices: Mapping[str, harmony.Index], channels: Mapping[str, str]) -> pd.DataFrame:
+    """Files with the plates, and the names of channels that were asked for, of their indices.
+
+    Raises
+    ------
+    IngestError
+        An index and the names of the files beside it disagree.
+    """
+    asked = {_token(name) for name in channels.values()}
+    found["called"] = found["channel"]
+    for folder, index in indices.items():
+        here = found["path"].map(lambda path, folder=folder: Path(path).parent.as_posix() == folder)
+        listed = _listed(folder, index)
+        if unlike := sorted(set(listed) ^ set(found.loc[here, "path"])):
+            said = "lists {}, which is not named as operetta names" if unlike[0] in listed else "does not list {}"
+            raise IngestError(
+                f"{index.path} {said.format(unlike[0])}; export the plate again, or take the index away to go by the "
+                "names of the files alone"
+            )
+        for path, well, site, channel in found.loc[here, ["path", schema.WELL, schema.SITE, "channel"]].to_numpy():
+            row, column, field, number = listed[path]
+            if (well, site, channel) != (tables.well_name(f"{_letters(row)}{column}"), field, str(number)):
+                raise IngestError(
+                    f"{index.path} says that {path} is row {row}, column {column}, field {field}, channel {number}, "
+                    "and its name says another"
+                )
+        names = {number: _token(name) for number, name in index.channels.items()}
+        numbers = list(found.loc[here, "channel"])
+        found.loc[here, "called"] = [f"{n} ({index.channels[n]})" if n in names else n for n in numbers]
+        found.loc[here, "channel"] = [names[n] if names.get(n) in asked else n for n in numbers]
+        if index.plate:
+            found.loc[here, schema.PLATE] = index.plate
+    return found
 
 
 def _compiled(naming: Microscope | str) -> re.Pattern[str]:
@@ -179,8 +238,8 @@ def _asked_for(found: pd.DataFrame, channels: Mapping[str, str], raw: Path) -> p
     """The files of the channels asked for."""
     missing = [f"{ours}={theirs}" for ours, theirs in channels.items() if _token(theirs) not in set(found["channel"])]
     if missing:
-        have = ", ".join(sorted(found["channel"].unique()))
-        raise ConfigError(f"no file of {raw} is of the channel {', '.join(missing)}; the file names say {have}")
+        have = ", ".join(sorted(found["called"].unique()))
+        raise ConfigError(f"no file of {raw} is of the channel {', '.join(missing)}; there are {have}")
     return found[found["channel"].isin([_token(c) for c in channels.values()])]
 
 

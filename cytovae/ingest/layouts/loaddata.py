@@ -28,7 +28,8 @@ def read(
     """A CellProfiler LoadData table: ``FileName_X``, ``PathName_X`` or ``URL_X``, optional ``Frame_X``, ``Metadata_*``.
 
     A file is looked for where the table says, then under `images` by the longest end of its folders that is there: a
-    table written on another machine needs no editing.
+    table written on another machine needs no editing. CellProfiler's ``Image.csv`` and the tables of its data bases are
+    read too: their columns may begin with ``Image_``.
 
     Parameters
     ----------
@@ -52,14 +53,19 @@ def read(
         Columns are missing, all of them named; images lie on another machine only; or two rows mean one file.
     """
     design = design or tables.Design()
-    head, named = tables.head(table), dict(design.columns)
+    head = tables.head(table)
+    spelled = _spelled(head)
+    plain = {written: name for name, written in spelled.items()}
+    head = head.rename(columns=plain)
+    named = {ours: plain.get(theirs, theirs) for ours, theirs in design.columns.items()}
     mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
     own = [c for c in schema.own_columns(head) if c not in named.values()]
     files = [f"FileName_{column}" for column in channels.values() if f"URL_{column}" not in head]
     here = {schema.PLATE, schema.WELL} - set(named)
     schema.require_columns(head, [*sorted(here), *(c for c in named.values() if c not in mapped), *files], str(table))
     places = [kind + column for kind in _LOADDATA_FILES for column in channels.values()]
-    given = tables.read_csv(table, ["ImageNumber", *_FIELD_METADATA, *own, *named.values(), *places])
+    wanted = ["ImageNumber", *_FIELD_METADATA, *own, *named.values(), *places]
+    given = tables.read_csv(table, [spelled.get(name, name) for name in wanted]).rename(columns=plain)
     fields = pd.DataFrame(index=given.index)
     for name in dict.fromkeys([*_FIELD_METADATA, *own, *named]):
         column = named.get(name, name)
@@ -114,6 +120,13 @@ _FIELD_METADATA = (
     schema.MOA,
 )
 _LOADDATA_FILES = ("URL_", "FileName_", "PathName_", "Frame_")
+
+
+def _spelled(head: pd.DataFrame) -> dict[str, str]:
+    """Column -> how it is written, of those that are written with ``Image_`` before them and not also without it."""
+    kinds = tuple("Image_" + kind for kind in (*_LOADDATA_FILES, "Metadata_"))
+    written = [str(name) for name in head if str(name).startswith(kinds)]
+    return {name.removeprefix("Image_"): name for name in written if name.removeprefix("Image_") not in head}
 
 
 def _local_files(given: pd.DataFrame, channel: str, base: Path, table: Path) -> list[str]:
