@@ -32,6 +32,8 @@ from cytovae.quiz.score import CALLED_REAL, RATER
 EXPERTISE = ("Cell biologist", "Microscopist", "Other biologist", "Image analyst", "None of these")
 """What a rater may say of themselves."""
 
+POOL, RATERS_AT_ONCE = 5, 50
+"""Connections to the database that are kept, and the most there are at once."""
 OPEN_DAYS = 7
 """How long a deck can be answered, from the moment it was dealt (days)."""
 
@@ -222,7 +224,9 @@ class Store:
             if lite:
                 Path(str(parsed.database)).expanduser().parent.mkdir(parents=True, exist_ok=True)
             waits = {"timeout": 30} if lite else {}
-            self._engine = sa.create_engine(parsed, connect_args=waits, pool_pre_ping=not lite)
+            self._engine = sa.create_engine(
+                parsed, connect_args=waits, pool_pre_ping=not lite, pool_size=POOL, max_overflow=RATERS_AT_ONCE - POOL
+            )
             if lite:
                 sa.event.listen(self._engine, "connect", _tune_sqlite)
             self._make_tables()
@@ -255,7 +259,7 @@ class Store:
         try:
             with orm.Session(self._engine) as session, session.begin():
                 yield session
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as failed:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as failed:
             raise QuizError(
                 f"the quiz database {self.where} does not answer ({_first_line(failed)}); every answer that was taken "
                 "is kept, try again"

@@ -1,10 +1,11 @@
-"""Fifty raters at once on the real server, which is killed meanwhile: what was acknowledged is stored, once."""
+"""Raters at once on the real server, which is killed meanwhile: what was acknowledged is stored, once."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import os
 import random
 import re
 import struct
@@ -27,8 +28,10 @@ from ..databases import PostgreSQL
 from ..quiz.conftest import Identity, Screen
 from .conftest import _serve
 
-RATERS = 50
+RATERS = int(os.environ.get("CYTOVAE_RATERS", "12"))
+"""At once; `make torture` takes fifty."""
 CARDS = 4
+CARD = "cytovae.card"
 LOST = (OSError, TimeoutError, websockets.WebSocketException)
 
 
@@ -102,7 +105,7 @@ class Session:
             if told.WhichOneof("type") != "delta":
                 continue
             element = told.delta.new_element
-            if element.WhichOneof("type") == "bidi_component":
+            if element.WhichOneof("type") == "bidi_component" and element.bidi_component.component_name == CARD:
                 self.component = element.bidi_component.id
                 position = struct.unpack_from("<6H", element.bidi_component.bytes)[3]
             elif element.WhichOneof("type") in ("heading", "alert", "markdown"):
@@ -180,8 +183,7 @@ def server(url: str, tiny: Any, tmp_path: Path) -> Iterator[AppServer]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_fifty_raters_lose_no_answer_while_server_and_database_are_killed(
+def test_raters_lose_no_answer_while_server_and_database_are_killed(
     server: AppServer, url: str, request: pytest.FixtureRequest
 ) -> None:
     store = Store(url)

@@ -405,3 +405,16 @@ def test_the_default_database_lies_in_the_users_data_folder(monkeypatch: pytest.
     assert answers.default_url() == f"sqlite:///{tmp_path / 'cytovae' / 'quiz.sqlite'}"
     Store(answers.default_url()).close()
     assert (tmp_path / "cytovae" / "quiz.sqlite").exists()
+
+
+def test_more_raters_than_connections_are_told_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "RATERS_AT_ONCE", answers.POOL + 1)
+    store = answers.Store(f"sqlite:///{tmp_path / 'quiz.sqlite'}")
+    monkeypatch.setattr(store._engine.pool, "_timeout", 0.05)
+    taken = [store._engine.connect() for _ in range(answers.POOL + 1)]
+    with pytest.raises(QuizError, match="every answer that was taken is kept, try again"):
+        store.unfinished()
+    for connection in taken:
+        connection.close()
+    assert store.unfinished() == 0
+    store.close()
