@@ -161,3 +161,31 @@ def test_the_ingest_verbs_say_what_they_made(raw: Raw, tmp_path: Path) -> None:
     again = run(*words)
     assert "is already there; --overwrite makes it again" in again.stderr
     assert Screen.open(tmp_path / "b.screen").record.licence == "CC BY-NC-SA 3.0"
+
+
+def test_columns_of_ones_own_go_on_into_every_export(raw: Raw, tmp_path: Path) -> None:
+    def add(table: pd.DataFrame) -> pd.DataFrame:
+        lines = ["A549", "U2OS"] * (len(table) // 2)
+        return table.assign(line=lines, hours=["24"] * len(table))
+
+    raw.edit_table(add)
+    own = ["Metadata_cell_line", "Metadata_time"]
+    design = layouts.Design({"Metadata_cell_line": "line", "Metadata_time": "hours"}, None, ("compound", "cell_line"))
+    layout = layouts.bbbc021.read(raw.folder, design=design)
+    screen = assembly.ingest_fields(
+        layout, raw.folder, tmp_path / "o.screen", ScreenRecord("o", layout.channels)
+    ).screen
+    cells = screen.cells()
+    assert set(cells["Metadata_cell_line"]) == {"A549", "U2OS"}
+    assert set(cells["Metadata_time"]) == {"24"}
+    values = np.arange(2 * len(cells), dtype=np.float32).reshape(-1, 2)
+    made = provenance("embed", inputs={"cells": screen.cells_digest()})
+    screen.write_embeddings("m", cells[schema.CELL_ID].tolist(), values, made)
+    exports.to_parquet(screen, tmp_path / "o.parquet", "m")
+    exports.to_crops(screen, tmp_path / "crops")
+    read = [pd.read_parquet(tmp_path / "o.parquet"), pd.read_csv(tmp_path / "crops" / "cells.csv", dtype=str)]
+    anndata = pytest.importorskip("anndata")
+    exports.to_anndata(screen, tmp_path / "o.h5ad", "m")
+    read.append(anndata.read_h5ad(tmp_path / "o.h5ad").obs.reset_index())
+    for table in read:
+        assert table[own].astype(str).equals(cells[own].astype(str))
