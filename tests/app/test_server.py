@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -110,6 +111,24 @@ def test_paths_that_leave_their_folder_lead_to_no_file(service: Service) -> None
                     body = refused.read()
                 assert b"root:" not in body
                 assert body != b"outside"
+
+
+def test_the_server_asks_nobody_elsewhere_for_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit import config, net_util
+    from streamlit.web import bootstrap
+
+    options = tomllib.loads((ROOT / "app" / ".streamlit" / "config.toml").read_text())
+    asked: list[str] = []
+    real = config.get_option
+    monkeypatch.setattr(net_util, "get_external_ip", lambda: asked.append("external"))
+    monkeypatch.setattr(net_util, "get_internal_ip", lambda: None)
+    for table in ({}, options["logger"]):
+        given = {f"logger.{name}": value for name, value in table.items()} | {"server.headless": True}
+        monkeypatch.setattr(
+            config, "get_option", lambda name, given=given: given[name] if name in given else real(name)
+        )
+        bootstrap._print_url(False)
+        assert asked == ["external"]  # by Streamlit's own settings, and not again by ours
 
 
 def test_it_ends_when_asked_to_and_every_line_was_json(service: Service) -> None:
