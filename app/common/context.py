@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app.common import address, loaders, panels, selection
+from app.common.words import plain
 from cytovae import schema
 from cytovae.errors import CytovaeError
 from cytovae.explore.targets import Start, Target
@@ -56,7 +57,7 @@ UNKNOWN = "unknown-in-link"
 def say_unknown() -> None:
     """Say what the link named in vain; shown once, above the page."""
     for sentence in st.session_state.pop(UNKNOWN, []):
-        st.warning(sentence, icon=":material/link_off:")
+        st.warning(plain(sentence), icon=":material/link_off:")
 
 
 def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
@@ -148,7 +149,7 @@ def page_errors() -> Iterator[None]:
     try:
         yield
     except CytovaeError as refused:
-        st.error(str(refused), icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
     except Exception as failed:
         LOG.exception("a page failed")
         st.error(
@@ -161,17 +162,17 @@ def page_errors() -> Iterator[None]:
 def choose_screen() -> Screen:
     """The screen to show; stops the page with what to do where there is none."""
     for sentence in loaders.broken_screens():
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain(sentence), icon=":material/warning:")
     found = loaders.screens()
     if not found:
         st.markdown(NO_SCREEN)
         st.stop()
     screen = found[choose("Screen", "screen", list(found), label_visibility="collapsed")]
     if trouble := loaders.quiz_trouble(screen):
-        st.warning(f"{trouble}. Cells of unfinished quizzes cannot be left out here.", icon=":material/warning:")
+        st.warning(f"{plain(trouble)}. Cells of unfinished quizzes cannot be left out here.", icon=":material/warning:")
     if not len(loaders.cells(screen)):
         st.info(
-            f"{screen.name} has no cells: every field was refused. The Screen page lists the reasons.",
+            f"{plain(screen.name)} has no cells: every field was refused. The Screen page lists the reasons.",
             icon=":material/info:",
         )
         st.stop()
@@ -184,7 +185,7 @@ def choose_model(screen: Screen, *, embedded: bool = True) -> str:
     name = choose("Model", "model", names, label_visibility="collapsed")
     if embedded and name not in screen.models():
         st.info(
-            f"{screen.name} has not been embedded with {name}. Run `cytovae embed {screen.path} "
+            f"{plain(screen.name)} has not been embedded with {plain(name)}. Run `cytovae embed {screen.path} "
             f"{loaders.models_dir() / name}`, then reload this page.",
             icon=":material/info:",
         )
@@ -214,8 +215,8 @@ def choose_treatment(screen: Screen, default: str | None = None) -> str:
     labels = treatment_labels(screen)
     if not labels:
         st.info(
-            f"{screen.name} holds only {screen.record.control} cells, so there is nothing to compare them with. "
-            "Ingest treated wells too.",
+            f"{plain(screen.name)} holds only {plain(screen.record.control)} cells, so there is nothing to compare "
+            "them with. Ingest treated wells too.",
             icon=":material/info:",
         )
         st.stop()

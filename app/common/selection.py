@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app.common import address, loaders, maps
+from app.common.words import plain
 from cytovae import schema
 from cytovae.explore import targets
 from cytovae.screen import Screen
@@ -162,10 +163,12 @@ def bar(screen: Screen, model: str) -> None:
             table = loaders.cells(screen)
             chosen = table[now.of_cells(table) & schema.not_blank(table)]
             wells = len(chosen[[schema.PLATE, schema.WELL]].drop_duplicates())
-            said = f"**Selected: {now.words}** · {_count(len(chosen), 'cell')} in {_count(wells, 'well')}"
+            said = f"**Selected: {plain(now.words)}** · {_count(len(chosen), 'cell')} in {_count(wells, 'well')}"
             if len(now.link) > LONGEST_LINK:
                 said += " · too many for a link"
-            st.markdown(said if len(chosen) else f"**Selected: {now.words}**, of another screen", width="content")
+            st.markdown(
+                said if len(chosen) else f"**Selected: {plain(now.words)}**, of another screen", width="content"
+            )
             models = [model] if model in screen.models() else screen.models()[:1]
             if len(chosen) and models:
                 st.button(
@@ -190,7 +193,7 @@ def use(screen: Screen, role: str, cell_id: str) -> None:
     cell = table.iloc[loaders.rows(screen, [cell_id])[0]]
     if role == "target" and cell[schema.COMPOUND] == screen.record.control:
         role = "control"
-        st.toast(f"This is a {screen.record.control} cell, so the path starts from it.", icon=":material/info:")
+        st.toast(f"This is a {plain(screen.record.control)} cell, so the path starts from it.", icon=":material/info:")
     st.session_state[f"next-{role}"] = cell_id
     if role == "target":
         st.session_state["next-treatment"] = cell[schema.TREATMENT]

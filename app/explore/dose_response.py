@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.common import loaders
 from app.common.figures import CONTROL, PATH, SMALL, TREATED
+from app.common.words import plain
 from app.explore import view
 from cytovae.errors import SelectionError
 from cytovae.explore import doses, study
@@ -26,10 +27,10 @@ def panel(screen: Screen, model: str, compound: str) -> None:
     try:
         found = response(screen, model, compound)
     except SelectionError as few:
-        st.caption(f"{few}.")
+        st.caption(f"{plain(few)}.")
         return
     st.plotly_chart(figure(found), key="dose-response")
-    said = found.curve.sentence if found.curve else f"No curve is drawn: {found.reason}"
+    said = plain(found.curve.sentence if found.curve else f"No curve is drawn: {found.reason}")
     st.caption(
         f"{said[:1].upper()}{said[1:]}. 0: as {found.n_controls:,} control cells are on average; 1: as the highest "
         "dose is. Small dots are wells; bars are 95 % intervals over wells, over cells where a dose has one well."

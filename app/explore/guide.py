@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.common import loaders
+from app.common.words import plain
 from app.explore import view
 from cytovae import schema
 from cytovae.screen import Screen
@@ -37,7 +38,7 @@ def guide(screen: Screen, model: str) -> None:
         moas = loaders.treatments(screen).set_index(schema.TREATMENT)
         for name in names:
             row = moas.loc[name]
-            label = f"{row[schema.MOA]}: {loaders.named(name)}"
+            label = plain(f"{row[schema.MOA]}: {loaders.named(name)}")
             help_ = f"{row[schema.N_CELLS]:,} cells"
             if st.button(label, key=f"example-{name}", help=help_, type="tertiary"):
                 st.session_state.update({"next-treatment": name, "next-target": view.usual_target(screen, model, name)})

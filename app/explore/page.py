@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.common import context, loaders, selection
 from app.common.components.link import copy_link
+from app.common.words import plain
 from app.explore import guide, sections, view
 from app.explore.player import player
 from cytovae.explore.paths import Mode, Spacing
@@ -48,7 +49,7 @@ ends = (shown.study.start.cell_id, shown.study.end.cell_id)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z, *ends)
 with top.container(key="explore-path"):
     if sentence:
-        st.warning(sentence, icon=":material/info:")
+        st.warning(plain(sentence), icon=":material/info:")
     sections.verdict(screen, model, shown)
     player(*view.player_data(screen, shown), key="player", kept=True)
 
@@ -57,7 +58,7 @@ with st.container(horizontal=True, gap="large"):
         st.metric(name, figure, help=meaning, width="content")
 doubts = loaders.plate_doubts(screen, treatment)
 notes = [*([doubts.rstrip(".")] if doubts else []), *shown.study.notes, *view.readable(model), *view.below_zero(shown)]
-st.caption(". ".join(note[:1].upper() + note[1:] for note in notes) + ".")
+st.caption(". ".join(plain(note[:1].upper() + note[1:]) for note in notes) + ".")
 
 
 @st.fragment

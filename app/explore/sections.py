@@ -15,6 +15,7 @@ from app.common.components.cells import Item, Row
 from app.common.components.cells import cells as cell_pictures
 from app.common.components.files import files
 from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
+from app.common.words import plain
 from app.explore import dose_response, figures, view
 from app.explore.player import player
 from cytovae import schema
@@ -87,7 +88,7 @@ def verdict(screen: Screen, model: str, shown: view.View) -> None:
             badges += f" :{tint}-badge[{word}, p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}]"
     if doubts:
         badges += " :orange-badge[is it the plate? see below]"
-    st.markdown(f":{colour}[{icon} **{said.sentence}**] {badges}")
+    st.markdown(f":{colour}[{icon} **{plain(said.sentence)}**] {badges}")
 
 
 FORMS = {
@@ -137,11 +138,11 @@ def cells(screen: Screen, model: str, shown: view.View) -> None:
         opened = None
     left, right, *aside = st.columns([2, 2, 1.1] if opened else 2, gap="medium")
     with left:
-        st.markdown(f"**{loaders.named(treatment)}**, the most typical first")
+        st.markdown(f"**{plain(loaders.named(treatment))}**, the most typical first")
         mine = by_typicality(view.material(screen, model), targets.rows_of(table, treatment), chosen)
         target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
     with right:
-        st.markdown(f"**{screen.record.control} {where}**, the most typical first")
+        st.markdown(f"**{plain(screen.record.control)} {where}**, the most typical first")
         theirs = by_typicality(view.material(screen, model), near, chosen)
         control = galleries.gallery(screen, theirs, "controls", chosen=chosen, controls=False)
     st.caption(
@@ -158,11 +159,11 @@ def cells(screen: Screen, model: str, shown: view.View) -> None:
 def drawer(screen: Screen, cell: pd.Series, treatment: str) -> None:
     """One cell, large, and what can be done with it."""
     cell_id, control = str(cell[schema.CELL_ID]), screen.record.control
-    st.markdown(f"**{loaders.named(str(cell[schema.TREATMENT]))}** · {galleries.short(cell)}")
+    st.markdown(f"**{plain(loaders.named(str(cell[schema.TREATMENT])))}** · {plain(galleries.short(cell))}")
     images = pixels.of_cells(screen, loaders.rows(screen, [cell_id]))
     alone = [Item(0, title=name, only=k) for k, name in enumerate(screen.record.channels)]
     component([Item(0, id="", title="all channels"), *alone], screen, images, "beside-cell")
-    st.caption(f"{cell[schema.MOA]} · site {cell[schema.SITE]} · id {cell_id}")
+    st.caption(f"{plain(cell[schema.MOA])} · site {plain(cell[schema.SITE])} · id {plain(cell_id)}")
     if cell[schema.COMPOUND] == control:
         if st.button("Start from this cell", key="beside-start", width="stretch"):
             st.session_state.update({"next-control": cell_id, "next-from": "control"})
@@ -189,7 +190,7 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
         real, first, second = found
         said = morphology.told(ranked, real)
         for sentence in said:
-            st.markdown(f":material/{'warning' if ' do not: ' in sentence else 'check'}: {sentence}")
+            st.markdown(f":material/{'warning' if ' do not: ' in sentence else 'check'}: {plain(sentence)}")
         if not said:
             st.markdown(f"Nothing measured changes by {morphology.NOTABLE_SD:g} s.d. of control cells along this path.")
         st.caption(
@@ -239,9 +240,9 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
     if shown.request.treatment is None:
         return
     try:
-        st.markdown(study.responding(view.material(screen, model), shown.request).sentence + ".")
+        st.markdown(plain(study.responding(view.material(screen, model), shown.request).sentence) + ".")
     except SelectionError as few:
-        st.caption(f"{few}.")
+        st.caption(f"{plain(few)}.")
     groups = view.subpopulations(screen, model, shown.request)
     if len(groups.groups) == 1:
         st.markdown(
@@ -279,7 +280,7 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
             for c in range(len(names))
         ]
         for column, name, image in zip(st.columns(len(names)), names, images, strict=True):
-            column.image(_enlarged(image), caption=name, width="stretch", output_format="PNG")
+            column.image(_enlarged(image), caption=plain(name), width="stretch", output_format="PNG")
         st.caption(
             "Mean change from start to end: red brighter, blue darker, grey where no change is shown. All pixels are "
             "judged together: of images without any change, 5 % show some."
@@ -317,7 +318,7 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
     """A path that means nothing, for comparison."""
     null, path = shown.study.null, view.null_path(screen, model, shown.request)
     if null is None or path is None:
-        st.markdown("; ".join(note for note in shown.study.notes if note.startswith("no null paths")))
+        st.markdown("; ".join(plain(note) for note in shown.study.notes if note.startswith("no null paths")))
         return
     path, mine = view.veiled_path(screen, path), view.veiled(screen, shown).path
     left, right = st.columns([1, 1.4], gap="large")
@@ -352,7 +353,9 @@ def compare(screen: Screen, model: str, shown: view.View) -> None:
     both = (shown, drawn)
     for column, each, key in zip(st.columns(2, gap="large"), both, ("one", "two"), strict=True):
         with column:
-            st.markdown(f"**{loaders.named(each.request.treatment or '')}**: {each.study.verdict.sentence}")
+            st.markdown(
+                f"**{plain(loaders.named(each.request.treatment or ''))}**: {plain(each.study.verdict.sentence)}"
+            )
             header, pictures = view.player_data(screen, each)
             player({**header, "compact": True, "guide": None}, pictures, key=f"compare-{key}", kept=True)
     cosine = view.same_direction(screen, model, treatment, other)
@@ -365,11 +368,15 @@ def compare(screen: Screen, model: str, shown: view.View) -> None:
     for column, c in zip(st.columns([1] * len(names) + [max(1, 6 - len(names))]), range(len(names)), strict=False):
         change = difference[..., c]
         column.image(
-            _enlarged(figures.diverging(change, change, change)), caption=names[c], width="stretch", output_format="PNG"
+            _enlarged(figures.diverging(change, change, change)),
+            caption=plain(names[c]),
+            width="stretch",
+            output_format="PNG",
         )
+    first, second = plain(loaders.named(treatment)), plain(loaders.named(other))
     st.caption(
-        f"The decoded ends: red where {loaders.named(other)} is brighter than {loaders.named(treatment)}, blue "
-        "where it is darker, each channel to its own largest difference. They are two single cells."
+        f"The decoded ends: red where {second} is brighter than {first}, blue where "
+        "it is darker, each channel to its own largest difference. They are two single cells."
     )
 
 
@@ -378,8 +385,8 @@ def lookalikes(screen: Screen, model: str, shown: view.View) -> None:
     table, treatment = shown.cells, shown.request.treatment or ""
     treated = shown.study.start if shown.request.reverse else shown.study.end
     groups = {
-        f"the chosen cell ({galleries.short(table.iloc[treated.row])})": np.array([treated.row]),
-        f"all cells of {loaders.named(treatment)}": targets.rows_of(table, treatment),
+        f"the chosen cell ({plain(galleries.short(table.iloc[treated.row]))})": np.array([treated.row]),
+        f"all cells of {plain(loaders.named(treatment))}": targets.rows_of(table, treatment),
     }
     if picked := selection.current():
         groups["the selected cells"] = np.flatnonzero(picked.of_cells(table))
@@ -387,7 +394,7 @@ def lookalikes(screen: Screen, model: str, shown: view.View) -> None:
     first = next(iter(groups))
     asked = st.segmented_control("Which drug looks like", list(groups), default=first, key="asked", required=True)
     found = view.alike(screen, model, tuple(groups.get(asked or first, groups[first]).tolist()))
-    st.markdown(found.sentence + ".")
+    st.markdown(plain(found.sentence) + ".")
     best = found.table.head(12)
     ids = table[schema.CELL_ID].iloc[best["row"]].tolist()
     images = pixels.of_cells(screen, loaders.rows(screen, ids))

@@ -8,6 +8,7 @@ from app.common import context, loaders, selection
 from app.common.components.cells import Row, cells
 from app.common.components.grid import grid
 from app.common.selection import Selection
+from app.common.words import plain
 from app.mechanisms import figures, scores, sections
 from app.mechanisms.panel import PANEL
 from cytovae import schema
@@ -19,14 +20,16 @@ documents = scores.results(screen)
 if not documents:
     sections.active(screen, model)
     st.info(
-        f"Nothing has been scored on {screen.name} yet. Run `cytovae benchmark {screen.path} "
+        f"Nothing has been scored on {plain(screen.name)} yet. Run `cytovae benchmark {screen.path} "
         f"{loaders.models_dir() / model}`, then reload this page.",
         icon=":material/info:",
     )
     st.stop()
 if model not in documents:
     sections.active(screen, model)
-    st.info(f"{model} has not been scored on this screen; choose {' or '.join(documents)}.", icon=":material/info:")
+    st.info(
+        plain(f"{model} has not been scored on this screen; choose {' or '.join(documents)}."), icon=":material/info:"
+    )
     sections.tables(documents, None)
     st.stop()
 
@@ -48,7 +51,7 @@ now = selection.current()
 held = set() if now is None else scores.treatments_of(screen, now)
 with left:
     st.subheader(
-        f"Where {model} errs",
+        f"Where {plain(model)} errs",
         anchor=False,
         help="Each treatment stands in the row of its own mechanism and in the column of its nearest neighbour's. "
         "Bordered squares are right calls; everything else is a mistake.",

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.common import context, loaders
 from app.common.components.cells import Item, Row, cells
+from app.common.words import plain
 from app.mechanisms import scores
 from cytovae import schema
 from cytovae.profiling import report
@@ -37,7 +38,7 @@ def active(screen: Screen, model: str) -> None:
     n_known = int((known["reason"] == "").sum())
     st.markdown(
         f"**{int(known['active'].sum())} of the {n_known} treatments that could be tested are active** "
-        f"under {model}: their wells or cells are more like each other than like the controls of their plates "
+        f"under {plain(model)}: their wells or cells are more like each other than like the controls of their plates "
         "(corrected p ≤ 0.05). A treatment that is not active has no mechanism to find. "
         f"{len(known) - n_known} could not be tested, most often because their plates hold too few controls."
     )

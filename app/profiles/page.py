@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from app.common import context, drawer, filters, loaders, maps, selection
+from app.common.words import plain
 from app.profiles import picks
 from app.profiles.panel import PANEL
 from app.profiles.scatter import scatter
@@ -46,7 +47,7 @@ def explore_map() -> None:
             points, codes = maps.Points(points.table[rows].reset_index(drop=True), points.features[rows]), codes[rows]
             says = f"{len(codes):,} {level} of {says}: {', '.join(wanted)}"
         if not len(codes):
-            st.info(f"None of the {level} is {' or '.join(wanted)}.", icon=":material/info:")
+            st.info(f"None of the {level} is {plain(' or '.join(wanted))}.", icon=":material/info:")
             return
         cells = loaders.embeddings(screen, model)[0]
         picked = selection.current()

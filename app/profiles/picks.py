@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.common import galleries, loaders, maps, pixels, selection
 from app.common.components.cells import Row, cells
+from app.common.words import plain
 from app.profiles.scatter import Event
 from cytovae import schema
 from cytovae.errors import CytovaeError
@@ -69,11 +70,11 @@ def one(screen: Screen, model: str, state: str, title: str, *, buttons: bool) ->
         return
     cell = loaders.cells(screen).iloc[row[0]]
     named = loaders.named(key) if level == "treatments" else key
-    st.caption(title if level == "cells" else f"{title}: typical cell of {named}")
+    st.caption(title if level == "cells" else f"{title}: typical cell of {plain(named)}")
     item = galleries.caption(cell, 0)
     pictures = pixels.of_cells(screen, row)
     cells(screen.record, pictures, [Row([item])], f"one-{state}", size_px=140, most_px=190, controls=False)
-    st.caption(f"{cell[schema.MOA]} · `{cell_id}`")
+    st.caption(f"{plain(cell[schema.MOA])} · {plain(cell_id)}")
     if buttons:
         for role in ("target", "control"):
             st.button(
@@ -142,7 +143,7 @@ def gallery(screen: Screen, model: str) -> None:
     peers = table[(table[schema.COMPOUND] == screen.record.control) & table[schema.PLATE].isin(chosen[schema.PLATE])]
     peers = peers[~peers[schema.CELL_ID].isin(chosen[schema.CELL_ID])]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        lead = f"{picked.words}, " if picked.level != "cells" else ""
+        lead = f"{plain(picked.words)}, " if picked.level != "cells" else ""
         st.markdown(f"**{lead}{len(chosen):,} cells selected**")
         if len(chosen):
             for role in ("target", "control"):
@@ -168,10 +169,10 @@ def gallery(screen: Screen, model: str) -> None:
         st.caption("Selected. Click a cell to open it.")
         clicked = galleries.gallery(screen, chosen, "selected", size=30)
     with right:
-        st.caption(f"{screen.record.control} cells of the same plates")
+        st.caption(f"{plain(screen.record.control)} cells of the same plates")
         beside = galleries.gallery(screen, peers, "beside", controls=False, size=20) if len(peers) else None
         if not len(peers):
-            st.caption(f"There are no other {screen.record.control} cells on these plates.")
+            st.caption(f"There are no other {plain(screen.record.control)} cells on these plates.")
     if clicked or beside:
         st.session_state[selection.OPENED] = ("cells", clicked or beside)
         st.rerun(scope="fragment")

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.common import context, loaders, login
+from app.common.words import plain
 from app.quiz import quizzes
 from app.quiz.card import Call, card
 from cytovae import schema
@@ -210,7 +211,7 @@ def result(store: Store, token: str, state: DeckState) -> None:
     st.title(f"You took {got.fooled.k} of {got.fooled.n} synthetic cells for real")
     apart = "wells the model was not trained on" if state.held_out else "the whole screen, training wells included"
     st.caption(
-        f"{quizzes.plain(state.rater)} · {state.expertise} · model {state.model} · {state.screen} · "
+        f"{plain(state.rater)} · {state.expertise} · model {plain(state.model)} · {plain(state.screen)} · "
         f"{quizzes.drawn(state.protocol, state.hidden_px)} · "
         f"cells of {calls[schema.TREATMENT].nunique()} treatments, from {apart}"
     )
@@ -226,9 +227,9 @@ def result(store: Store, token: str, state: DeckState) -> None:
     groups(calls, schema.MOA, "Mechanism")
     st.subheader("The cards again")
     for title, treatments, sheet in quizzes.sheets(calls, pictures):
-        st.markdown(f"**{title}**")
+        st.markdown(f"**{plain(title)}**")
         st.image(sheet, output_format="PNG", width=min(sheet.shape[1] * 2, 1100))
-        st.caption(treatments)
+        st.caption(plain(treatments))
 
 
 def everybody(store: Store) -> None:

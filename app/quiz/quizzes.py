@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -58,11 +57,6 @@ def open_table(decks_open: list[answers.DeckState]) -> pd.DataFrame:
         ],
         columns=["Rater", "Screen", "Model", "Answered", "Open until"],
     )
-
-
-def plain(name: str) -> str:
-    """A name somebody typed, to be shown as it is where Markdown is read."""
-    return re.sub(r"([^\w\s])", r"\\\1", name)
 
 
 def csv(calls: pd.DataFrame) -> str:

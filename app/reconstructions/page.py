@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.common import context, drawer, loaders, selection
 from app.common.components.cells import cells
+from app.common.words import plain
 from app.reconstructions import compare, figures, sections
 from app.reconstructions.panel import PANEL
 from cytovae import schema
@@ -55,7 +56,7 @@ now = selection.current()
 if how == "picked":
     rows, said = compare.named(screen, ids.split())
     for sentence in said:
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain(sentence), icon=":material/warning:")
     ask = "Type cell ids above: every gallery tells them on hover."
 elif how == "selected":
     rows = np.array([], np.int64) if now is None else compare.picked(screen, now, n, number)
@@ -66,7 +67,7 @@ else:
 if len(rows):
     images, lines, refused = compare.grid(screen, shown, rows, difference=difference)
     for sentence in refused:
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain(sentence), icon=":material/warning:")
     there = loaders.cells(screen)[schema.CELL_ID].iloc[rows].tolist()
     large = st.session_state.get("large")
     place, aside = drawer.beside(3.6) if large in there else (st.container(), None)

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.common import loaders, pixels
 from app.common.components.cells import Item, Row, cells
+from app.common.words import plain
 from app.screen import figures, overview
 from cytovae import schema
 from cytovae.errors import CytovaeError
@@ -54,7 +55,7 @@ def _good(screen: Screen) -> pd.DataFrame | None:
     cut = f"{screen.name} was made of cut cells, so there are no fields to look at."
     said = cut if table is None else overview.no_fields(screen, table)
     if table is None or said:
-        st.info(said, icon=":material/info:")
+        st.info(plain(said), icon=":material/info:")
         return None
     good = table[table[schema.STATUS] == "ok"]
     if good.empty:
@@ -70,7 +71,7 @@ def picture(
     try:
         found = overview.field(screen, name)
     except CytovaeError as unfit:  # raw files that are gone, or files of several planes
-        st.info(f"This field cannot be shown: {unfit}", icon=":material/info:")
+        st.info(f"This field cannot be shown: {plain(unfit)}", icon=":material/info:")
         return None
     step = max(1, max(found.pixels.shape[:2]) // 700)
     small = pixels.of_field(screen, found.pixels, found.cells)[::step, ::step]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.common import context, loaders
+from app.common.words import plain
 from app.screen import overview, sections
 from app.screen.panel import PANEL
 from cytovae import schema
@@ -16,9 +17,9 @@ with st.container(horizontal=True, gap="large"):
 record = screen.record
 size = f"{record.pixel_size_um:g} µm per pixel" if record.pixel_size_um else "pixel size unknown, so lengths are in px"
 st.markdown(
-    f"Channels **{', '.join(record.channels)}** · patches of {record.patch_size_px} × {record.patch_size_px} px, "
-    f"{size} · "
-    f"control **{record.control}** · embedded with {', '.join(screen.models()) or 'no model yet'}"
+    f"Channels **{plain(', '.join(record.channels))}** · patches of {record.patch_size_px} × {record.patch_size_px} "
+    f"px, {size} · control **{plain(record.control)}** · embedded with "
+    f"{plain(', '.join(screen.models())) or 'no model yet'}"
 )
 blank = int((~schema.not_blank(loaders.cells(screen))).sum())
 st.caption(
@@ -26,7 +27,7 @@ st.caption(
     + (f"; {blank:,} blank crops are left out. " if blank else "; there are no blank crops. ")
     + "Cells of unfinished quizzes are counted, but not shown. The control is no compound, treatment or mechanism "
     "here. The page Mechanisms counts treatments that can be scored. "
-    f"Source: {record.source or 'not stated'}. Licence of the images: {record.licence or 'not stated'}. "
+    f"Source: {plain(record.source or 'not stated')}. Licence of the images: {plain(record.licence or 'not stated')}. "
     f"{overview.citation(screen)} Folder: `{screen.path}`"
 )
 

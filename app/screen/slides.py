@@ -9,6 +9,7 @@ import numpy.typing as npt
 import streamlit as st
 
 from app.common import loaders, pixels, selection
+from app.common.words import plain
 from cytovae import schema
 from cytovae.explore import montage, render
 from cytovae.screen import Screen
@@ -23,7 +24,7 @@ def slide(screen: Screen) -> None:
     table = loaders.treatments(screen)
     names = sorted(table.loc[table[schema.COMPOUND] != screen.record.control, schema.MOA].astype(str).unique())
     if not names:
-        st.info(f"{screen.name} holds only {screen.record.control} cells.", icon=":material/info:")
+        st.info(plain(f"{screen.name} holds only {screen.record.control} cells."), icon=":material/info:")
         return
     now = selection.current()
     wanted = next(iter(now.keys)) if now is not None and now.level == "mechanisms" else names[0]

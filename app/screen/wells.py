@@ -9,6 +9,7 @@ import streamlit as st
 from app.common import address, colours, context, filters, galleries, loaders, maps, selection
 from app.common.components.grid import Grid, Ramp, Square, grid
 from app.common.selection import Selection
+from app.common.words import plain
 from app.screen import fields, overview
 from cytovae import schema
 from cytovae.screen import Screen
@@ -62,7 +63,7 @@ def plates(screen: Screen) -> None:
     table = overview.plate_values(screen, plate, show, model)
     table = table[filters.kept(screen, table, "wells", wanted)]
     if table.empty:
-        st.info(f"No well of {plate} is {' or '.join(wanted)}.", icon=":material/info:")
+        st.info(f"No well of {plain(plate)} is {plain(' or '.join(wanted))}.", icon=":material/info:")
         return
     clicked = grid(layout(screen, plate, table, show, words[show], picked), "plate-map")
     if clicked:
@@ -70,8 +71,8 @@ def plates(screen: Screen) -> None:
         st.rerun()
     unplaced = int((overview.places(table[schema.WELL])["row"] < 0).sum())
     said = (
-        f"Click a well to open it; with Shift, to add it. C marks wells of {screen.record.control}; faint places are "
-        "wells without cells in this screen."
+        f"Click a well to open it; with Shift, to add it. C marks wells of {plain(screen.record.control)}; faint "
+        "places are wells without cells in this screen."
     )
     if others := len(set(here) - {plate}):
         said += f" The selection also holds wells of {others} other plate{'s' * (others != 1)}."
@@ -136,8 +137,8 @@ def opened(screen: Screen, plate: str, picked: Selection) -> None:
     treatments = ", ".join(loaders.named(name) for name in mine[schema.TREATMENT].unique()[:4])
     head = f"{plate} {wells[0]}" if len(wells) == 1 else f"{len(wells)} wells of {plate}"
     st.markdown(
-        f"**{head}** · {treatments} · {len(mine):,} cells. **Explore**, at the head of the page, shows the path to the "
-        "most central of what is selected."
+        f"**{plain(head)}** · {plain(treatments)} · {len(mine):,} cells. **Explore**, at the head of the page, shows "
+        "the path to the most central of what is selected."
     )
     left, right = st.columns([1.35, 1], gap="large")
     with left:

@@ -32,9 +32,9 @@ App = Callable[..., Any]
 
 
 def words(test: Any) -> str:
-    """Everything a page says."""
+    """Everything a page says, as it is read: without what escapes the signs of Markdown."""
     kinds = (test.title, test.markdown, test.caption, test.info, test.warning, test.error, test.success, test.metric)
-    return "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in kind)
+    return "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in kind).replace("\\", "")
 
 
 def sound(test: Any) -> None:

@@ -23,6 +23,7 @@ from scipy import stats
 
 from app.common import loaders, pixels
 from app.common.components import cells as components
+from app.common.words import plain
 from app.explore import view as explorer
 from app.quiz import card as cards
 from app.quiz import quizzes
@@ -321,8 +322,8 @@ def test_names_are_shown_as_text_and_are_no_formulas(quiz: Any) -> None:
     test = quiz()
     begin(test, name)
     finish(test, [True] * 10)
-    assert quizzes.plain(name) in words(test)
-    assert "*Ada*" not in quizzes.plain(name)
+    assert plain(name) in words(test)
+    assert "*Ada*" not in plain(name)
     table = pd.read_csv(io.StringIO(quizzes.csv(store().calls())))
     assert set(table["rater"]) == {f"'{name}"}
 
