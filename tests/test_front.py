@@ -64,13 +64,13 @@ def test_every_public_function_has_an_example_that_runs() -> None:
 
 
 def test_importing_costs_next_to_nothing() -> None:
-    code = (
-        "import sys, time; t = time.perf_counter(); import cytovae; t = time.perf_counter() - t; print(t, *sys.modules)"
-    )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    took, *modules = min((r.stdout.split() for r in runs), key=lambda words: float(words[0]))
-    assert not {"torch", "numpy", "pandas", "umap", "streamlit"} & set(modules)
-    assert float(took) < 0.1
+    """Counted in modules, not in seconds: what is installed, and the heavy parts of the package itself."""
+    code = "import sys; bare = set(sys.modules); import cytovae; print(*set(sys.modules) - bare)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    mine = {name for name in done.stdout.split() if name.split(".")[0] == "cytovae"}
+    others = {name.split(".")[0] for name in done.stdout.split()} - {"cytovae"}
+    assert "cytovae" in mine and len(mine) <= 4, sorted(mine)
+    assert others <= sys.stdlib_module_names, sorted(others - sys.stdlib_module_names)
 
 
 def test_the_lines_of_the_notebook(screen: cytovae.OpenScreen) -> None:
