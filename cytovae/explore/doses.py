@@ -171,7 +171,7 @@ def fitted(concentrations: npt.NDArray, values: npt.NDArray) -> tuple[Curve | No
         EC50 whose interval is not within the doses.
     """
     from scipy.optimize import OptimizeWarning, curve_fit
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     there = np.asarray(concentrations, dtype=float) > 0
     x, y = np.log(np.asarray(concentrations, dtype=float)[there]), np.asarray(values, dtype=float)[there]
@@ -197,7 +197,7 @@ def fitted(concentrations: npt.NDArray, values: npt.NDArray) -> tuple[Curve | No
     if best is None or not np.isfinite(best[2]).all():
         return None, undetermined
     _, (top, middle, slope), spread = best
-    half = float(t.ppf(0.5 + LEVEL / 2, len(x) - 3) * np.sqrt(spread[1, 1]))
+    half = float(stdtrit(len(x) - 3, 0.5 + LEVEL / 2) * np.sqrt(spread[1, 1]))
     if not doses[0] <= middle - half <= middle + half <= doses[-1]:
         return None, undetermined
     ec50, low, high, steep = (float(np.exp(v)) for v in (middle, middle - half, middle + half, slope))
