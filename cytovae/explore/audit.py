@@ -7,10 +7,11 @@ fine where their interval does not lie above what is claimed; rates of coverage 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import SelectionError
@@ -31,6 +32,9 @@ GROUP_CELLS = (8, 64)
 """Control cells that are taken for a treatment: at least, and at most."""
 HUB_SHARE, HUB_CELLS = 0.15, 0.01
 """No more than this share of answers may be of so small a share of the cells."""
+
+N_PICTURES, N_SPLITS, MIN_WELLS = 1024, 20, 8
+"""Decoded cells at most, how often their wells are dealt into halves, and how many wells that takes."""
 
 STAND_IN = "control well taken for a treatment"
 
@@ -66,15 +70,41 @@ def flag_power_chimeras(material: Material, rng: np.random.Generator) -> Check:
 
 
 def plausible_false_alarms(material: Material, rng: np.random.Generator) -> Check:
-    """Decoded real cells called unlike a cell: half of a sample, by comparison with the other half."""
-    rows = np.flatnonzero(schema.not_blank(material.cells))
-    if len(rows) < 4 * plausible.MIN_REAL:
-        raise SelectionError(f"{len(rows)} cells; it takes {4 * plausible.MIN_REAL} to judge half by the other half")
-    rows = rng.permutation(rows)[: 2 * plausible.N_REAL]
-    real, tried = rows[::2], rows[1::2]
-    reference = plausible.Reference(material.embeddings[real], material.generator.decode, material.channels)
-    judged = reference.judge(material.generator.decode(material.embeddings[tried]))
-    return _rate("plausible_false_alarms", plausible.FALSE_ALARMS, judged.implausible, 1.0 + len(tried) / len(real))
+    """Decoded real cells called unlike a cell, by comparison with cells of other wells.
+
+    The wells are dealt into halves many times. The halves share cells, so that the variance of the mean rate is not
+    that of so many tries: it is ``(1 / splits + tried / compared with)`` times that between splits (Nadeau and Bengio
+    2003), or that of the two samples' sizes where the rates hardly differ.
+    """
+    rows = rng.permutation(np.flatnonzero(schema.not_blank(material.cells)))[:N_PICTURES]
+    wells = targets.wells(material.cells, rows)
+    n_wells = int(wells.max(initial=-1)) + 1
+    if len(rows) < 4 * plausible.MIN_REAL or n_wells < MIN_WELLS:
+        raise SelectionError(
+            f"{len(rows)} cells of {n_wells} wells; it takes {4 * plausible.MIN_REAL} of {MIN_WELLS} to judge the "
+            "pictures of half of the wells by those of the others"
+        )
+    table = plausible.measured(material.generator.decode(material.embeddings[rows]), material.channels)
+    return plausible_rate(table, wells, material.channels, rng)
+
+
+def plausible_rate(
+    table: pd.DataFrame, wells: npt.NDArray[np.int64], channels: Sequence[str], rng: np.random.Generator
+) -> Check:
+    """As `plausible_false_alarms`, of pictures `measured` already, in random order, and the well of each."""
+    rates, compared = [], []
+    for _ in range(N_SPLITS):
+        n_wells = int(wells.max()) + 1
+        first = (rng.permutation(n_wells) < n_wells // 2)[wells]
+        real = table[first].iloc[: plausible.N_REAL]
+        p = plausible.Reference(real, channels).p(table[~first])
+        rates.append(float(np.mean(p <= plausible.FALSE_ALARMS)))
+        compared.append(len(p) / len(real))
+    n, rate, ratio = len(table), float(np.mean(rates)), float(np.mean(compared))
+    variance = (1.0 / N_SPLITS + ratio) * float(np.var(rates, ddof=1))
+    spread = max(1.0 + ratio, n * variance / (rate * (1.0 - rate)) if 0 < rate < 1 else 0.0)
+    low, high = _wilson(rate * n / spread, n / spread)
+    return Check("plausible_false_alarms", plausible.FALSE_ALARMS, rate, (low, high), n, low <= plausible.FALSE_ALARMS)
 
 
 def nearest_hub_share(material: Material, rng: np.random.Generator) -> Check:

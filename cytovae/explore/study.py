@@ -223,11 +223,10 @@ class Material:
     @functools.cached_property
     def plausible(self) -> plausible.Reference | None:
         """Decoded real cells that decoded pictures are compared with; None where too few show a nucleus."""
-        rows = np.flatnonzero(schema.not_blank(self.cells))
-        if len(rows) > plausible.N_REAL:
-            rows = np.sort(np.random.default_rng(SEED).choice(rows, plausible.N_REAL, replace=False))
+        rows = np.random.default_rng(SEED).permutation(np.flatnonzero(schema.not_blank(self.cells)))[: plausible.N_REAL]
+        real = plausible.measured(self.generator.decode(self.embeddings[rows]), self.channels)
         try:
-            return plausible.Reference(self.embeddings[rows], self.generator.decode, self.channels)
+            return plausible.Reference(real, self.channels)
         except SelectionError:
             return None
 
