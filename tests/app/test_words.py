@@ -22,4 +22,4 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("directive", [":red[r]", ":material/check:", ":smile:", "$e$"])
 def test_signs_of_streamlits_own_are_escaped(directive: str) -> None:
-    assert plain(directive).count("\\") >= 2
+    assert plain(directive).startswith("\\")
