@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import hashlib
 import io
 import json
@@ -268,7 +269,7 @@ class PatchStore:
         if not isinstance(self._kept, InFields):
             return None
         part = int(np.searchsorted(self._kept.starts, row, side="right")) - 1
-        return self._kept.acquired(int(self._kept.parts[part][row - self._kept.starts[part], 0]))
+        return self._kept.acquired(int(self._kept.parts.opened(part).values[row - self._kept.starts[part], 0]))
 
     def digests(self, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint64]:
         """The digests of patches by row, of all without `rows`, as ingest took them; else they are taken now."""
@@ -311,15 +312,13 @@ class Parts:
         paths = sorted(self.folder.glob("part-*.npy"))
         if not paths:
             raise ScreenError(f"{self.folder} holds no patches; run 'cytovae ingest' first")
-        self.parts = _mapped(paths)
-        shapes = {part.shape[1:] for part in self.parts}
-        if len(shapes) != 1 or any(part.dtype != np.uint16 for part in self.parts):
+        self.parts = _Arrays(paths)
+        shapes = {shape[1:] for shape, _, _ in self.parts.heads}
+        if len(shapes) != 1 or any(dtype != np.uint16 for _, dtype, _ in self.parts.heads):
             raise ScreenError(f"the parts of {self.folder} differ in shape or type: {shapes}")
-        self.patch_shape: tuple[int, int, int] = self.parts[0].shape[1:]
-        self.starts = _starts(self.parts)
+        (self.patch_shape,) = shapes
+        self.starts = self.parts.starts
         self._patch_bytes = 2 * int(np.prod(self.patch_shape))
-        self._files = [os.open(p, os.O_RDONLY) for p in paths]
-        self._closing = weakref.finalize(self, _close, self._files)
 
     def read(self, out: Patches, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> None:
         if self._on_disk(part, within):
@@ -327,10 +326,10 @@ class Parts:
             return
         for number in np.unique(part):
             here = part == number
-            out[here] = self.parts[number][within[here]]
+            out[here] = self.parts.opened(number).values[within[here]]
 
     def _place(self, part: int, within: int) -> int:
-        return int(self.parts[part].offset) + int(within) * self._patch_bytes
+        return self.parts.heads[part][2] + int(within) * self._patch_bytes
 
     def _on_disk(self, part: npt.NDArray[np.int64], within: npt.NDArray[np.int64]) -> bool:
         """Whether some of the patches are not in the page cache, judged by a few of them."""
@@ -339,7 +338,7 @@ class Parts:
         byte = [bytearray(1)]
         for i in range(0, len(part), len(part) // _FEW):
             try:
-                os.preadv(self._files[part[i]], byte, self._place(part[i], within[i]), os.RWF_NOWAIT)
+                os.preadv(self.parts.opened(part[i]).file, byte, self._place(part[i], within[i]), os.RWF_NOWAIT)
             except BlockingIOError:
                 return True
             except OSError:
@@ -350,7 +349,8 @@ class Parts:
         def read(some: range) -> None:
             for i in some:
                 view = memoryview(out[i]).cast("B")
-                if os.preadv(self._files[part[i]], [view], self._place(part[i], within[i])) != self._patch_bytes:
+                opened = self.parts.opened(part[i])
+                if os.preadv(opened.file, [view], self._place(part[i], within[i])) != self._patch_bytes:
                     raise ScreenError(f"part {part[i]} of {self.folder} is cut short; run 'cytovae ingest --overwrite'")
 
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -361,21 +361,38 @@ _THREADS = 16  # reads in flight on a disk
 _FEW = 8  # patches looked at to judge where a batch lies
 
 
-def _mapped(paths: list[Path]) -> list[np.memmap]:
-    try:
-        return [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
-    except (ValueError, EOFError) as broken:
-        said = f"a part of {paths[0].parent} is damaged: {broken}; run 'cytovae ingest --overwrite'"
-        raise ScreenError(said) from None
+class _Array:
+    """An ``.npy`` file that is open: its memory map, and the file, to be read at any place."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.values: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as broken:
+            said = f"a part of {path.parent} is damaged: {broken}; run 'cytovae ingest --overwrite'"
+            raise ScreenError(said) from None
+        self.file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.file)
 
 
-def _starts(parts: Sequence[npt.NDArray]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
+class _Arrays:
+    """Arrays in files, one after the other; those used last are open, for a process may open about a thousand files.
+
+    `heads` are their shapes, types and where in its file each begins (byte); `starts` the rows they begin at.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._open = functools.lru_cache(_OPEN)(_Array)
+        self.heads = [
+            (values.shape, values.dtype, int(values.offset)) for values in (self._open(path).values for path in paths)
+        ]
+        self.starts = np.concatenate([[0], np.cumsum([shape[0] for shape, _, _ in self.heads])]).astype(np.int64)
+
+    def opened(self, number: int) -> _Array:
+        return self._open(self._paths[number])
 
 
-def _close(files: list[int]) -> None:
-    for file in files:
-        os.close(file)
+_OPEN = 256  # arrays open at once, each by two files
 
 
 SOURCES = "sources.json"
@@ -445,8 +462,8 @@ class InFields:
         paths = sorted(folder.glob("places-*.npy"))
         if not paths:
             raise ScreenError(f"{folder} does not say where its patches lie; run 'cytovae ingest --overwrite'")
-        self.parts = _mapped(paths)
-        self.starts = _starts(self.parts)
+        self.parts = _Arrays(paths)
+        self.starts = self.parts.starts
         size = int(self._said["patch_size_px"])
         self.patch_shape: tuple[int, int, int] = (size, size, len(self.channels))
         self._lights: dict[str, npt.NDArray[np.float32]] = {}
@@ -458,7 +475,7 @@ class InFields:
         places = np.empty((len(out), 3), dtype=np.int64)
         for number in np.unique(part):
             here = part == number
-            places[here] = self.parts[number][within[here]]
+            places[here] = self.parts.opened(number).values[within[here]]
         order = np.argsort(places[:, 0], kind="stable")
         rows, first = np.unique(places[order, 0], return_index=True)
         for row, here in zip(rows, np.split(order, first[1:]), strict=True):

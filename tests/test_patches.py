@@ -62,6 +62,19 @@ def test_blocks_are_everything_once_and_in_order(folder: Path) -> None:
     assert np.array_equal(np.concatenate([block for _, block in blocks]), PATCHES)
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_few_files_are_open_however_many_parts_there_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bool
+) -> None:
+    monkeypatch.setattr(patches, "_OPEN", 2)
+    monkeypatch.setattr(Parts, "_on_disk", lambda *_: on_disk)
+    before = len(list(Path("/dev/fd").iterdir()))
+    store = PatchStore(folder)
+    rows = np.random.default_rng(1).permutation(60)
+    assert np.array_equal(store.read(rows), PATCHES[rows])
+    assert len(list(Path("/dev/fd").iterdir())) - before <= 4 < 2 * len(list(folder.glob("part-*")))
+
+
 def test_a_store_goes_to_another_process(folder: Path) -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(PatchStore(folder))).read([59, 0]), PATCHES[[59, 0]])
 

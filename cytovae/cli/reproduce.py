@@ -32,7 +32,7 @@ def reproduce_bbbc021(
     iterations: Annotated[int, typer.Option(min=1, help="Training steps; T stays in proportion.")] = 40_000,
     batch_size: Annotated[int, typer.Option(min=2, help="Cells in each of a step's two mini-batches.")] = 104,
     base_url: Annotated[str | None, typer.Option(help="Where the collection lies, if not at its own site.")] = None,
-    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the zip files.")] = False,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep zip files and images.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say what would be done, and how long it takes (a minute to measure)."),
@@ -41,6 +41,12 @@ def reproduce_bbbc021(
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read images; by default one per core.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Read images and embed on a Dask cluster: tcp://HOST:PORT, a scheduler file, local:N or slurm:N."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -54,11 +60,13 @@ def reproduce_bbbc021(
     pair = tuple(map(Path, words(crops)))
     if crops and len(pair) != 2:
         raise typer.BadParameter("the cells and their table: cells.npz,cells.csv", param_hint="--crops")
+    if workers and cluster:
+        raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
     project = steps.Project(
         folder,
         steps.Options(seeds, iterations, batch_size, words(models), tuple(recipe or [Preset.PAPER])),
         steps.Source(raw, (pair[0], pair[1]) if crops else None, words(plates), base_url, keep_archives, published),
-        steps.Machine(device, threads, workers or cores()),
+        steps.Machine(device, threads, cluster or workers or cores()),
     )
     if dry_run:
         with console.progress("ten steps of each model") as progress:

@@ -48,7 +48,7 @@ from cytovae.screen import (
     write_table_blocks,
 )
 
-_MAX_PARTS = 256  # every part is an open file to those who read the screen
+_MAX_PARTS = 256  # as many as those who read the screen hold open
 _CROPS_PER_PART = 8192
 
 

@@ -65,18 +65,20 @@ class Estimate:
     def text(self) -> str:
         """For a person."""
 
-        def of(hours: float | None) -> str:
-            return "-" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+        def of(value: float | None) -> str:
+            if not value:
+                return "-"
+            return "< 0.01" if value < 0.01 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
-        rows = [f"{'':<11}{'steps':>6}{'GB on disk':>12}{'hours here':>12}{'hours, GPU':>12}"]
-        rows += [
-            f"{x.verb:<11}{x.n:>6}{x.bytes / 1e9:>12,.2f}{of(x.hours):>12}{of(x.hours_gpu):>12}   {x.what}"
-            for x in self.lines
-        ]
-        here, gpu = (sum(v for x in self.lines if (v := getattr(x, name))) for name in ("hours", "hours_gpu"))
-        total = sum(x.bytes for x in self.lines)
-        rows.append(f"{'in all':<11}{'':>6}{total / 1e9:>12,.2f}{of(here):>12}{of(gpu):>12}")
-        return "\n".join([*rows, *self.how])
+        def row(verb: str, n: int | str, *values: float | None) -> str:
+            return f"{verb:<11}{n:>6}" + "".join(f"{of(value):>14}" for value in values)
+
+        rows = [f"{'':<11}{'steps':>6}{'GB on disk':>14}{'hours here':>14}{'hours, a GPU':>14}"]
+        rows += [f"{row(x.verb, x.n, x.bytes / 1e9, x.hours, x.hours_gpu)}   {x.what}" for x in self.lines]
+        sums = (sum(getattr(x, name) or 0 for x in self.lines) for name in ("bytes", "hours", "hours_gpu"))
+        total, here, gpu = sums
+        rows.append(row("together", "", total / 1e9, here, gpu))
+        return "\n".join([*rows, "", *self.how])
 
 
 def of(project: Project, progress: Progress) -> Estimate:
@@ -102,39 +104,43 @@ def of(project: Project, progress: Progress) -> Estimate:
             fields, counted = n * FIELDS, "as many a plate as in the whole collection"
         cells = fields * CELLS
         if source.raw is None:
-            kept = n * ARCHIVES * source.keep_archives + fields * len(CHANNELS) * IMAGE
-            what = f"{n} plates, {n * ARCHIVES / 1e9:,.1f} GB of archives over the line, one at a time on disk"
+            kept = (n * ARCHIVES + fields * len(CHANNELS) * IMAGE) * source.keep_archives
+            what = f"{n} plates, {n * ARCHIVES / 1e9:,.1f} GB over the line; one plate's archive and images at a time"
             lines.append(Line("fetch", what, n, kept))
-        lines.append(
-            Line("ingest", f"{fields:,.0f} fields, about {cells:,.0f} cells", 1, cells * PATCH_SIZE_PX**2 * 6,
-                 fields * _seconds_a_field() / project.machine.workers / 3600)
-        )  # fmt: skip
+        what, workers = f"{fields:,.0f} fields, about {cells:,.0f} cells", project.machine.workers
+        hours = fields * _seconds_a_field() / workers / 3600 if isinstance(workers, int) else None
+        lines.append(Line("ingest", what, n, cells * PATCH_SIZE_PX**2 * 6, hours))
         how.append(
             f"Fields counted {counted}; {CELLS:.0f} cells a field, by the paper's million in {paper.FIELDS:,} fields; "
             "hours of ingest from one drawn field."
         )
     probes = {}
-    for number, model in enumerate(dict.fromkeys(t.model for t in every)):
-        probes[model] = _probe(model, project, lambda done, k=number: progress(k * PROBE_STEPS + done, 3 * PROBE_STEPS))
+    models = list(dict.fromkeys(t.model for t in every))
+    for k, model in enumerate(models):
+        probes[model] = _probe(
+            model, project, lambda done, k=k: progress(k * PROBE_STEPS + done, len(models) * PROBE_STEPS)
+        )
     for model, (seconds, flops, _) in probes.items():
         n = sum(t.model == model for t in every)
         steps = n * options.iterations
-        what = f"{model}: {options.iterations:,} iterations of {options.batch_size} cells, {seconds:.2f} s each here"
+        much = f"{options.iterations:,} iterations of {options.batch_size} cells"
+        what = f"{model.upper()}: {much}, {seconds:.2f} s each here"
         lines.append(Line("train", what, n, n * 8e6, steps * seconds / 3600, steps * flops / GPU_FLOPS / 3600))
     a_cell = max(seconds for _, _, seconds in probes.values())
     hours = cells * len(every) * a_cell / 3600
     lines.append(Line("embed", f"{cells * len(every):,.0f} cells", len(every), cells * len(every) * 1024, hours))
-    lines.append(Line("benchmark", "profiles and scores; not measured", len(every), 0))
-    lines.append(Line("audit", "not measured", 1, 0))
-    lines.append(Line("report", "not measured", 1, 1e7))
+    lines.append(Line("benchmark", "profiles and scores", len(every), 0))
+    lines.append(Line("audit", "the error rates of the evidence", 1, 0))
+    lines.append(Line("report", "figures, tables, one page", 1, 1e7))
     how.append(
         f"Training here: the median of {PROBE_STEPS} steps with every similarity layer on, so an upper bound for the "
-        "vae+; other work on the machine counts in."
+        "VAE+; other work on this machine makes it slower."
     )
     how.append(
         "Hours on a GPU are an estimate and nothing was measured: operations of a step, counted, over an assumed "
         f"{GPU_FLOPS / 1e12:.0f} TFLOP/s that one card keeps up."
     )
+    how.append("A dash is what was not measured, or nothing; it is in no sum. What is done already is counted too.")
     return Estimate(tuple(lines), tuple(how))
 
 

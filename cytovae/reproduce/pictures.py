@@ -177,25 +177,15 @@ def curves(logs: pd.DataFrame) -> Any:
     from matplotlib.figure import Figure
 
     terms = [c for c in logs.columns if c not in ("model", "recipe", "seed", "iteration")]
-    figure = Figure(figsize=(11, 2.6 * -(-len(terms) // 3)), layout="constrained")
-    panels = figure.subplots(-(-len(terms) // 3), 3, squeeze=False).ravel()
+    rows = -(-len(terms) // 3)
+    figure = Figure(figsize=(11, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False).ravel()
     for panel, term in zip(panels, terms, strict=False):
-        for (model, recipe, seed), own in logs.groupby(["model", "recipe", "seed"], sort=False):
-            own = own.dropna(subset=[term])
-            style = "-" if recipe == "paper" else "--"
-            label = f"{title(str(model))} ({recipe})" if seed == 0 else None
+        for (model, recipe, seed), own in logs.dropna(subset=[term]).groupby(["model", "recipe", "seed"], sort=False):
             smooth = own[term].rolling(max(1, len(own) // 200), min_periods=1).mean()
-            mark = "o" if len(own) < 4 else None
-            panel.plot(
-                own["iteration"],
-                smooth,
-                style,
-                marker=mark,
-                markersize=3,
-                color=_COLOURS[str(model)],
-                linewidth=0.9,
-                label=label,
-            )
+            look = {"marker": "o" if len(own) < 4 else None, "color": _COLOURS[str(model)], "linewidth": 0.9}
+            label = f"{title(str(model))} ({recipe})" if seed == 0 else None
+            panel.plot(own["iteration"], smooth, "-" if recipe == "paper" else "--", markersize=3, label=label, **look)
         panel.set_title(term, fontsize=9)
         panel.tick_params(which="both", labelsize=7)
         panel.grid(color="0.92")
@@ -205,35 +195,6 @@ def curves(logs: pd.DataFrame) -> Any:
         panel.set_visible(False)
     panels[0].legend(fontsize=7, frameon=False)
     figure.supxlabel("iteration", fontsize=8)
-    return figure
-
-
-def dots(table: pd.DataFrame) -> Any:
-    """Table 1 as dots: ours (filled, s.d. over seeds) beside the paper's (hollow, its s.d.).
-
-    Parameters
-    ----------
-    table : DataFrame
-        As `cytovae.reproduce.report.table_1` gives it.
-    """
-    from matplotlib.figure import Figure
-
-    rules = list(dict.fromkeys(table["rule"]))
-    figure = Figure(figsize=(10, 1.3 + 0.24 * len(table) / len(rules)), layout="constrained")
-    for panel, rule in zip(figure.subplots(1, len(rules), sharey=True, squeeze=False)[0], rules, strict=True):
-        here = table[table["rule"] == rule].reset_index(drop=True)
-        for y, row in here.iterrows():
-            colour = _COLOURS[str(row["model"])]
-            panel.errorbar(row["paper_mean"], y, xerr=row["paper_sd"], fmt="o", mfc="white", color="0.55", markersize=5)
-            panel.errorbar(row["mean"], y, xerr=np.nan_to_num(row["sd"]), fmt="o", color=colour, markersize=5)
-        panel.set_yticks(
-            range(len(here)), [f"{title(r.model)} ({r.recipe}), {r.column}" for r in here.itertuples()], fontsize=8
-        )
-        panel.set_ylim(len(here) - 0.5, -0.5)
-        panel.set_xlim(0, 101)
-        panel.set_title(f"{rule}: ours filled, the paper's hollow", fontsize=9)
-        panel.set_xlabel("accuracy (%), mean ± s.d. over trainings", fontsize=8)
-        panel.grid(axis="x", color="0.92")
     return figure
 
 

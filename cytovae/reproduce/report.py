@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import platform
+import re
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cytovae import __version__, schema
+from cytovae.profiling import figures
 from cytovae.profiling import report as tables
 from cytovae.reproduce import paper, pictures
 from cytovae.screen import digest_file, read_table, whole_file, write_json
@@ -75,7 +77,7 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
     logs = _logs(project, every)
     pictures.keep_figure(folder, "curves", pictures.curves(logs), record)
     if len(table):
-        pictures.keep_figure(folder, "table1", pictures.dots(table), record)
+        pictures.keep_figure(folder, "table1", figures.dots(drawn(documents)), record)
     progress(4, 6)
     checks = json.loads((screen.results_path(audited.name) / audit.FILE).read_text())
     departures = pd.DataFrame([vars(d) for d in paper.DEPARTURES])
@@ -90,19 +92,19 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
     page = [
         _head(about, caveats),
         _table_1(folder, table, documents, audited, published),
-        _section("Figure 2: reconstructions", _picture(folder, "figure2.png"), *_sentences([of_figure2])),
+        _section("Figure 2: reconstructions", _picture(folder, "figure2.png"), _sentences([of_figure2])),
         _paths(folder, paths, models[audited.model].name),
         _section(
             "Figure 4: one treatment, two appearances",
             _picture(folder, "figure4.png") if figure4 is not None else "",
-            *_sentences(of_figure4),
+            _sentences(of_figure4),
         ),
         _quiz(project, audited),
-        _section("Training curves", _picture(folder, "curves.svg"), *_sentences([_CURVES])),
+        _section("Training curves", _picture(folder, "curves.svg"), _sentences([_CURVES])),
         _audit(checks, audited.name),
-        _section("Where this differs from the paper", _table(departures.rename(columns=_DEPARTURES), marked=True)),
+        _section("Where this differs from the paper", _table(departures.rename(columns=_DEPARTURES))),
         _section("Provenance", f"<pre>{html.escape(json.dumps(record, indent=1, sort_keys=True))}</pre>"),
-        f'<section id="hours">{_hours(hours, project)}</section>',
+        _hours(hours, project),
     ]
     with whole_file(folder / PAGE) as beside:
         beside.write_text(_PAGE.replace("@@BODY@@", "\n".join(page)))
@@ -134,48 +136,44 @@ def table_1(documents: dict[Training, dict[str, Any]]) -> pd.DataFrame:
     DataFrame
         ``rule``, ``model``, ``recipe``, ``column``; ``mean``, ``sd`` and ``n_seeds`` of ours; ``n_scored`` of
         ``n_treatments``; ``paper_mean``, ``paper_sd``; ``difference`` with its 95 % interval ``low``, ``high`` over
-        trainings (not a number for a single seed); ``first_low``, ``first_high``: the 95 % interval over compounds of
-        the first seed's accuracy.
+        trainings (not a number for a single seed).
     """
     rows = []
-    for model, recipe in dict.fromkeys((t.model, t.recipe) for t in documents):
-        own = [documents[t] for t in documents if (t.model, t.recipe) == (model, recipe)]
-        for line in tables.over_seeds([score for document in own for score in document["scores"]], model):
-            place = paper.COLUMNS.index((line["summary"], line["whiten"]))
-            theirs = paper.TABLE_1[line["rule"], model][place]
-            assert theirs is not None
-            first = next(x for x in own[0]["scores"] if all(x[k] == line[k] for k in ("rule", "summary", "whiten")))
-            sd = None if line["accuracy_sd"] is None else 100 * line["accuracy_sd"]
-            mean = 100 * line["accuracy_mean"]
-            low, high = paper.difference((mean, sd, line["n_seeds"]), theirs) or (np.nan, np.nan)
-            within = first["ci95"] or (np.nan, np.nan)
-            rows.append(
-                {
-                    "rule": line["rule"],
-                    "model": model,
-                    "recipe": str(recipe),
-                    "column": tables.column_title(line["summary"], line["whiten"]),
-                    "place": place,
-                    "mean": mean,
-                    "sd": np.nan if sd is None else sd,
-                    "n_seeds": line["n_seeds"],
-                    "n_scored": line["n_scored"],
-                    "n_treatments": first["n_treatments"],
-                    "paper_mean": theirs[0],
-                    "paper_sd": theirs[1],
-                    "difference": mean - theirs[0],
-                    "low": low,
-                    "high": high,
-                    "first_low": 100 * within[0],
-                    "first_high": 100 * within[1],
-                }
-            )
-    order = {"vae+": 0, "vae": 1, "ae": 2}
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return table
-    keys = table.assign(model=table["model"].map(order)).sort_values(["rule", "recipe", "model", "place"])
-    return table.loc[keys.index].reset_index(drop=True)
+    for (rule, model), theirs in paper.TABLE_1.items():
+        for recipe in dict.fromkeys(t.recipe for t in documents):
+            own = [x for t, d in documents.items() if (t.model, t.recipe) == (model, recipe) for x in d["scores"]]
+            lines = tables.over_seeds([x for x in own if x["rule"] == rule], model)
+            by_column = {(x["summary"], x["whiten"]): x for x in lines}
+            for column, figure in zip(paper.COLUMNS, theirs, strict=True):
+                if figure is None or (line := by_column.get(column)) is None:
+                    continue
+                mean, sd = 100 * line["accuracy_mean"], line["accuracy_sd"]
+                ours = mean, None if sd is None else 100 * sd, line["n_seeds"]
+                low, high = paper.difference(ours, figure) or (np.nan, np.nan)
+                values = (rule, model, str(recipe), tables.column_title(*column), *ours, line["n_scored"],
+                          own[0]["n_treatments"], *figure, mean - figure[0], low, high)  # fmt: skip
+                rows.append(dict(zip(_TABLE_1, values, strict=True)))
+    return pd.DataFrame(rows, columns=_TABLE_1).astype({"sd": float})
+
+
+_TABLE_1 = [
+    "rule", "model", "recipe", "column", "mean", "sd", "n_seeds", "n_scored", "n_treatments", "paper_mean", "paper_sd",
+    "difference", "low", "high",
+]  # fmt: skip
+
+
+def drawn(documents: dict[Training, dict[str, Any]]) -> list[tables.Score]:
+    """What the figure of Table 1 shows: every training, and the paper's means."""
+    scores = [score for d in documents.values() for score in map(tables.Score.of, d["scores"])]
+    for (rule, model), theirs in paper.TABLE_1.items():
+        if any(t.model == model for t in documents):
+            name, n = f"{pictures.title(model)}, the paper", (paper.SCORED[rule], paper.TREATMENTS)
+            scores += [
+                tables.Score(name, *column, rule, figure[0] / 100, None, *n, is_baseline=True)
+                for column, figure in zip(paper.COLUMNS, theirs, strict=True)
+                if figure is not None
+            ]
+    return scores
 
 
 def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> list[str]:
@@ -251,7 +249,7 @@ def _published(project: Project) -> dict[str, Any] | None:
     scoring = steps.scoring()
     scoring = type(scoring)(scoring.columns[:1])
     found = scoring.of_tables(profiles[0], folder / fetch.IMAGE_TABLE, folder / fetch.MOA_TABLE, "DMSO")
-    keys = ("rule", "accuracy", "ci95", "n_correct", "n_scored", "n_treatments")
+    keys = ("rule", "summary", "whiten", "accuracy", "ci95", "n_correct", "n_scored", "n_treatments")
     return {
         "file": profiles[0].name,
         "n_wells": found["screen"]["n_wells"],
@@ -277,12 +275,12 @@ _CURVES = (
 )
 
 
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
+def _section(title: str, *parts: str, mark: str = "") -> str:
+    return f"<section{mark}><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
 
 
-def _sentences(said: Iterable[str]) -> list[str]:
-    return [f"<p>{html.escape(text)}</p>" for text in said]
+def _sentences(said: Iterable[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>" for text in said)
 
 
 def _picture(folder: Path, name: str) -> str:
@@ -291,16 +289,12 @@ def _picture(folder: Path, name: str) -> str:
     return f'<img alt="{html.escape(name)}" src="data:image/{kind};base64,{data}">'
 
 
-def _table(rows: pd.DataFrame, marked: bool = False) -> str:
-    """A table; with `marked`, what stands between backticks is code."""
-
-    def cell(value: Any) -> str:
-        parts = html.escape(str(value)).split("`")
-        return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts)) if marked else "`".join(parts)
-
-    head = "".join(f"<th>{html.escape(str(c))}</th>" for c in rows.columns)
-    body = "".join(f"<tr>{''.join(f'<td>{cell(v)}</td>' for v in row)}</tr>" for row in rows.itertuples(index=False))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _table(rows: Any, escape: bool = True, kind: str = "") -> str:
+    """A table; what stands between backticks is code."""
+    with pd.option_context("display.max_colwidth", None):  # else long cells are cut
+        made = pd.DataFrame(rows).to_html(index=False, border=0, escape=escape, na_rep="", classes=kind, justify="left")
+    made = re.sub("`([^`<]+)`", r"<code>\1</code>", made)
+    return f'<div class="wide">{made}</div>'
 
 
 def _head(about: dict[str, Any], caveats: list[str]) -> str:
@@ -329,98 +323,74 @@ def _table_1(
     audited: Training,
     published: dict[str, Any] | None,
 ) -> str:
+    title = "Table 1: mechanism of action"
     if table.empty:
-        return _section("Table 1: mechanism of action", "<p>No column could be scored.</p>")
+        return _section(title, "<p>No column could be scored.</p>")
     heads = [tables.column_title(*column) for column in paper.COLUMNS]
-    body = []
+    rows: list[dict[str, str]] = []
     for rule in paper.SCORED:
         here = table[table["rule"] == rule]
         for (model, recipe), own in here.groupby(["model", "recipe"], sort=False):
-            by_place = {row.place: row for row in own.itertuples()}
-            cells = "".join(_ours(by_place.get(place)) for place in range(len(heads)))
-            name = f"{pictures.title(str(model))} <small>recipe {recipe}</small>"
-            body.append(f"<tr><th>{rule}</th><th>{name}</th>{cells}<td>{_scored(own)}</td></tr>")
-        body += _others(rule, documents, published)
-        for (of_rule, name), figures in paper.OTHERS.items():
+            cells = dict.fromkeys(heads, "not computed") | {str(row.column): _ours(row) for row in own.itertuples()}
+            scored = ", ".join(
+                f"{n} of {of}" for n, of in own[["n_scored", "n_treatments"]].drop_duplicates().to_numpy()
+            )
+            name = f"<b>{pictures.title(str(model))}</b> <small>recipe {recipe}</small>"
+            rows.append({"rule": rule, "": name, **cells, "scored": scored})
+        others = [(x, f"{x['baseline']} <small>baseline</small>") for x in next(iter(documents.values()))["baselines"]]
+        if published:
+            said = f"published profiles of {published['n_wells']} wells, scored here"
+            name = f"{html.escape(published['file'].split('.')[0])} <small>{said}</small>"
+            others += [(x, name) for x in published["scores"]]
+        for line, name in others:
+            score = tables.Score.of({"baseline": "", **line})
+            if (score.rule, score.column) == (rule, paper.COLUMNS[0]):
+                scored = f"{score.n_scored} of {score.n_treatments}"
+                rows.append({"rule": rule, "": name, heads[0]: f"<small>{score.words}</small>", "scored": scored})
+        for (of_rule, name), figures_of in paper.OTHERS.items():
             if of_rule == rule:
-                cells = "".join(f"<td>{'' if x is None else f'<small>paper {x:.1f}</small>'}</td>" for x in figures)
-                body.append(f'<tr class="other"><th>{rule}</th><th>{name}</th>{cells}<td></td></tr>')
-    head = "".join(f"<th>{title}</th>" for title in ["rule", "", *heads, "scored"])
+                shown = [f"<small>paper {x:.1f}</small>" if x else "" for x in figures_of]
+                rows.append({"rule": rule, "": f"<small>{name}</small>", **dict(zip(heads, shown, strict=True))})
     n = int(table["n_seeds"].max())
     words = [
-        f"Accuracy in %, mean ± s.d. of {n} training{'s' if n > 1 else ''} from different seeds; under it the paper's "
-        f"figure (three trainings) and the difference, ours minus the paper's, with its 95 % interval (Welch's, over "
-        "trainings). The interval says how far seeds scatter; it says nothing of other cells or compounds."
+        f"Accuracy in %, mean ± s.d. of {n} trainings from different seeds; under it the paper's figure (three "
+        "trainings) and the difference, ours minus the paper's, with its 95 % interval (Welch's, over trainings). The "
+        "interval says how far seeds scatter; it says nothing of other cells or compounds."
+        if n > 1
+        else "Accuracy in % of one training; under it the paper's figure (mean ± s.d. of three trainings) and the "
+        "difference, ours minus the paper's. One training has no spread, so no difference has an interval."
     ]
-    if n == 1:
-        words.append("One training has no spread, so no difference has an interval.")
     document = documents[audited]
-    words += list(dict.fromkeys(s for s in document["verdicts"]))
-    words += [f"Not computed: {x['bundle']}, {tables.column_title(x['summary'], x['whiten'])}: {x['reason']}."
-              for d in documents.values() for x in d["skipped"]]  # fmt: skip
+    words += [f"{said}." for said in dict.fromkeys(document["verdicts"])]
+    for x in (x for d in documents.values() for x in d["skipped"]):
+        reason = x["reason"].partition("; use --")[0]  # scoring here has no options
+        words.append(f"Not computed: {x['bundle']}, {tables.column_title(x['summary'], x['whiten'])}: {reason}.")
     for summary, whiten in paper.COLUMNS:
         used = [x for x in document["whitening"] if (x["summary"], x["whiten"]) == (summary, whiten)]
         if used:
             words.append(f"{tables.column_title(summary, whiten)}, {document['model']}: {tables.whitening(used)}.")
-    return _section(
-        "Table 1: mechanism of action",
-        f'<div class="wide"><table class="one"><thead><tr>{head}</tr></thead>',
-        f"<tbody>{''.join(body)}</tbody></table></div>",
-        _picture(folder, "table1.svg"),
-        *_sentences(words),
-    )
+    return _section(title, _table(rows, escape=False, kind="one"), _sentences(words), _picture(folder, "table1.svg"))
 
 
 def _ours(row: Any) -> str:
-    if row is None:
-        return "<td>not computed</td>"
     sd = "" if np.isnan(row.sd) else f" ± {row.sd:.1f}"
     interval = "" if np.isnan(row.low) else f" [{row.low:+.1f}, {row.high:+.1f}]"
     return (
-        f"<td><b>{row.mean:.1f}</b>{sd}<br><small>paper {row.paper_mean:.1f} ± {row.paper_sd:.1f}<br>"
-        f"{row.difference:+.1f}{interval}</small></td>"
+        f"<b>{row.mean:.1f}</b>{sd}<br><small>paper {row.paper_mean:.1f} ± {row.paper_sd:.1f}<br>"
+        f"{row.difference:+.1f}{interval}</small>"
     )
-
-
-def _scored(own: pd.DataFrame) -> str:
-    return ", ".join(f"{n} of {of}" for n, of in dict.fromkeys(zip(own["n_scored"], own["n_treatments"], strict=True)))
-
-
-def _others(rule: str, documents: dict[Training, dict[str, Any]], published: dict[str, Any] | None) -> list[str]:
-    """Rows of what else is scored here, in the column Mean: baselines of the same cells, published profiles."""
-    empty = "<td></td>" * (len(paper.COLUMNS) - 1)
-    first = next(iter(documents.values()))
-    lines = [
-        (f"{x['baseline']} <small>baseline</small>", x)
-        for x in first["baselines"]
-        if x["rule"] == rule and (x["summary"], x["whiten"]) == paper.COLUMNS[0]
-    ]
-    if published is not None:
-        said = f"published profiles of {published['n_wells']} wells, scored here"
-        name = f"{html.escape(published['file'].split('.')[0])} <small>{said}</small>"
-        lines += [(name, x) for x in published["scores"] if x["rule"] == rule]
-    rows = []
-    for name, x in lines:
-        said = "-"
-        if x["accuracy"] is not None:
-            interval = f" <small>[{100 * x['ci95'][0]:.0f}, {100 * x['ci95'][1]:.0f}]</small>" if x["ci95"] else ""
-            said = f"{100 * x['accuracy']:.1f}{interval}"
-        of = f"{x['n_scored']} of {x['n_treatments']}"
-        rows.append(f'<tr class="other"><th>{rule}</th><th>{name}</th><td>{said}</td>{empty}<td>{of}</td></tr>')
-    return rows
 
 
 def _paths(folder: Path, paths: list[dict[str, Any]], model: str) -> str:
     said = f"Paths of {model} from a control cell to the cell closest to the mean of the treatment. The features that "
-    parts = _sentences([said + "differ most are moved first, the same number in every step, as in the paper."])
+    parts = [_sentences([said + "differ most are moved first, the same number in every step, as in the paper."])]
     for path in paths:
         if path["file"]:
             parts.append(f"<h3>{html.escape(path['treatment'])} ({html.escape(path['mechanism'])})</h3>")
             parts.append(_picture(folder, f"{path['file']}.png"))
-        parts += _sentences(path["said"])
+        parts.append(_sentences(path["said"]))
         if path["notes"]:
-            notes = "".join(_sentences(path["notes"]))
-            parts.append(f"<details><summary>how its ends were chosen</summary>{notes}</details>")
+            parts.append(f"<details><summary>how its ends were chosen</summary>{_sentences(path['notes'])}</details>")
     return _section("Figure 3: paths from a control to a treated cell", *parts)
 
 
@@ -434,7 +404,7 @@ def _quiz(project: Project, training: Training) -> str:
         "<p>It takes people. Start the app and open the page Quiz; choose the question "
         f"<em>as decoded</em>, 50 real and 50 reconstructed cells and the model {training.name}:</p>"
         f"<pre>{html.escape(command)}</pre>",
-        *_sentences(
+        _sentences(
             [f"Share of reconstructions called real: {theirs}. The page shows ours beside them when raters are done."]
         ),
     )
@@ -453,11 +423,9 @@ def _audit(document: dict[str, Any], model: str) -> str:
         for row in document["checks"]
     ]
     said = [f"Not tried: {row['name']}: {row['reason']}." for row in document["skipped"]]
-    head = _sentences(
-        [f"The error rates of what stands beside paths and profiles, measured on this screen with {model}."]
-    )
+    head = [f"The error rates of what stands beside paths and profiles, measured on this screen with {model}."]
     return _section(
-        "Can the evidence be trusted here?", *head, _table(pd.DataFrame(rows)) if rows else "", *_sentences(said)
+        "Can the evidence be trusted here?", _sentences(head), _table(rows) if rows else "", _sentences(said)
     )
 
 
@@ -465,7 +433,7 @@ def _hours(hours: pd.DataFrame, project: Project) -> str:
     shown = hours.assign(hours=[f"{h:.2f}" for h in hours["hours"]])
     machine = f"{platform.system()} on {platform.machine()}, device {project.machine.device}"
     said = f"Wall-clock time of all runs, killed ones too: {hours['hours'].sum():.2f} h on {machine}."
-    return f"<h2>Hours spent</h2>{_table(shown)}<p>{html.escape(said)}</p>"
+    return _section("Hours spent", _table(shown), _sentences([said]), mark=' id="hours"')
 
 
 _PAGE = """<!doctype html>

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ import pandas as pd
 
 from cytovae import locks, schema
 from cytovae.config import ScreenRecord, to_dict
-from cytovae.errors import ConfigError, IngestError, did_you_mean
+from cytovae.errors import ConfigError, CytovaeError, IngestError, did_you_mean
 from cytovae.learn.recipe import Preset
 from cytovae.reproduce import paper
 from cytovae.schema import Progress
@@ -119,7 +120,7 @@ class Source:
     base_url : str, optional
         Of the collection; its own site where None.
     keep_archives : bool
-        Keep the archives of plates beside their images.
+        Keep the archives of plates, and the images that were taken out of them.
     published : Path, optional
         A folder with published per-well profiles (``*per_well*``) and the collection's two tables.
     """
@@ -138,11 +139,21 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where it runs; no number depends on it beyond rounding."""
+    """Where it runs; no number depends on it beyond rounding.
+
+    Parameters
+    ----------
+    device : str
+        For trainings, embeddings and decoding.
+    threads : int
+        Of torch; 0 leaves the choice to it.
+    workers : int or str
+        Processes that read images; or a cluster (`cytovae.cluster.client`), which reads images and embeds.
+    """
 
     device: str = "auto"
     threads: int = 0
-    workers: int = 1
+    workers: int | str = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +173,10 @@ class Project:
     @property
     def screen_path(self) -> Path:
         return self.folder / "bbbc021.screen"
+
+    def plate_path(self, plate: str) -> Path:
+        """The screen of one fetched plate, until all are joined."""
+        return self.folder / "plates" / f"{plate}.screen"
 
     @property
     def report(self) -> Path:
@@ -201,8 +216,7 @@ def steps(project: Project) -> list[Step]:
     every = project.options.trainings()
     # each model is embedded and scored right after its training: first results come early
     return [
-        *_images(project),
-        Step("ingest", "cells", functools.partial(_ingest, project)),
+        *_cells(project),
         *(
             Step(verb, training.name, functools.partial(call, project, training))
             for training in every
@@ -236,6 +250,14 @@ def run(project: Project, tasks: Tasks, say: Callable[[str], None] = lambda text
             with tasks(label) as progress, _timed(project.folder / HOURS, step, progress) as beat:
                 try:
                     made = step.run(beat)
+                except CytovaeError as refused:
+                    said, _, other = str(refused).rpartition("; ")
+                    if "--overwrite" not in other:
+                        raise
+                    raise type(refused)(
+                        f"{said}; {project.folder} goes on only with the options and data that it was begun with: give "
+                        "these, or name another DIR; what is damaged is made anew where you remove it"
+                    ) from None
                 except OSError as failed:
                     if failed.errno not in FULL:
                         raise
@@ -305,27 +327,33 @@ def _counts(table: pd.DataFrame) -> pd.Series:
     return (table[schema.COMPOUND] == CONTROL) | ~unknown
 
 
-def layout(project: Project) -> Any:
+def layout(project: Project, asked: Sequence[str] = ()) -> Any:
     """The fields that count, of the plates asked for; all plates that the tables have where none is named.
 
     Raises
     ------
     IngestError
-        A plate that was asked for is not in the tables.
+        A plate that was asked for is not in the tables, or the given folder has none of its images.
     """
     from cytovae.ingest import layouts
 
     found = layouts.bbbc021.read(project.raw)
     fields = found.fields[_counts(found.fields)]
     there = fields[schema.PLATE].unique()
-    for plate in project.source.plates:
+    for plate in asked:
         if plate not in there:
             raise IngestError(
                 f"the tables of {project.raw} have no plate {plate!r} with treatments of known mechanism or controls"
                 f"{did_you_mean(plate, list(there))}; they have {len(there)}, the first {min(there)}"
             )
-    if project.source.plates:
-        fields = fields[fields[schema.PLATE].isin(project.source.plates)]
+    if asked:
+        fields = fields[fields[schema.PLATE].isin(asked)]
+    chosen, usable = set(fields[schema.PLATE]), set(fields.loc[fields[schema.STATUS] == layouts.OK, schema.PLATE])
+    if project.source.raw and (missing := sorted(chosen - usable)):
+        raise IngestError(
+            f"{project.raw} lacks every image of {len(missing)} of {len(chosen)} plates ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}); put them there, or name the plates to use with --plates"
+        )
     return dataclasses.replace(found, fields=fields.reset_index(drop=True))
 
 
@@ -334,60 +362,105 @@ def plates(project: Project) -> dict[str, list[str]]:
     from cytovae.ingest.layouts import path_column
 
     places = [path_column(channel) for channel in CHANNELS]
-    by = layout(project).fields.groupby(schema.PLATE)
+    by = layout(project, project.source.plates).fields.groupby(schema.PLATE)
     return {str(plate): rows[places].to_numpy(str).ravel().tolist() for plate, rows in by}
 
 
-def _images(project: Project) -> Sequence[Step]:
-    """A step a plate where images are fetched; none where they are there."""
-    from cytovae.ingest.fetch import IMAGE_TABLE
-
-    if project.source.raw or project.source.crops or not (project.raw / IMAGE_TABLE).exists():
-        return []
+def _cells(project: Project) -> list[Step]:
+    """What makes the screen: each plate is fetched, where it is not given, and ingested; then all are joined."""
+    if project.source.crops:
+        return [Step("ingest", "cells", functools.partial(_crops, project))]
+    wanted = plates(project)
+    ready = _joined(project, list(wanted))
+    calls = [("fetch", _fetch)] * (project.source.raw is None) + [("ingest", _plate)]
     return [
-        Step("fetch", plate, functools.partial(_fetch, project, plate, names))
-        for plate, names in plates(project).items()
+        *(
+            Step(verb, plate, functools.partial(call, project, plate, images, ready))
+            for plate, images in wanted.items()
+            for verb, call in calls
+        ),
+        Step("append", "all plates", functools.partial(_join, project, list(wanted), ready)),
     ]
 
 
-def _fetch(project: Project, plate: str, names: list[str], progress: Progress) -> bool:
+def _joined(project: Project, wanted: list[str]) -> bool:
+    """Whether the screen of all plates is there.
+
+    Raises
+    ------
+    IngestError
+        It is there, with other plates.
+    """
+    if not project.screen_path.exists():
+        return False
+    held = sorted(map(str, project.screen().cells()[schema.PLATE].unique()))
+    if held != sorted(wanted):
+        raise IngestError(
+            f"{project.screen_path} holds {len(held)} plates ({', '.join(held[:3])}{', ...' if len(held) > 3 else ''}) "
+            f"and {len(wanted)} were asked for; name the same ones with --plates, or another DIR"
+        )
+    return True
+
+
+def _fetch(project: Project, plate: str, images: list[str], ready: bool, progress: Progress) -> bool:
     from cytovae.ingest import fetch
 
-    done = fetch.bbbc021(
-        project.raw,
-        [plate],
-        base_url=_url(project),
-        only=set(names),
-        keep_archives=project.source.keep_archives,
-        progress=progress,
-    )
+    if ready or project.plate_path(plate).exists():
+        return False
+    try:
+        done = fetch.bbbc021(
+            project.raw,
+            [plate],
+            base_url=_url(project),
+            only=set(images),
+            keep_archives=project.source.keep_archives,
+            progress=progress,
+        )
+    except IngestError as failed:
+        raise IngestError(f"{failed} (or go on without {plate}: name the other plates with --plates)") from None
     return not done.already
 
 
-def _ingest(project: Project, progress: Progress) -> bool:
+def _plate(project: Project, plate: str, images: list[str], ready: bool, progress: Progress) -> bool:
+    """Ingest a plate; the images that were fetched for it go, unless they are to be kept."""
     from cytovae.ingest import assembly, layouts
 
-    if project.source.crops:
-        crops = layouts.crops.read(*project.source.crops, CHANNELS)
-        crops = dataclasses.replace(crops, cells=crops.cells[_counts(crops.cells)])
-        said = " and ".join(path.name for path in project.source.crops)
-        record = ScreenRecord(name="BBBC021 (crops)", channels=crops.channels, source=f"cells cut already: {said}")
-        return not assembly.ingest_crops(crops, project.screen_path, record, progress=progress).already
-    found = layout(project)
-    chosen, usable = (
-        set(found.fields.loc[rows, schema.PLATE]) for rows in (slice(None), found.fields[schema.STATUS] == "ok")
-    )
-    if missing := sorted(chosen - usable):
-        raise IngestError(
-            f"{project.raw} lacks every image of {len(missing)} of {len(chosen)} plates ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}); put them there, or name the plates to use with --plates"
-        )
-    source, licence = layouts.bbbc021.origin(project.raw)
-    record = ScreenRecord(name="BBBC021", channels=found.channels, source=source, licence=licence)
-    outcome = assembly.ingest_fields(
-        found, project.raw, project.screen_path, record, workers=project.machine.workers, progress=progress
-    )
-    return not outcome.already
+    path = project.plate_path(plate)
+    made = not (ready or path.exists())
+    if made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found, (source, licence) = layout(project, [plate]), layouts.bbbc021.origin(project.raw)
+        record = ScreenRecord(name="BBBC021", channels=found.channels, source=source, licence=licence)
+        assembly.ingest_fields(found, project.raw, path, record, workers=project.machine.workers, progress=progress)
+    if not (project.source.raw or project.source.keep_archives):
+        for name in images:
+            (project.raw / name).unlink(missing_ok=True)
+    return made
+
+
+def _join(project: Project, wanted: list[str], ready: bool, progress: Progress) -> bool:
+    """All plates' screens as one; pixels are not copied."""
+    from cytovae.ingest import joining
+
+    if not ready:
+        first, *others = (Screen.open(project.plate_path(plate)) for plate in wanted)
+        joining.append(first, others)
+        first.path.replace(project.screen_path)
+    shutil.rmtree(project.folder / "plates", ignore_errors=True)
+    progress(1, 1)
+    return not ready
+
+
+def _crops(project: Project, progress: Progress) -> bool:
+    """Ingest cells that are cut already."""
+    from cytovae.ingest import assembly, layouts
+
+    assert project.source.crops
+    crops = layouts.crops.read(*project.source.crops, CHANNELS)
+    crops = dataclasses.replace(crops, cells=crops.cells[_counts(crops.cells)])
+    said = " and ".join(path.name for path in project.source.crops)
+    record = ScreenRecord(name="BBBC021 (crops)", channels=crops.channels, source=f"cells cut already: {said}")
+    return not assembly.ingest_crops(crops, project.screen_path, record, progress=progress).already
 
 
 def _train(project: Project, training: Training, progress: Progress) -> bool:
@@ -414,7 +487,9 @@ def _train(project: Project, training: Training, progress: Progress) -> bool:
 def _embed(project: Project, training: Training, progress: Progress) -> bool:
     from cytovae.learn import embed
 
-    return embed.embed(project.screen(), project.load(training), progress)
+    where = project.machine.workers
+    workers, device = (where, "auto") if isinstance(where, str) else (1, "cpu")  # of the cluster's workers
+    return embed.embed(project.screen(), project.load(training), progress, workers=workers, device=device)
 
 
 def scoring() -> Any:
@@ -433,6 +508,7 @@ def _benchmark(project: Project, training: Training, progress: Progress) -> bool
     path = screen.results_path(training.name) / "scores.json"
     before = path.stat().st_mtime_ns if path.exists() else None
     scoring().of_screen(screen, [training.name], PatchStore)
+    progress(1, 1)
     return path.stat().st_mtime_ns != before
 
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import io
+import multiprocessing
 import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
 import zipfile
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 
 import numpy as np
 
 from cytovae.ingest.fetch import IMAGE_TABLE, MOA_TABLE, archive_name
 from cytovae.phantom import screen as phantom
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Site:
@@ -110,7 +110,8 @@ def small_phantom(raw: Path) -> None:
 MARKS = (
     "raw/*.zip.part",
     "raw/Week*/*/*.tif",
-    "bbbc021.screen.ingest/results/part-*.json",
+    "plates/*.screen.ingest/results/part-*.json",
+    "plates/*.screen/cells.parquet",
     "bbbc021.screen/cells.parquet",
     "models/*/checkpoint.safetensors",
     "models/*/config.json",
@@ -123,43 +124,63 @@ MARKS = (
 """What a run leaves on disk, in the order in which it does."""
 
 
-def start(folder: Path, words: list[str]) -> subprocess.Popen[str]:
-    """The verb in a process of its own; it makes `folder`/out."""
+_FORKS = multiprocessing.get_context("forkserver")  # runs that start from one process which has imported all
+_FORKS.set_forkserver_preload(
+    [
+        "cytovae.cli.verbs",
+        "cytovae.learn.audit",
+        "cytovae.learn.models",
+        "cytovae.learn.train",
+        "cytovae.reproduce.report",
+    ]
+)
+
+
+def start(folder: Path, words: list[str]) -> Process:
+    """The verb in a process of its own; it makes `folder`/out, and says what goes wrong in `folder`/said."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "cytovae", "reproduce", "bbbc021", "out", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    running = _FORKS.Process(target=_verb, args=(folder, ["reproduce", "bbbc021", "out", *words]))
+    running.start()
+    return running
+
+
+def _verb(folder: Path, words: list[str]) -> None:
+    from cytovae.cli import main
+
+    os.chdir(folder)
+    with Path("said").open("w") as said, contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        sys.argv = ["cytovae", *words]
+        main()
 
 
 def kill_at(folder: Path, words: list[str], mark: str, later_s: float = 0.0) -> str:
     """Run until something of `mark` lies in `folder`/out, and a little longer; empty, or its last words if it ended."""
     running = start(folder, words)
-    killed = False
-    while running.poll() is None:
+    while running.is_alive():
         if next((folder / "out").glob(mark), None) is not None:
-            time.sleep(later_s)
-            killed = running.poll() is None
-            running.send_signal(signal.SIGKILL)
+            running.join(later_s)
+            running.kill()
             break
         time.sleep(0.002)
-    _, errors = running.communicate()
-    return "" if killed else (errors.strip().splitlines() or ["done"])[-1]
+    running.join()
+    if running.exitcode == -signal.SIGKILL:
+        return ""
+    return ((folder / "said").read_text().strip().splitlines() or ["done"])[-1]
 
 
 def finish(folder: Path, words: list[str], tries: int = 10) -> list[str]:
     """Run again and again until it is done; the sentences with which it failed before."""
-    said = []
+    failed = []
     for _ in range(tries):
         running = start(folder, words)
-        _, errors = running.communicate()
-        if running.returncode == 0:
-            return said
-        lines = errors.strip().splitlines()
-        assert running.returncode == 1 and lines[-1].startswith("cytovae: ") and "Traceback" not in errors, errors
-        said.append(lines[-1])
-    raise AssertionError(f"not done after {tries} tries: {said}")
+        running.join()
+        if running.exitcode == 0:
+            return failed
+        said = (folder / "said").read_text()
+        lines = said.strip().splitlines()
+        assert running.exitcode == 1 and lines[-1].startswith("cytovae: ") and "Traceback" not in said, said
+        failed.append(lines[-1])
+    raise AssertionError(f"not done after {tries} tries: {failed}")
 
 
 def content(report: Path) -> dict[str, bytes]:
