@@ -168,13 +168,15 @@ def central_responder(cells: pd.DataFrame, embeddings: Embeddings, control: str,
     SelectionError
         No cell lies beyond the controls, unknown treatment, or too few cells.
     """
-    group = targets.rows_of(cells, treatment, at_least=MIN_CELLS)
-    beyond = far(embeddings, group, peers(cells, control, group))
+    everyone = targets.rows_of(cells, treatment, at_least=MIN_CELLS)
+    group = targets.standing_for(everyone)
+    beyond = far(embeddings, group, targets.standing_for(peers(cells, control, group)))
+    drawn = "" if len(group) == len(everyone) else f" ({len(group):,} of {len(everyone):,} drawn at random)"
     if not len(beyond):
         raise SelectionError(
-            f"no cell of {treatment} lies beyond {BEYOND:.0%} of the controls; choose the target otherwise"
+            f"no cell of {treatment}{drawn} lies beyond {BEYOND:.0%} of the controls; choose the target otherwise"
         )
-    return targets.typical(cells, embeddings, beyond, f"the {len(beyond)} cells of {treatment} that respond")
+    return targets.typical(cells, embeddings, beyond, f"the {len(beyond)} cells of {treatment}{drawn} that respond")
 
 
 def central_of(embeddings: Embeddings, group: Rows, pool: Rows) -> int | None:

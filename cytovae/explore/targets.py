@@ -751,8 +751,7 @@ def null_draws(
             order = order[np.argsort(later + 2 * (batch_of[order] != batch_of[home]), kind="stable")]
         taken = order[: min(used, len(size) - 1)]  # a well is left for the start
         group = np.concatenate([rng.permutation(of_well[w])[:each] for w in taken])
-        if choose is None:
-            group = _at_most(MOST_CELLS, group, rng)  # as `typical` does
+        group = _at_most(MOST_CELLS, group, rng)  # as for the request's own end
         left = np.ones(len(size), dtype=bool)
         left[taken] = False
         if choose is not None:
