@@ -10,6 +10,7 @@ from app.common import address, context, loaders, login, selection
 from app.registry import PAGES
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
+st.html(Path(__file__).with_name("style.css"))
 first, *others = PAGES
 page = st.navigation(
     [

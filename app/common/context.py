@@ -300,7 +300,8 @@ def header(
     selected.
     """
     selection.leave()
-    words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
+    with st.container(key="header"):
+        words, left, right = st.columns([2.4, 1, 1], vertical_alignment="bottom")
     with words, st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.title(title, width="content", anchor=False)
         if panel is not None:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.common import loaders
-from app.common.figures import CONTROL, PATH, SMALL, TREATED
+from app.common.figures import CONTROL, PATH, SMALL, TREATED, explained
 from app.common.words import plain
 from app.explore import view
 from cytovae.errors import SelectionError
@@ -23,13 +23,16 @@ def response(screen: Screen, model: str, compound: str) -> doses.DoseResponse:
 
 def panel(screen: Screen, model: str, compound: str) -> None:
     """Where the cells of each concentration lie between the controls and the highest one."""
-    st.markdown("**Dose–response**")
     try:
         found = response(screen, model, compound)
     except SelectionError as few:
+        st.markdown("**Dose–response**")
         st.caption(f"{plain(few)}.")
         return
-    st.plotly_chart(figure(found), key="dose-response")
+    means = (
+        "How far the cells of each concentration have gone from the controls (0) towards the highest concentration (1)."
+    )
+    explained(figure(found), "dose-response", means, title="Dose–response")
     said = plain(found.curve.sentence if found.curve else f"No curve is drawn: {found.reason}")
     st.caption(
         f"{said[:1].upper()}{said[1:]}. 0: as {found.n_controls:,} control cells are on average; 1: as the highest "

@@ -13,7 +13,6 @@ from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.study import Request
 from cytovae.explore.targets import Start
 
-st.html(sections.STYLE)
 screen, model = context.header("What does the drug do to the cell?")
 top = st.container(key="explore-top")
 with top.container(key="explore-menus"):
@@ -57,7 +56,7 @@ with st.container(horizontal=True, gap="large"):
     for name, figure, meaning in view.figures_of(shown):
         st.metric(name, figure, help=meaning, width="content")
 doubts = loaders.plate_doubts(screen, treatment)
-notes = [*([doubts.rstrip(".")] if doubts else []), *shown.study.notes, *view.readable(model), *view.below_zero(shown)]
+notes = [*([doubts.rstrip(".")] if doubts else []), *view.notes(shown), *view.readable(model), *view.below_zero(shown)]
 st.caption(". ".join(plain(note[:1].upper() + note[1:]) for note in notes) + ".")
 
 

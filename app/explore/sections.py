@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.common import address, context, galleries, loaders, pixels, selection
+from app.common import address, context, drawer, galleries, loaders, pixels, selection
 from app.common.components.cells import Item, Row
 from app.common.components.cells import cells as cell_pictures
 from app.common.components.files import files
-from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED
+from app.common.figures import CONTROL, OKABE_ITO, PATH, TREATED, explained
 from app.common.words import plain
 from app.explore import dose_response, figures, view
 from app.explore.player import player
@@ -28,17 +28,6 @@ from cytovae.screen import Screen
 N_PAIRS = (8, 16, 32)
 PAIR_STEPS = 5
 """Steps of the paths of many pairs: every decoded cell is measured, which takes time."""
-
-
-STYLE = """
-<style>
-@media (max-width: 640px) {
-  h1 { font-size: 1.25rem !important; padding-bottom: 0 !important; }
-  [data-testid="stLayoutWrapper"]:has(> .st-key-explore-menus), .st-key-explore-menus { order: 2; }
-}
-</style>
-"""
-"""On a narrow window the pictures come before the menus."""
 
 
 def content(screen: Screen, model: str, shown: view.View, form: Form, seen: Mapping[str, Any]) -> bytes:
@@ -136,27 +125,39 @@ def cells(screen: Screen, model: str, shown: view.View) -> None:
     opened = st.session_state.get(BESIDE)
     if opened not in set(table[schema.CELL_ID]) or opened in loaders.in_play(screen):
         opened = None
-    left, right, *aside = st.columns([2, 2, 1.1] if opened else 2, gap="medium")
+    place, aside = drawer.beside(3.6) if opened else (st.container(), None)
+    left, right = place.columns(2, gap="medium")
     with left:
         st.markdown(f"**{plain(loaders.named(treatment))}**, the most typical first")
         mine = by_typicality(view.material(screen, model), targets.rows_of(table, treatment), chosen)
+        at_random(screen, mine, "target", "Lead the path to one at random")
         target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
     with right:
         st.markdown(f"**{plain(screen.record.control)} {where}**, the most typical first")
         theirs = by_typicality(view.material(screen, model), near, chosen)
+        at_random(screen, theirs, "control", "Start from one at random")
         control = galleries.gallery(screen, theirs, "controls", chosen=chosen, controls=False)
-    st.caption(
+    place.caption(
         "Chosen cells stand first. All pictures have the same contrast: the numbers under Contrast, per channel."
     )
     if (picked := target or control) and picked != opened:
         st.session_state[BESIDE] = picked
         st.rerun(scope="fragment")
-    if opened:
-        with aside[0]:
-            drawer(screen, table.iloc[targets.row_of(table, opened)], treatment)
+    if aside is not None and opened:
+        with aside:
+            cell_beside(screen, table.iloc[targets.row_of(table, opened)], treatment)
 
 
-def drawer(screen: Screen, cell: pd.Series, treatment: str) -> None:
+def at_random(screen: Screen, table: pd.DataFrame, end: str, label: str) -> None:
+    """A button that draws an end of the path from these cells; the cell drawn stands in the address."""
+    ids = table.loc[~table[schema.CELL_ID].isin(loaders.in_play(screen)), schema.CELL_ID].tolist()
+    if ids and st.button(label, key=f"random-{end}", icon=":material/casino:"):
+        more = {"next-from": "control"} if end == "control" else {}
+        st.session_state.update({f"next-{end}": str(np.random.default_rng().choice(ids)), **more})
+        st.rerun()
+
+
+def cell_beside(screen: Screen, cell: pd.Series, treatment: str) -> None:
     """One cell, large, and what can be done with it."""
     cell_id, control = str(cell[schema.CELL_ID]), screen.record.control
     st.markdown(f"**{plain(loaders.named(str(cell[schema.TREATMENT])))}** · {plain(galleries.short(cell))}")
@@ -201,7 +202,11 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
         ranked = ranked.assign(real_sd=real.reindex(ranked["measure"]).to_numpy())
         pairs = zip(ranked["change_sd"], ranked["real_sd"], strict=True)
         ranked["agree"] = [abs(a) < morphology.NOTABLE_SD or morphology.agrees(a, b) for a, b in pairs]
-    st.plotly_chart(figures.curves(along.steps, along.spread, ranked), key="curves")
+    means = (
+        "What changes most from the first step to the last, each measurement over the range in which nine of ten "
+        "control and treated cells lie."
+    )
+    explained(figures.curves(along.steps, along.spread, ranked), "curves", means, title="What changes along the path")
     st.caption(
         f"Measured by CellProfiler's definitions on decoded cells. The bands are up to {study.N_MEASURED} decoded "
         f"control "
@@ -230,7 +235,11 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
             f"interval over wells; {raw['n_controls'].min():,} control cells. nan: a plate has too few controls."
         )
     with st.expander("All measurements"):
-        st.plotly_chart(figures.changes(ranked), key="changes")
+        means = (
+            "How far each measurement moves from the first step to the last, in standard deviations of control cells; "
+            "a diamond is what the populations of cells do."
+        )
+        explained(figures.changes(ranked), "changes", means, title="From start to end")
         names = {"change_sd": "path (s.d.)", "expected_sd": "decoded cells (s.d.)", "real_sd": "real cells (s.d.)"}
         st.dataframe(ranked.round(3).rename(columns=names), hide_index=True)
 
@@ -270,7 +279,12 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
             ("gap closed, planned", table["gap_closed"], None, None, TREATED),
             ("gap closed, seen in the image", table["gap_closed_reencoded"], None, None, OKABE_ITO[4]),
         ]
-        st.plotly_chart(figures.lines(steps, lines, "step", "", 330), key="population-cosine")
+        means = (
+            "How like its own target the cell is at each step, and how much of the difference is closed, over pairs."
+        )
+        explained(
+            figures.lines(steps, lines, "step", "", 330), "population-cosine", means, title="The same path, many cells"
+        )
     with right:
         names = screen.record.channels
         images = [
@@ -280,13 +294,18 @@ def population(screen: Screen, model: str, shown: view.View) -> None:
             for c in range(len(names))
         ]
         for column, name, image in zip(st.columns(len(names)), names, images, strict=True):
-            column.image(_enlarged(image), caption=plain(name), width="stretch", output_format="PNG")
+            column.image(
+                _enlarged(image), caption=plain(name), width="stretch", output_format="PNG", alt=f"Where {name} changes"
+            )
         st.caption(
             "Mean change from start to end: red brighter, blue darker, grey where no change is shown. All pixels are "
             "judged together: of images without any change, 5 % show some."
         )
     labels = {m.name: m.label for m in morphology.measures(names, screen.record.pixel_size_um)}
-    st.plotly_chart(figures.population_curves(found.curves, labels), key="population-curves")
+    means = "The measurements that change most surely over the pairs: mean change since the first step, in a 95 % band."
+    explained(
+        figures.population_curves(found.curves, labels), "population-curves", means, title="What changes in many cells"
+    )
     st.caption(
         f"Mean change over {n} pairs (a control and a treated cell of the same plate, else batch) with 95 % intervals, "
         f"which rest on {found.units}."
@@ -307,9 +326,9 @@ def doses(screen: Screen, model: str, shown: view.View) -> None:
         ("planned", path.cosine, None, None, PATH),
         ("seen in the image", path.cosine_reencoded, None, None, CONTROL),
     ]
-    st.plotly_chart(
-        figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260), key="dose-curve"
-    )
+    drawn = figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260)
+    means = "How like the cell of the highest dose each dose's typical cell is: 1 is the same, 0 unrelated."
+    explained(drawn, "dose-curve", means, title="Likeness to the highest dose")
     st.caption("Each frame is the decoded typical cell of a dose; nothing between doses is invented.")
     dose_response.panel(screen, model, str(request.dose_series))
 
@@ -323,14 +342,21 @@ def null_path(screen: Screen, model: str, shown: view.View) -> None:
     path, mine = view.veiled_path(screen, path), view.veiled(screen, shown).path
     left, right = st.columns([1, 1.4], gap="large")
     with left:
-        st.plotly_chart(figures.lengths(null.lengths, mine.length, "this path"), key="null-lengths")
+        means = "How much two control cells differ, over many pairs; the line is the difference on this path."
+        explained(
+            figures.lengths(null.lengths, mine.length, "this path"),
+            "null-lengths",
+            means,
+            title="Is it more than chance?",
+        )
     with right:
         limits = np.array([[0.0, 1.0]] * len(screen.record.channels))
         rows = [
             render.StripRow("this path", mine.frames[:: max(1, mine.steps // 6)]),
             render.StripRow("control to control", path.frames[:: max(1, mine.steps // 6)]),
         ]
-        st.image(render.strip(rows, screen.record.channels, limits, pixel_size_um=screen.record.pixel_size_um, zoom=1))
+        sheet = render.strip(rows, screen.record.channels, limits, pixel_size_um=screen.record.pixel_size_um, zoom=1)
+        st.image(sheet, alt="Steps of this path above steps of a path from one control cell to another")
         table = pd.DataFrame({"this path": [mine.length], "null, median": [np.median(null.lengths)]}).round(2)
         st.dataframe(table, hide_index=True)
     st.caption(
@@ -372,6 +398,7 @@ def compare(screen: Screen, model: str, shown: view.View) -> None:
             caption=plain(names[c]),
             width="stretch",
             output_format="PNG",
+            alt=f"Where {names[c]} differs between the decoded ends",
         )
     first, second = plain(loaders.named(treatment)), plain(loaders.named(other))
     st.caption(

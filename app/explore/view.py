@@ -247,6 +247,18 @@ def same_direction(screen: Screen, model: str, one: str, two: str) -> float:
     return float(paths.cosine_similarity(a, b))
 
 
+def notes(shown: View) -> list[str]:
+    """What stands under the path, its two cells by their short names."""
+    names = {end.cell_id: galleries.short(shown.cells.iloc[end.row]) for end in (shown.study.start, shown.study.end)}
+    said = list(shown.study.notes)
+    for cell_id, name in names.items():
+        said = [note.replace(cell_id, name) for note in said]
+    return [
+        note.replace(treatment, loaders.named(treatment)) if (treatment := shown.request.treatment) else note
+        for note in said
+    ]
+
+
 def below_zero(shown: View) -> list[str]:
     """Where the model draws less than nothing, which is shown as black; empty below one pixel value in a hundred."""
     share = float((shown.study.path.frames < -0.02).mean())

@@ -35,7 +35,7 @@ if model not in documents:
 
 document = documents[model]
 titles = {report.column_title(x["summary"], x["whiten"]): (x["summary"], x["whiten"]) for x in document["scores"]}
-one, two = st.columns(2)
+one, two = st.container(key="menus").columns(2)
 with one:
     column = titles[context.choose("Profiles", "profiles", list(titles))]
 with two:

@@ -13,7 +13,7 @@ from app.profiles.scatter import scatter
 
 screen, model = context.header("Which cells are alike?", panel=PANEL)
 MAP = "Points that lie close look alike to the model; on a UMAP, distances between far groups mean nothing."
-one, two, three, four = st.columns([1, 1.1, 1, 1.7])
+one, two, three, four = st.container(key="menus").columns([1, 1.1, 1, 1.7])
 with one:
     level = context.choose("Points are", "level", ["treatments", "wells", "cells"])
 with two:

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.common import context, loaders, login
+from app.common.figures import explained
 from app.common.words import plain
 from app.quiz import quizzes
 from app.quiz.card import Call, card
@@ -174,7 +175,8 @@ def figures(got: score.Score) -> None:
 def compare(rows: list[tuple[str, score.Share]], protocol: str, hidden_px: int) -> None:
     """Shares; beside the published ones where cards were drawn as theirs were."""
     figure = quizzes.comparison_figure(quizzes.comparison(rows, protocol))
-    st.plotly_chart(figure, config={"displayModeBar": False}, key="comparison")
+    means = "Share of synthetic cells that were taken for real ones, each with its 95 % interval; chance is 50 %."
+    explained(figure, "comparison", means, title="Synthetic cells called real", config={"displayModeBar": False})
     if protocol != DeckProtocol.AS_DECODED:
         st.caption(
             "Matched cards: the paper's 40.7 % is the answer to another question (decoded cells as they are), so it is "
@@ -228,7 +230,7 @@ def result(store: Store, token: str, state: DeckState) -> None:
     st.subheader("The cards again")
     for title, treatments, sheet in quizzes.sheets(calls, pictures):
         st.markdown(f"**{plain(title)}**")
-        st.image(sheet, output_format="PNG", width=min(sheet.shape[1] * 2, 1100))
+        st.image(sheet, output_format="PNG", width=min(sheet.shape[1] * 2, 1100), alt=f"{title}: {treatments}")
         st.caption(plain(treatments))
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.common import context, drawer, loaders, selection
 from app.common.components.cells import cells
+from app.common.figures import explained
 from app.common.words import plain
 from app.reconstructions import compare, figures, sections
 from app.reconstructions.panel import PANEL
@@ -103,4 +104,5 @@ with left:
     )
 with right:
     curves = {words[m]: (compare.sample(screen, m).frequency, compare.sample(screen, m).ratio) for m in shown}
-    st.plotly_chart(figures.spectrum(curves), key="spectrum")
+    means = "How much detail of each size a model draws: 1 is as much as real cells have; left is coarse, right fine."
+    explained(figures.spectrum(curves), "spectrum", means, title="Detail drawn, coarse to fine")

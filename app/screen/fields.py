@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.common import loaders, pixels
 from app.common.components.cells import Item, Row, cells
+from app.common.figures import explained
 from app.common.words import plain
 from app.screen import figures, overview
 from cytovae import schema
@@ -76,7 +77,8 @@ def picture(
     step = max(1, max(found.pixels.shape[:2]) // 700)
     small = pixels.of_field(screen, found.pixels, found.cells)[::step, ::step]
     rgb = render.composite(small, render.shared_limits(small, 1, 99.7), look, 0.8, shown)
-    st.plotly_chart(figures.field(rgb, found.cells, step, height), key=key)
+    means = f"The whole field {name} with a mark on each of its {len(found.cells):,} cells."
+    explained(figures.field(rgb, found.cells, step, height), key, means)
     part = f" Shown at 1 / {step} of its size." if step > 1 else ""
     st.caption(
         f"{len(found.cells):,} cells of this field are in the screen. Nuclei too near to the edge for a whole patch "

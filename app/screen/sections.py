@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.common import context, loaders, pixels
+from app.common.figures import explained
 from app.screen import fields, figures, overview, slides, wells
 from cytovae import schema
 from cytovae.profiling.plates import LEAST_CONTROL_CELLS, LEAST_CONTROL_WELLS, Doubt
@@ -139,7 +140,8 @@ def training(screen: Screen) -> None:
                 note,
                 help="The terms of the loss, which the training makes smaller; equal steps upward are equal factors.",
             )
-            st.plotly_chart(figures.training(log), key="training-curves")
+            means = "What the training makes smaller, term by term, as it goes on: lower is better."
+            explained(figures.training(log), "training-curves", means, title="Terms of the loss")
 
     @st.fragment(run_every=30 if name in running else None)
     def on_its_way() -> None:
@@ -157,12 +159,12 @@ def snapshots(folder: Path) -> None:
     shown = [name for name in overview.MEASURES if name in table]
     if not shown:
         return
-    st.markdown(
-        "**Reconstructions on the way**",
-        help="What the model made of cells that it was not trained on, measured as the training went: errors should "
-        "fall, structural similarity should rise, ratios should come near 1.",
+    means = (
+        "What the model made of cells that it was not trained on, measured as the training went: errors should fall, "
+        "structural similarity should rise, ratios should come near 1."
     )
-    st.plotly_chart(figures.snapshots(table, overview.MEASURES), key="training-snapshots")
+    drawn = figures.snapshots(table, overview.MEASURES)
+    explained(drawn, "training-snapshots", means, title="Reconstructions on the way")
     sizes = " Coherence has a line for each size of detail, the coarsest in blue." if "coherence" in shown else ""
     st.caption(
         f"{len(table):,} snapshots of {overview.n_cells_words(table)}; the cells were kept out of training. "
@@ -189,7 +191,7 @@ def samples(folder: Path) -> None:
             icon=":material/visibility_off:",
         )
         return
-    st.image(sheet, output_format="PNG")
+    st.image(sheet, output_format="PNG", alt=f"Cells above what the model made of them at iteration {at:,}")
     st.caption(f"Above, cells kept out of training; below, what the model made of them at iteration {at:,}.")
 
 

@@ -35,7 +35,8 @@ def slide(screen: Screen) -> None:
     words = {str(look): look.words for look in render.Look}
     look = render.Look(str(three.selectbox("Look", list(words), format_func=words.__getitem__, key="slide-look")))
     gamma = four.number_input("Gamma", 0.3, 2.0, 1.0, 0.1, key="slide-gamma")
-    st.image(_drawn(screen, model, mechanism, look, gamma, montage.Form.PNG))
+    says = f"{mechanism}: at each dose the typical and the most changed cell"
+    st.image(_drawn(screen, model, mechanism, look, gamma, montage.Form.PNG), alt=says)
     st.caption(
         "Each dose with its typical cell, the one nearest to the mean of the treatment's cells, and its most changed "
         "one, which lies farthest from the controls in the treatment's own direction. All pictures have one contrast."

@@ -42,7 +42,7 @@ def plates(screen: Screen) -> None:
         st.session_state["next-plate"] = here[0]  # what was selected on another page is seen here
     st.session_state[FOLLOWED] = link
     words = choices(screen)
-    one, two, three = st.columns(3)
+    one, two, three = st.container(key="menus").columns(3)
     with one:
         plate = context.choose("Plate", "plate", names, default=str(sizes.idxmax()))
     with two:
@@ -51,7 +51,7 @@ def plates(screen: Screen) -> None:
     address.settle_part()
     models = [m for m in loaders.models(screen) if m in screen.models()]
     needs = show in SCORES or show == "activity"
-    model = three.selectbox("Model", models, key="plate-model", disabled=not needs or not models)
+    model = three.selectbox("Model", models, key="plate-model", persist_state="session") if needs and models else ""
     if needs and not models:
         st.info("This colour needs embeddings: run 'cytovae embed' first.", icon=":material/info:")
         return

@@ -315,7 +315,7 @@ class Evidence:
         if not len(off):
             return "no step combines features as no real cell does"
         return (
-            f"{len(off)} of {len(self.off_data)} steps are off the data (they combine features as fewer than "
+            f"{len(off)} of {len(self.off_data)} steps are unlike any real cell (they combine features as fewer than "
             f"{100 * FALSE_ALARMS:g} % of real cells do): step {', '.join(map(str, off))}"
         )
 

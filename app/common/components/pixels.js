@@ -195,7 +195,7 @@ function syncControls(box) {
   box.querySelectorAll("[data-toggle]").forEach((b) => b.setAttribute("aria-pressed", VIEW[b.dataset.toggle]));
   box.querySelectorAll("[data-view]").forEach((range) => {
     const { view, of } = range.dataset, value = view === "gamma" ? VIEW.gamma : VIEW[view][Number(of)];
-    range.value = value;
+    range.value = value; range.setAttribute("aria-valuetext", value.toFixed(2));
     range.nextElementSibling.textContent = value.toFixed(2);
   });
   const plain = VIEW.gamma === 1 && VIEW.lo.every((v) => v === 0) && VIEW.hi.every((v) => v === 1);

@@ -98,7 +98,7 @@ def webpage(
         text = (
             f"Step {i} of {path.steps - 1}, {caption}: cosine to the target {path.cosine[i]:.2f} planned, "
             f"{path.cosine_reencoded[i]:.2f} seen in the image; {100 * evidence.rarity[i]:.0f} % of real cells are as "
-            f"strange to the model{', so it is off the data' if off else ''}"
+            f"strange to the model{', so it is unlike any real cell' if off else ''}"
         )
         step: dict[str, Any] = {"image": picture(path.frames[i]), "text": text, "off": off}
         if nearest_images is not None:
