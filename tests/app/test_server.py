@@ -56,7 +56,7 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory, tiny: Loaded, postgresql: PostgreSQL) -> Iterator[Service]:
     made = Service(tmp_path_factory.mktemp("service"), tiny, postgresql.fresh())
     yield made
-    made.process.kill()
+    made.process.terminate()
     made.process.wait(timeout=20)
 
 
