@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8501
 
-.PHONY: help demo test torture check bench docs figures dist sbom lock chromium postgresql clean
+.PHONY: help demo test torture check bench docs figures dist sbom lock chromium postgresql nginx clean
 
 help:
 	@echo "make demo   install, make a simulated screen, open the app on port $(PORT)"
-	@echo "make test   install what the tests need (Chromium and PostgreSQL too) and run them all"
+	@echo "make test   install what the tests need (Chromium, PostgreSQL and nginx too) and run them all"
 	@echo "make torture  10,000 bad inputs and 100 kills of each step, with a table; about an hour"
 	@echo "make check  ruff, mypy, import contracts"
 	@echo "make bench  the benchmarks"
@@ -50,7 +50,17 @@ postgresql:
 	  SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
 	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
 
-test: $(VENV)/dev.stamp chromium postgresql
+# The proxy's configuration is tested before Debian's nginx, run as an ordinary user from a folder of the test's own.
+nginx:
+	@command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || { \
+	  command -v apt-get >/dev/null 2>&1 || { \
+	    echo "nginx is not installed, and there is no apt-get to install it with: the tests of the proxy are skipped."; \
+	    exit 0; }; \
+	  SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
+	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends nginx-light >/dev/null || \
+	    echo "nginx could not be installed: the tests of the proxy are skipped."; }
+
+test: $(VENV)/dev.stamp chromium postgresql nginx
 	$(BIN)/python -m pytest
 
 # N, KILLS and SEED say how many inputs, how many kills of each step, and the first seed.
