@@ -175,15 +175,26 @@ def save(
     trained_on : (n,) uint64, optional
         Digests of the patches it was trained on (`cytovae.learn.sampling.digests`).
     """
-    from safetensors.numpy import save_file
-
     path.mkdir(parents=True, exist_ok=True)
     kept = arrays if trained_on is None else {**arrays, TRAINED_ON: np.unique(trained_on)}
     header = {"format": FORMAT, "config": config_digest(config)}
     (path / CONFIG).unlink(missing_ok=True)
     with whole_file(path / WEIGHTS) as beside:
-        save_file({k: np.ascontiguousarray(v) for k, v in kept.items()}, beside, metadata=header)
+        weights_file(beside, kept, header)
     _finish(path, config, metrics)
+
+
+def weights_file(path: Path, arrays: dict[str, npt.NDArray], header: dict[str, str]) -> None:
+    """Write weights, the same bytes every time: the library writes what `header` says in another order each time."""
+    from safetensors.numpy import save_file
+
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path, metadata=header)
+    with path.open("r+b") as handle:
+        size = int.from_bytes(handle.read(8), "little")
+        head = json.loads(handle.read(size))
+        head["__metadata__"] = dict(sorted(header.items()))
+        handle.seek(8)
+        handle.write(json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
 
 
 def _finish(path: Path, config: dict[str, Any], metrics: dict[str, Any]) -> None:

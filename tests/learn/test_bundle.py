@@ -44,6 +44,14 @@ def test_a_saved_bundle_is_loaded_with_what_it_says(folder: Path) -> None:
     assert "0.5" in (folder / "README.md").read_text()
 
 
+def test_weights_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    found = set()
+    for _ in range(8):  # one by one the library writes the two words of its head in either order
+        bundles.weights_file(tmp_path / "w", {"b": np.ones((2, 3)), "a": np.zeros(2)}, {"format": "x", "config": "y"})
+        found.add((tmp_path / "w").read_bytes())
+    assert len(found) == 1
+
+
 def test_raw_and_normalised_patches_have_the_same_embedding(folder: Path) -> None:
     bundle = bundles.load(folder)
     np.testing.assert_allclose(bundle.encode(normalise(patches())), bundle.encode(patches()), rtol=1e-5, atol=1e-6)
