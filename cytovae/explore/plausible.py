@@ -161,7 +161,9 @@ class Reference:
 
     def _ranked(self, apart: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         n = len(self._strangest)
-        return (1.0 + n - np.searchsorted(self._strangest, apart.max(axis=1), side="left")) / (n + 1.0)
+        as_strange: npt.NDArray[np.int64] = n - np.searchsorted(self._strangest, apart.max(axis=1), side="left")
+        p: npt.NDArray[np.float64] = (1.0 + as_strange) / (n + 1.0)
+        return p
 
     def _distances(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
         """(k, measures): how far from the middle of real cells, in widths of theirs on that side; 0 where not known.
@@ -185,4 +187,5 @@ def _normal_widths(share: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """How far from the middle a share of a normal distribution lies, in distances from its middle to its 95 % point."""
     from scipy.special import ndtri
 
-    return np.maximum(ndtri(1.0 - np.asarray(share)) / ndtri(0.95), 0.0)
+    widths: npt.NDArray[np.float64] = np.maximum(ndtri(1.0 - np.asarray(share)) / ndtri(0.95), 0.0)
+    return widths
