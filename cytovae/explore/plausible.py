@@ -161,8 +161,8 @@ class Reference:
 
     def _ranked(self, apart: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         n = len(self._strangest)
-        as_strange: npt.NDArray[np.int64] = n - np.searchsorted(self._strangest, apart.max(axis=1), side="left")
-        p: npt.NDArray[np.float64] = (1.0 + as_strange) / (n + 1.0)
+        as_strange = n - np.searchsorted(self._strangest, apart.max(axis=1), side="left")
+        p: npt.NDArray[np.float64] = np.asarray((1.0 + as_strange) / (n + 1.0), dtype=np.float64)
         return p
 
     def _distances(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
