@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from app.common import galleries
 from app.registry import PAGES
+from cytovae import schema
+from cytovae.screen import Screen
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -281,7 +284,7 @@ def lasso(page: Any, part: float = 1.0) -> None:
     page.mouse.up()
 
 
-def test_lasso_gallery_target(tab: Tab, url: str) -> None:
+def test_lasso_gallery_target(tab: Tab, url: str, tiny: Any) -> None:
     page = tab()
     page.goto(f"{url}/profiles?level=cells")
     page.wait_for_selector(".scatter[data-ready]")
@@ -309,7 +312,9 @@ def test_lasso_gallery_target(tab: Tab, url: str) -> None:
     page.wait_for_selector(".player[data-ready]")
     quiet(page)
     assert f"target={cell_id}" in page.url
-    assert cell_id in page.locator("[data-testid=stMain]").inner_text()
+    cells = Screen.open(tiny.screen).cells()
+    name = galleries.short(cells[cells[schema.CELL_ID] == cell_id].iloc[0])
+    assert f"End: {name}" in page.locator("[data-testid=stMain]").inner_text()
 
 
 def test_hover_shows_the_cell_and_undo_takes_a_selection_back(tab: Tab, url: str) -> None:

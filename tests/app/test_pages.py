@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from app import registry
-from app.common import loaders
+from app.common import galleries, loaders
 from app.common.selection import Selection
 from app.explore import view
 from app.reconstructions import compare
@@ -112,13 +112,19 @@ def test_tampered_model_is_refused_in_one_sentence(app: App, tiny: Any, tmp_path
     assert "is not the file its bundle was made with" in test.error[0].value
 
 
+def short(tiny: Any, cell_id: str) -> str:
+    """Plate, well and number of a cell of the tiny screen."""
+    cells = Screen.open(tiny.screen).cells()
+    return galleries.short(cells[cells[schema.CELL_ID] == cell_id].iloc[0])
+
+
 def test_link_restores_the_view(app: App, tiny: Any) -> None:
     link = {"treatment": "emetine@0.1", "model": "linear-b", "steps": "5", "mode": "linear"}
     test = app([tiny.screen], tiny.models, **link)
     sound(test)
     for key, value in link.items():
         assert test.selectbox(key=key).value == value
-    assert "closest to the mean of emetine@0.1" in words(test)
+    assert "closest to the mean of emetine 0.1 µM" in words(test)
 
 
 def test_link_to_what_is_not_there_falls_back(app: App, tiny: Any) -> None:
@@ -171,7 +177,7 @@ def test_page_opens_with_a_treatment_that_shows_something(app: App, tiny: Any) -
 def test_another_treatment_resets_the_target(app: App, tiny: Any) -> None:
     test = app([tiny.screen], tiny.models, treatment="taxol@0.3", target="taxol0.3_03")
     sound(test)
-    assert "taxol0.3_03" in words(test)
+    assert f"End: {short(tiny, 'taxol0.3_03')}" in words(test)
     test.selectbox(key="treatment").set_value("emetine@0.1").run()
     sound(test)
     assert test.selectbox(key="target").value == "mean"
@@ -180,7 +186,7 @@ def test_another_treatment_resets_the_target(app: App, tiny: Any) -> None:
 def test_treatment_of_one_cell_has_a_path(app: App, tiny: Any) -> None:
     test = app([tiny.screen], tiny.models, treatment="latrunculin B@1")
     sound(test)
-    assert "latrunculinB1_00" in words(test)
+    assert f"End: {short(tiny, 'latrunculinB1_00')}" in words(test)
 
 
 def test_controls_are_not_offered_as_a_treatment(app: App, tiny: Any) -> None:
