@@ -168,7 +168,7 @@ def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> 
         odd = cells.loc[wells.isna().any(axis=1), schema.WELL].iloc[0]
         raise ScreenError(f"{screen.path} has a well called {odd!r}, which has no place on a plate, such as B02")
     where, about = [schema.PLATE, schema.WELL], [schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
-    own = [c for c in cells.columns if c.startswith("Metadata_") and c not in schema.CELL_COLUMNS]
+    own = schema.own_columns(cells)
     own = [c for c in own if cells.groupby(where)[c].nunique(dropna=False).max() == 1]
     plate_map = cells[[*where, *about, *own]].drop_duplicates()
     if len(twice := plate_map[plate_map.duplicated(where)]):
