@@ -240,6 +240,17 @@ def write_table_blocks(path: Path, types: pa.Schema, blocks: Iterable[pd.DataFra
             writer.write_table(pa.Table.from_pandas(block[types.names], schema=types, preserve_index=False))
 
 
+@contextlib.contextmanager
+def _reading_parquet(path: Path) -> Iterator[None]:
+    try:
+        require_file(path)
+        yield
+    except FileNotFoundError:
+        raise ScreenError(f"{path} is missing") from None
+    except Exception as broken:  # a damaged file fails in many ways; each of them means that it cannot be used
+        raise ScreenError(f"{path} cannot be read as parquet: {first_line(broken)}") from None
+
+
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a parquet table.
 
@@ -248,13 +259,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     ScreenError
         The file is missing or no parquet.
     """
-    try:
-        require_file(path)
+    with _reading_parquet(path):
         return pd.read_parquet(path, columns=columns)
-    except FileNotFoundError:
-        raise ScreenError(f"{path} is missing") from None
-    except Exception as broken:  # a damaged file fails in many ways; each of them means that it cannot be used
-        raise ScreenError(f"{path} cannot be read as parquet: {first_line(broken)}") from None
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -265,14 +271,9 @@ def read_provenance(path: Path) -> dict[str, Any]:
     ScreenError
         The file is missing or no parquet.
     """
-    try:
-        require_file(path)
+    with _reading_parquet(path):
         raw = (pq.read_schema(path).metadata or {}).get(_KEY)
         found = json.loads(raw) if raw else {}
-    except FileNotFoundError:
-        raise ScreenError(f"{path} is missing") from None
-    except Exception as broken:  # as above
-        raise ScreenError(f"{path} cannot be read as parquet: {first_line(broken)}") from None
     return found if isinstance(found, dict) else {}
 
 
