@@ -24,7 +24,7 @@ page = st.navigation(
 login.demand()
 loaders.warm()
 st.session_state[selection.PAGE] = page.url_path
-above = st.container()
+above = st.container(key="above")
 address.begin()
 try:
     with context.page_errors():

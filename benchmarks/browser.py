@@ -28,25 +28,31 @@ from cytovae.learn import bundle
 from cytovae.screen import Screen, provenance, write_table
 
 ROOT = Path(__file__).resolve().parent.parent
-N_CELLS, N_TREATMENTS, N_FEATURES, SIZE = 100_000, 100, 64, 68
+N_CELLS, N_FEATURES, SIZE = 100_000, 64, 68
+N_WELLS, N_CONTROLS = 125, 28
+"""Of each of five plates; every well that is no control's holds a treatment of its own."""
 FLAGS = ["--no-sandbox", "--headless", "--disable-background-networking", "--enable-unsafe-swiftshader"]
 TARGETS = {"first picture": 2.0, "another path": 0.4, "another page": 1.0}
 
 
 def make(folder: Path) -> tuple[Path, Path]:
-    """A screen of textured cells in clusters, one per treatment, and a linear model that draws them."""
+    """A screen of textured cells in clusters, one per treatment, and a linear model that draws them.
+
+    Five plates of 125 wells of 160 cells: 28 wells of controls, and one of each of 97 treatments.
+    """
     rng = np.random.default_rng(0)
     number = np.arange(N_CELLS)
-    kind = number % N_TREATMENTS
+    well = number % N_WELLS
+    kind = np.maximum(well - N_CONTROLS + 1, 0)
     compound = np.where(kind == 0, "DMSO", np.char.add("compound-", (kind // 4).astype(str)))
     dose = np.where(kind == 0, 0.0, 10.0 ** (kind % 4 - 2))
-    plate = np.char.add("Week", np.char.add((1 + number % 5).astype(str), "_P1"))
+    plate = np.char.add("Week", np.char.add((1 + number // N_WELLS % 5).astype(str), "_P1"))
     table = pd.DataFrame(
         {
             schema.CELL_ID: np.char.add("cell-", number.astype(str)),
             schema.FIELD: np.char.add(plate, "/s1"),
             schema.PLATE: plate,
-            schema.WELL: [f"{'ABCDEFGH'[k // 12 % 8]}{k % 12 + 1:02d}" for k in kind],
+            schema.WELL: [f"{'ABCDEFGHIJKLMNOP'[k // 24]}{k % 24 + 1:02d}" for k in well],
             schema.SITE: 1,
             schema.REPLICATE: 1,
             schema.BATCH: [p.partition("_")[0] for p in plate],
@@ -68,7 +74,7 @@ def make(folder: Path) -> tuple[Path, Path]:
     patches = np.lib.format.open_memmap(screen.patches_path / "part-00000.npy", "w+", np.uint16, shape)
     patches[:2000] = rng.integers(100, 4000, (2000, SIZE, SIZE, 3), dtype=np.uint16)
     del patches
-    centres = rng.normal(0, 3, (N_TREATMENTS, N_FEATURES))
+    centres = rng.normal(0, 3, (N_WELLS - N_CONTROLS + 1, N_FEATURES))
     z = (centres[kind] + rng.normal(0, 1, (N_CELLS, N_FEATURES))).astype(np.float32)
     screen.write_embeddings(
         "linear", table[schema.CELL_ID].tolist(), z, provenance("embed", inputs={"cells": screen.cells_digest()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import streamlit as st
 
 from app.common import context, loaders, selection
@@ -9,6 +11,7 @@ from app.common.components.link import copy_link
 from app.common.words import plain
 from app.explore import guide, sections, view
 from app.explore.player import player
+from cytovae.errors import SelectionError
 from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.study import Request
 from cytovae.explore.targets import Start
@@ -42,11 +45,21 @@ request = Request(
     mode=Mode(mode),
     spacing=Spacing(spacing),
 )
+place = top.container(key="explore-path")
+early = None
+if not view.material(screen, model).grounded:  # the first path in this server: its pictures before its evidence
+    early = place.empty()
+    with early.container(), contextlib.suppress(SelectionError):  # said below
+        pictures = view.sketch_data(screen, model, request)
+        st.markdown(":gray[:material/hourglass: **Comparing this path with control cells**]")
+        player(*pictures, key="early-player", kept=True)
 shown, sentence = view.view_or_typical(screen, model, request)
+if early is not None:
+    early.empty()
 request = shown.request
 ends = (shown.study.start.cell_id, shown.study.end.cell_id)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z, *ends)
-with top.container(key="explore-path"):
+with place:
     if sentence:
         st.warning(plain(sentence), icon=":material/info:")
     sections.verdict(screen, model, shown)

@@ -126,18 +126,44 @@ def strongest(screen: Screen, model: str) -> tuple[str, ...]:
     return tuple(sorted(far, key=lambda name: -far[name]))
 
 
+@loaders.cached(8)
+def judgeable(screen: Screen, model: str) -> frozenset[str]:
+    """Treatments that the screen has enough control wells for to say how far two control cells differ."""
+    return frozenset(targets.judgeable(material(screen, model).cells, screen.record.control))
+
+
+@loaders.cached(256)
+def verdict(screen: Screen, model: str, request: Request) -> study.Verdict:
+    """What a path shows, without its pictures."""
+    return study.verdict(material(screen, model), request)
+
+
 @loaders.cached(16)
 def opening(screen: Screen, model: str) -> str | None:
-    """The treatment to open with: of the `strongest`, the first whose path shows more than control cells differ among
-    themselves, else the first; None where no treatment can be compared with controls.
+    """The treatment to open with: the first whose path shows more than control cells differ among themselves, of the
+    `TRIED` `strongest` that can be judged, then of as many others; else the strongest; None where none can be compared.
     """
-    names = strongest(screen, model)
-    for name in names[:TRIED]:
-        with contextlib.suppress(SelectionError):
-            request = Request(treatment=name, target=usual_target(screen, model, name))
-            if view(screen, model, request).study.verdict.level == Level.SHOWN:
-                return name
+    names, possible = strongest(screen, model), judgeable(screen, model)
+    for group in ([name for name in names if (name in possible) == fit] for fit in (True, False)):
+        for name in group[:TRIED]:
+            with contextlib.suppress(SelectionError):
+                request = Request(treatment=name, target=usual_target(screen, model, name))
+                if verdict(screen, model, request).level == Level.SHOWN:
+                    return name
     return names[0] if names else None
+
+
+def sentence(screen: Screen, model: str, shown: View) -> str:
+    """The verdict in a sentence; where no treatment of the screen can be judged, that."""
+    said = shown.study.verdict
+    if said.level != Level.UNKNOWN or judgeable(screen, model):
+        return said.sentence
+    cells = shown.cells[schema.not_blank(shown.cells)]
+    wells = cells.loc[cells[schema.COMPOUND] == screen.record.control, [schema.PLATE, schema.WELL]].drop_duplicates()
+    return (
+        f"The {len(wells):,} {screen.record.control} well{'s' * (len(wells) != 1)} of this screen are too few to judge "
+        "any treatment by one pair of cells; see Population for many."
+    )
 
 
 def examples(screen: Screen, model: str, n: int = 6) -> list[str]:
@@ -154,10 +180,11 @@ def usual_target(screen: Screen, model: str, treatment: str) -> Target:
     """The cell that a treatment opens with: the most central of those that respond, where control cells can be chosen
     alike to compare with; else the most central of all.
     """
-    request = Request(treatment=treatment, target=Target.RESPONDING)
-    with contextlib.suppress(SelectionError):
-        if view(screen, model, request).study.verdict.level != Level.UNKNOWN:
-            return Target.RESPONDING
+    if treatment in judgeable(screen, model):
+        request = Request(treatment=treatment, target=Target.RESPONDING)
+        with contextlib.suppress(SelectionError):
+            if verdict(screen, model, request).level != Level.UNKNOWN:
+                return Target.RESPONDING
     return Target.MEAN
 
 
@@ -293,36 +320,59 @@ def describe(cells: pd.DataFrame, row: int) -> str:
 
 def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
     """What the path player takes: captions; and the start, the frames, the end, then the nearest real cells."""
-    path, support = shown.study.path, shown.study.evidence
-    moas, k = shown.cells[schema.MOA].to_numpy(), shown.study.path.steps
-    frames = [
-        {
-            "label": "" if path.by_features else path.captions[i],
-            "n_features": int(path.n_features[i]),
-            "cosine": float(path.cosine[i]),
-            "cosine_reencoded": float(path.cosine_reencoded[i]),
+    drawn, support = shown.study, shown.study.evidence
+    assert drawn.near is not None
+    header, pictures = _strip(screen, shown.cells, drawn, shown.frame_ids)
+    moas = shown.cells[schema.MOA].to_numpy()
+    for i, frame in enumerate(header["frames"]):
+        frame |= {
             "off": bool(support.off_data[i]),
             "why": f"unlike any real cell: only {100 * support.rarity[i]:.1f} % of real cells are as strange",
             "odd": "" if support.pictures is None else str(support.pictures.why[i]),
             "nearest": {
-                "image": k + 2 + i,
+                "image": drawn.path.steps + 2 + i,
                 "cell_id": str(support.nearest_ids[i, 0]),
                 "treatment": loaders.named(str(support.nearest_treatments[i, 0])),
                 "moa": str(moas[support.nearest_rows[i, 0]]),
                 "distance": float(support.nearest_distances[i, 0]),
             },
         }
-        for i in range(k)
+    return header, pictures + pixels.veil(screen, support.nearest_ids[:, 0], drawn.near)
+
+
+def sketch_data(screen: Screen, model: str, request: Request) -> tuple[dict[str, Any], Pictures]:
+    """The same of a path that nothing stands beside yet, and so without the nearest real cells.
+
+    Raises
+    ------
+    SelectionError
+        A choice that is not there.
+    """
+    made = material(screen, model)
+    drawn = study.sketch(made, request)
+    ids = (drawn.start.cell_id, *[""] * (drawn.path.steps - 2), drawn.end.cell_id)
+    return _strip(screen, made.cells, drawn, ids)
+
+
+def _strip(
+    screen: Screen, cells: pd.DataFrame, drawn: Drawn | study.Sketch, frame_ids: tuple[str, ...]
+) -> tuple[dict[str, Any], Pictures]:
+    path = drawn.path
+    frames = [
+        {
+            "label": "" if path.by_features else path.captions[i],
+            "n_features": int(path.n_features[i]),
+            "cosine": float(path.cosine[i]),
+            "cosine_reencoded": float(path.cosine_reencoded[i]),
+        }
+        for i in range(path.steps)
     ]
-    both = [(shown.study.start, ""), (shown.study.end, "")]
-    control = screen.record.control
-    source = "target" if shown.request.reverse else "start"
-    for j, (choice, _) in enumerate(both):
-        untreated = shown.cells[schema.COMPOUND].iloc[choice.row] == control
-        kind = "control" if untreated else ("start" if (j == 0) == (source == "start") else "target")
+    words = []
+    for choice, treated in ((drawn.start, drawn.request.reverse), (drawn.end, not drawn.request.reverse)):
+        untreated = cells[schema.COMPOUND].iloc[choice.row] == screen.record.control
+        kind = "control" if untreated else ("target" if treated else "start")
         hidden = " (black: in an unfinished quiz)" if choice.cell_id in loaders.in_play(screen) else ""
-        both[j] = (choice, f"Real {kind} cell{hidden}")
-    words = [{"title": title, "text": describe(shown.cells, choice.row)} for choice, title in both]
+        words.append({"title": f"Real {kind} cell{hidden}", "text": describe(cells, choice.row)})
     header = {
         "channels": list(screen.record.channels),
         "pixel_size_um": screen.record.pixel_size_um,
@@ -332,12 +382,9 @@ def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
         "target": words[1],
         "frames": frames,
     }
-    drawn = shown.study
-    assert drawn.real is not None and drawn.near is not None
+    assert drawn.real is not None
     real = pixels.veil(screen, [drawn.start.cell_id, drawn.end.cell_id], drawn.real)
-    decoded = pixels.veil(screen, shown.frame_ids, path.frames)
-    near = pixels.veil(screen, support.nearest_ids[:, 0], drawn.near)
-    return header, real[:1] + decoded + real[1:] + near
+    return header, real[:1] + pixels.veil(screen, frame_ids, path.frames) + real[1:]
 
 
 def figures_of(shown: View) -> list[tuple[str, str, str]]:

@@ -229,10 +229,12 @@ def places(
 
 def _left_out(z: Doubles, units: npt.ArrayLike | None) -> tuple[Doubles, Doubles]:
     """Points, and of each the mean of all that are not of its unit."""
-    labels = np.arange(len(z)) if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
-    sums = np.zeros((labels.max() + 1, z.shape[1]))
-    np.add.at(sums, labels, z)
+    if units is None:
+        return z, (z.sum(axis=0) - z) / max(len(z) - 1, 1)
+    labels = np.unique(np.asarray(units), return_inverse=True)[1]
     n = np.bincount(labels)
+    order = np.argsort(labels, kind="stable")
+    sums = np.add.reduceat(z[order], np.cumsum(n) - n)
     return z, ((z.sum(axis=0) - sums) / np.maximum(len(z) - n, 1)[:, None])[labels]
 
 

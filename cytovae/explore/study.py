@@ -215,6 +215,11 @@ class Material:
     def channels(self) -> tuple[str, ...]:
         return tuple(self.generator.channels)
 
+    @property
+    def grounded(self) -> bool:
+        """What paths are judged by, which takes seconds once, is there: the next `draw` is quick."""
+        return "ground" in self.__dict__ and "plausible" in self.__dict__
+
     @functools.cached_property
     def ground(self) -> evidence.Ground:
         """The real cells, searchable."""
@@ -397,35 +402,19 @@ class Drawn:
     @property
     def verdict(self) -> Verdict:
         """Whether the path shows more than two control cells would."""
-        percentile, p = self.evidence.length_percentile, self.evidence.length_p
-        if self.null is None or percentile is None or p is None:
-            n = 0 if self.null is None else self.null.n_groups
-            return Verdict(
-                Level.UNKNOWN,
-                "There are too few control wells to say how far two control cells differ (they give "
-                f"{n} group{'' if n == 1 else 's'} of wells like the treatment's, {targets.MIN_GROUPS} are needed).",
-            )
-        longer = "longer than all" if percentile == 100 else f"longer than {math.floor(percentile)} % of"
-        compared = f"{longer} {self.null.n_distinct} control-to-control paths, p = {p:.2g}"
-        if p > MOST_P and not self.null.alike:
-            return Verdict(
-                Level.UNKNOWN,
-                "There are too few control wells of as many cells as the treatment's to say whether this pair differs "
-                f"more than two control cells do; beside paths to less central control cells it is {compared}.",
-            )
-        if p > MOST_P:
-            return Verdict(
-                Level.NOTHING, f"This pair is not shown to differ more than two control cells do ({compared})."
-            )
-        along = self.evidence.typicality
-        usual = float(np.quantile(self.null.typicality, 0.95))
-        if along is not None and along < usual:
-            return Verdict(
-                Level.DOUBTFUL,
-                "This pair differs more than two control cells do, but not more in the treatment's own direction than "
-                f"pairs of control cells in theirs (cosine {along:.2f}, control pairs up to {usual:.2f}).",
-            )
-        return Verdict(Level.SHOWN, f"This pair differs more than two control cells do ({compared}).")
+        found = self.evidence
+        return _verdict(self.null, found.length_percentile, found.length_p, found.typicality)
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A path's pictures, before anything stands beside them; the names are those of `Drawn`."""
+
+    request: Request
+    path: paths.Path
+    start: Choice
+    end: Choice
+    real: Floats | None
 
 
 @dataclass(frozen=True)
@@ -540,6 +529,20 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
     )
 
 
+def sketch(material: Material, request: Request) -> Sketch:
+    """The pictures that `draw` would show, at once: what it takes to judge them is not asked for.
+
+    Raises
+    ------
+    SelectionError, ConfigError
+        As of `draw`.
+    """
+    start, end, *_ = _ends(material, request)
+    path, _ = _path(material, request, start, end)
+    images = material.images([start.row, end.row])
+    return Sketch(request, path, start, end, None if images is None else normalise(images))
+
+
 def _half_gap(material: Material, path: paths.Path, start_rows: Rows, end_rows: Rows, null: Null | None) -> HalfGap:
     embeddings = material.embeddings
 
@@ -552,6 +555,55 @@ def _half_gap(material: Material, path: paths.Path, start_rows: Rows, end_rows: 
     draws = () if null is None else null.draws[:N_HALF]
     nulls = [half(embeddings[d.start], embeddings[d.end], d.start_rows, d.end_rows) for d in draws]
     return HalfGap(half(path.z[0], path.z[-1], start_rows, end_rows), np.array(nulls, dtype=np.float64))
+
+
+def _verdict(null: Null | None, percentile: float | None, p: float | None, along: float | None) -> Verdict:
+    """What a path shows beside null paths, by its length's percentile and p and its typicality."""
+    if null is None or percentile is None or p is None:
+        n = 0 if null is None else null.n_groups
+        return Verdict(
+            Level.UNKNOWN,
+            f"Too few control wells to say how far two control cells differ ({n} group{'' if n == 1 else 's'} of wells "
+            f"like the treatment's, {targets.MIN_GROUPS} needed).",
+        )
+    longer = "longer than all" if percentile == 100 else f"longer than {math.floor(percentile)} % of"
+    compared = f"{longer} {null.n_distinct} control-to-control paths, p = {p:.2g}"
+    if p > MOST_P and not null.alike:
+        return Verdict(
+            Level.UNKNOWN,
+            "Too few control wells of as many cells to judge this pair; beside paths to less central control cells it "
+            f"is {compared}.",
+        )
+    if p > MOST_P:
+        return Verdict(Level.NOTHING, f"This pair is not shown to differ more than two control cells do ({compared}).")
+    usual = float(np.quantile(null.typicality, 0.95))
+    if along is not None and along < usual:
+        return Verdict(
+            Level.DOUBTFUL,
+            "This pair differs more than two control cells do, but hardly in the treatment's own direction "
+            f"(cosine {along:.2f}; control pairs reach {usual:.2f}).",
+        )
+    return Verdict(Level.SHOWN, f"This pair differs more than two control cells do ({compared}).")
+
+
+def verdict(material: Material, request: Request) -> Verdict:
+    """The verdict that `draw` would come to, without a picture being drawn.
+
+    Raises
+    ------
+    SelectionError
+        A choice that is not there.
+    """
+    start, end, *populations, _ = _ends(material, request)
+    z0, z1 = (material.embeddings[row].astype(np.float64) for row in (start.row, end.row))
+    try:
+        null = null_paths(material, request)
+    except SelectionError:
+        null = None
+    behind, ahead = (material.embeddings[targets.standing_for(rows)] for rows in populations)
+    length = float(evidence.null_lengths(material.embeddings, [start.row], [end.row])[0])
+    percentile, p = (None, None) if null is None else (null.percentile(length), null.p(length))
+    return _verdict(null, percentile, p, evidence.direction_cosine(z1 - z0, behind, ahead))
 
 
 def ends(material: Material, request: Request) -> tuple[int, int]:

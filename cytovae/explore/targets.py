@@ -646,6 +646,24 @@ class NullDraws:
     alike: bool
 
 
+def judgeable(cells: pd.DataFrame, control: str) -> list[str]:
+    """Treatments that control wells can stand for `MIN_GROUPS` times, as `null_draws` has it, by name.
+
+    No other has a verdict on the cell that responds; one of a few wells is not among them where its controls are far.
+    """
+    usable = cells[schema.not_blank(cells)]
+    untreated = usable[schema.COMPOUND] == control
+    wells = [schema.PLATE, schema.WELL]
+    size = usable[untreated].groupby(wells, dropna=False, observed=True).size().to_numpy()
+    by_well = usable[~untreated].groupby([schema.TREATMENT, *wells], dropna=False, observed=True).size()
+    by_treatment = by_well.groupby(level=0).agg(["sum", "size"])
+    return [
+        str(name)
+        for name, n, k in by_treatment.itertuples(name=None)
+        if np.count_nonzero(size >= -(-n // k)) // k >= MIN_GROUPS
+    ]
+
+
 def null_draws(
     cells: pd.DataFrame,
     embeddings: Embeddings,

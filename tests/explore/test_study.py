@@ -102,7 +102,7 @@ def test_one_control_well_leaves_the_path_and_says_what_is_missing(small):
     cells = small.cells.copy()
     cells.loc[cells[schema.COMPOUND] == "DMSO", [schema.PLATE, schema.WELL]] = ["Week1_A", "B02"]
     got = study.draw(material(small, cells), study.Request(treatment="grow@3"))
-    assert got.verdict.level == study.Level.UNKNOWN and "too few control wells" in got.verdict.sentence
+    assert got.verdict.level == study.Level.UNKNOWN and got.verdict.sentence.startswith("Too few control wells")
     assert got.evidence.length_percentile is None
     assert any("no null paths" in note for note in got.notes)
 
@@ -229,6 +229,23 @@ def test_the_verdict_follows_the_null(small):
         assert verdict.sentence.startswith("This pair ")
         longer = dataclasses.replace(got, null=dataclasses.replace(null, alike=False), evidence=found).verdict
         assert longer.level == ("unknown" if p > 0.05 else level)
+
+
+@pytest.mark.parametrize("target", ["mean", "responding"])
+def test_a_verdict_without_pictures_is_that_of_the_path(small, target):
+    request = study.Request(treatment="grow@3", target=target, reverse=target == "mean")
+    assert study.verdict(material(small), request) == study.draw(material(small), request).verdict
+
+
+def test_a_sketch_shows_the_pictures_of_the_path_and_asks_for_no_evidence(small):
+    made, request = material(small), study.Request(treatment="grow@3", reverse=True)
+    sketch = study.sketch(made, request)
+    assert not made.grounded
+    drawn = study.draw(made, request)
+    assert made.grounded
+    np.testing.assert_array_equal(sketch.path.frames, drawn.path.frames)
+    np.testing.assert_array_equal(sketch.real, drawn.real)
+    assert (sketch.start, sketch.end) == (drawn.start, drawn.end)
 
 
 @pytest.mark.parametrize(("target", "n"), [("mean", 80), ("responding", 40)])

@@ -238,3 +238,15 @@ def test_null_paths_are_chosen_of_as_many_cells_as_the_request(make_table, monke
     z = np.random.default_rng(0).normal(size=(1280, 4)).astype(np.float32)
     made = targets.null_draws(cells, z, "DMSO", np.arange(1200, 1280), 10, np.random.default_rng(1))
     assert {len(draw.end_rows) for draw in made.draws} == {20}
+
+
+def test_treatments_are_judgeable_where_as_many_control_wells_hold_as_many_cells(make_table):
+    def table(wells, each, treated):
+        rows = [("P1", f"B{w:02d}", "DMSO", 0.0) for w in range(wells) for _ in range(each)]
+        rows += [("P1", f"C{w}", "x", 1.0) for w in range(2) for _ in range(treated)]
+        return make_table([*rows, ("P1", "D01", "y", 1.0)])
+
+    assert targets.judgeable(table(38, 4, 4), "DMSO") == ["x@1", "y@1"]  # 19 groups of two wells
+    assert targets.judgeable(table(37, 4, 4), "DMSO") == ["y@1"]
+    assert targets.judgeable(table(38, 3, 4), "DMSO") == ["y@1"]
+    assert targets.judgeable(table(18, 4, 4), "DMSO") == []
