@@ -66,7 +66,9 @@ def reproduce_bbbc021(
         folder,
         steps.Options(seeds, iterations, batch_size, words(models), tuple(recipe or [Preset.PAPER])),
         steps.Source(raw, (pair[0], pair[1]) if crops else None, words(plates), base_url, keep_archives, published),
-        steps.Machine(device, threads, cluster or workers or cores()),
+        device,
+        threads,
+        cluster or workers or cores(),
     )
     if dry_run:
         with console.progress("ten steps of each model") as progress:

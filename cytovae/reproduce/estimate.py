@@ -16,32 +16,15 @@ from cytovae.schema import Progress
 PROBE_STEPS = 10
 GPU_FLOPS = 10e12
 """Floating-point operations per second that one GPU is taken to keep up, single precision with TF32; an assumption."""
-ARCHIVES = 40e9 / paper.PLATES
-"""Bytes of a plate's archive, on average."""
-IMAGE = 1280 * 1024 * 2
-"""Bytes of an image."""
-FIELDS = 3_848 / paper.PLATES
-"""Fields of a plate that count (known mechanism, or control), on average over the collection's tables."""
-CELLS = paper.CELLS / paper.FIELDS
-"""Cells of a field, by what the paper says of the whole collection."""
+ARCHIVE_BYTES, FIELDS_A_PLATE = 40e9 / paper.PLATES, 3_848 / paper.PLATES
+"""Of a plate on average: its archive, and the fields that count (known mechanism, or control)."""
+CELLS_A_FIELD = paper.CELLS / paper.FIELDS
+IMAGE_BYTES, CELL_BYTES, EMBEDDING_BYTES, MODEL_BYTES = 1280 * 1024 * 2, PATCH_SIZE_PX**2 * 6, 1024, 8e6
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A verb of the run.
-
-    Parameters
-    ----------
-    verb, what : str
-    n : int
-        Steps.
-    bytes : float
-        On disk when done.
-    hours : float or None
-        On this machine; None where it was not measured.
-    hours_gpu : float or None
-        On one GPU, estimated.
-    """
+    """What all steps of a verb take: bytes on disk when done, hours here and on one GPU (None: not measured)."""
 
     verb: str
     what: str
@@ -55,30 +38,24 @@ class Line:
 class Estimate:
     """A run's lines, and how they were come by."""
 
-    lines: tuple[Line, ...]
-    how: tuple[str, ...]
+    lines: list[Line]
+    how: list[str]
 
     def document(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"steps": [dataclasses.asdict(line) for line in self.lines], "how": list(self.how)}
+        return {"steps": [dataclasses.asdict(line) for line in self.lines], "how": self.how}
 
     def text(self) -> str:
         """For a person."""
 
-        def of(value: float | None) -> str:
-            if not value:
-                return "-"
-            return "< 0.01" if value < 0.01 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+        def row(verb: str, n: int | str, *values: float) -> str:
+            shown = ["-" if not x else "< 0.01" if x < 0.01 else f"{x:.2f}" if x < 10 else f"{x:,.0f}" for x in values]
+            return f"{verb:<11}{n:>6}" + "".join(f"{text:>14}" for text in shown)
 
-        def row(verb: str, n: int | str, *values: float | None) -> str:
-            return f"{verb:<11}{n:>6}" + "".join(f"{of(value):>14}" for value in values)
-
+        figures = np.array([[x.bytes / 1e9, x.hours or 0, x.hours_gpu or 0] for x in self.lines])
         rows = [f"{'':<11}{'steps':>6}{'GB on disk':>14}{'hours here':>14}{'hours, a GPU':>14}"]
-        rows += [f"{row(x.verb, x.n, x.bytes / 1e9, x.hours, x.hours_gpu)}   {x.what}" for x in self.lines]
-        sums = (sum(getattr(x, name) or 0 for x in self.lines) for name in ("bytes", "hours", "hours_gpu"))
-        total, here, gpu = sums
-        rows.append(row("together", "", total / 1e9, here, gpu))
-        return "\n".join([*rows, "", *self.how])
+        rows += [f"{row(x.verb, x.n, *values)}   {x.what}" for x, values in zip(self.lines, figures, strict=True)]
+        return "\n".join([*rows, row("together", "", *figures.sum(axis=0)), "", *self.how])
 
 
 def of(project: Project, progress: Progress) -> Estimate:
@@ -89,33 +66,10 @@ def of(project: Project, progress: Progress) -> Estimate:
     IngestError
         A plate that was asked for is not in the tables.
     """
-    options, source = project.options, project.source
-    every = options.trainings()
-    lines, how = [], []
-    if source.crops:
-        cells: float = sum(1 for _ in source.crops[1].open()) - 1
-        lines.append(Line("ingest", f"{cells:,.0f} cells that are cut already", 1, cells * PATCH_SIZE_PX**2 * 6))
-    else:
-        if (project.raw / "BBBC021_v1_image.csv").exists():
-            chosen = plates(project)
-            n, fields, counted = len(chosen), sum(map(len, chosen.values())) / len(CHANNELS), "by the image table"
-        else:
-            n = len(source.plates) or paper.PLATES
-            fields, counted = n * FIELDS, "as many a plate as in the whole collection"
-        cells = fields * CELLS
-        if source.raw is None:
-            kept = (n * ARCHIVES + fields * len(CHANNELS) * IMAGE) * source.keep_archives
-            what = f"{n} plates, {n * ARCHIVES / 1e9:,.1f} GB over the line; one plate's archive and images at a time"
-            lines.append(Line("fetch", what, n, kept))
-        what, workers = f"{fields:,.0f} fields, about {cells:,.0f} cells", project.machine.workers
-        hours = fields * _seconds_a_field() / workers / 3600 if isinstance(workers, int) else None
-        lines.append(Line("ingest", what, n, cells * PATCH_SIZE_PX**2 * 6, hours))
-        how.append(
-            f"Fields counted {counted}; {CELLS:.0f} cells a field, by the paper's million in {paper.FIELDS:,} fields; "
-            "hours of ingest from one drawn field."
-        )
-    probes = {}
+    options, every = project.options, project.options.trainings()
+    lines, how, cells = _cells(project)
     models = list(dict.fromkeys(t.model for t in every))
+    probes = {}
     for k, model in enumerate(models):
         probes[model] = _probe(
             model, project, lambda done, k=k: progress(k * PROBE_STEPS + done, len(models) * PROBE_STEPS)
@@ -125,23 +79,50 @@ def of(project: Project, progress: Progress) -> Estimate:
         steps = n * options.iterations
         much = f"{options.iterations:,} iterations of {options.batch_size} cells"
         what = f"{model.upper()}: {much}, {seconds:.2f} s each here"
-        lines.append(Line("train", what, n, n * 8e6, steps * seconds / 3600, steps * flops / GPU_FLOPS / 3600))
-    a_cell = max(seconds for _, _, seconds in probes.values())
-    hours = cells * len(every) * a_cell / 3600
-    lines.append(Line("embed", f"{cells * len(every):,.0f} cells", len(every), cells * len(every) * 1024, hours))
-    lines.append(Line("benchmark", "profiles and scores", len(every), 0))
-    lines.append(Line("audit", "the error rates of the evidence", 1, 0))
-    lines.append(Line("report", "figures, tables, one page", 1, 1e7))
-    how.append(
+        lines.append(Line("train", what, n, n * MODEL_BYTES, steps * seconds / 3600, steps * flops / GPU_FLOPS / 3600))
+    embedded = cells * len(every)
+    hours = embedded * max(seconds for _, _, seconds in probes.values()) / 3600
+    lines += [
+        Line("embed", f"{embedded:,.0f} cells", len(every), embedded * EMBEDDING_BYTES, hours),
+        Line("benchmark", "profiles and scores", len(every), 0),
+        Line("audit", "the error rates of the evidence", 1, 0),
+        Line("report", "figures, tables, one page", 1, 1e7),
+    ]
+    how += [
         f"Training here: the median of {PROBE_STEPS} steps with every similarity layer on, so an upper bound for the "
-        "VAE+; other work on this machine makes it slower."
-    )
-    how.append(
+        "VAE+; other work on this machine makes it slower.",
         "Hours on a GPU are an estimate and nothing was measured: operations of a step, counted, over an assumed "
-        f"{GPU_FLOPS / 1e12:.0f} TFLOP/s that one card keeps up."
+        f"{GPU_FLOPS / 1e12:.0f} TFLOP/s that one card keeps up.",
+        "A dash is what was not measured, or nothing; it is in no sum. What is done already is counted too.",
+    ]
+    return Estimate(lines, how)
+
+
+def _cells(project: Project) -> tuple[list[Line], list[str], float]:
+    """The lines until the cells are there, how they were come by, and how many cells."""
+    source, workers = project.source, project.workers
+    if source.crops:
+        cells: float = sum(1 for _ in source.crops[1].open()) - 1
+        return [Line("ingest", f"{cells:,.0f} cells that are cut already", 1, cells * CELL_BYTES)], [], cells
+    if (project.raw / "BBBC021_v1_image.csv").exists():
+        chosen = plates(project)
+        n, fields, counted = len(chosen), sum(map(len, chosen.values())) / len(CHANNELS), "by the image table"
+    else:
+        n = len(source.plates) or paper.PLATES
+        fields, counted = n * FIELDS_A_PLATE, "as many a plate as in the whole collection"
+    cells = fields * CELLS_A_FIELD
+    lines = []
+    if source.raw is None:
+        kept = (n * ARCHIVE_BYTES + fields * len(CHANNELS) * IMAGE_BYTES) * source.keep_archives
+        over = f"{n * ARCHIVE_BYTES / 1e9:,.1f} GB over the line"
+        lines.append(Line("fetch", f"{n} plates, {over}; one plate's archive and images at a time", n, kept))
+    hours = fields * _seconds_a_field() / workers / 3600 if isinstance(workers, int) else None
+    lines.append(Line("ingest", f"{fields:,.0f} fields, about {cells:,.0f} cells", n, cells * CELL_BYTES, hours))
+    how = (
+        f"Fields counted {counted}; {CELLS_A_FIELD:.0f} cells a field, by the paper's million in {paper.FIELDS:,} "
+        "fields; hours of ingest from one drawn field."
     )
-    how.append("A dash is what was not measured, or nothing; it is in no sum. What is done already is counted too.")
-    return Estimate(tuple(lines), tuple(how))
+    return lines, [how], cells
 
 
 def _probe(model: str, project: Project, told: Any) -> tuple[float, float, float]:
@@ -153,14 +134,13 @@ def _probe(model: str, project: Project, told: Any) -> tuple[float, float, float
     from cytovae.nets import autoencoders, blocks
 
     keep_memory()
-    options = project.options
-    recipe = Recipe(model, batch_size=options.batch_size, period=1)
-    if project.machine.threads:
-        torch.set_num_threads(project.machine.threads)
-    trainer = Trainer(recipe, len(CHANNELS), Machine(project.machine.device).fabric(recipe.precision))
+    recipe = Recipe(model, batch_size=project.options.batch_size, period=1)
+    if project.threads:
+        torch.set_num_threads(project.threads)
+    trainer = Trainer(recipe, len(CHANNELS), Machine(project.device).fabric(recipe.precision))
     trainer.iteration = 5  # with T = 1 every similarity layer is on
     device, rng = trainer.nets.encoder.head.device, np.random.default_rng(0)
-    shape = (options.batch_size, len(CHANNELS), PATCH_SIZE_PX, PATCH_SIZE_PX)
+    shape = (recipe.batch_size, len(CHANNELS), PATCH_SIZE_PX, PATCH_SIZE_PX)
     b1, b2 = (torch.from_numpy(rng.random(shape, np.float32)).to(device) for _ in range(2))
     noise = torch.from_numpy(rng.standard_normal((shape[0], blocks.LATENT_SIZE), np.float32)).to(device)
     with FlopCounterMode(display=False) as counter:
@@ -184,11 +164,10 @@ def _seconds_a_field() -> float:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:1024, :1280]
     field = rng.normal(400, 25, (1024, 1280))
-    for cy, cx in rng.uniform((40, 40), (984, 1240), (round(CELLS), 2)):
+    for cy, cx in rng.uniform((40, 40), (984, 1240), (round(CELLS_A_FIELD), 2)):
         field += 1500 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 288)
     pixels = field.astype(np.uint16)
-    options = nuclei.NucleiOptions()
-    nuclei.survey(pixels, options)
+    nuclei.survey(pixels, nuclei.NucleiOptions())
     started = time.monotonic()
-    nuclei.survey(pixels, options)
+    nuclei.survey(pixels, nuclei.NucleiOptions())
     return 2 * (time.monotonic() - started)

@@ -55,11 +55,34 @@ def _grid(columns: Sequence[tuple[str, Images]], labels: Sequence[str] = ()) -> 
     return drawing
 
 
+def write(folder: Path, name: str, made: bytes) -> None:
+    """A file, whole or not at all."""
+    with whole_file(folder / name) as beside:
+        beside.write_bytes(made)
+
+
 def keep(folder: Path, name: str, drawing: Drawing, record: dict[str, Any]) -> None:
     """Write a drawing as PNG and SVG."""
-    for ending, made in (("png", drawing.png(record)), ("svg", drawing.svg(record))):
-        with whole_file(folder / f"{name}.{ending}") as beside:
-            beside.write_bytes(made)
+    write(folder, f"{name}.png", drawing.png(record))
+    write(folder, f"{name}.svg", drawing.svg(record))
+
+
+def keep_figure(folder: Path, name: str, figure: Any, record: dict[str, Any]) -> None:
+    """Write a figure as PNG and SVG, the same bytes every time."""
+    import matplotlib as mpl
+
+    about = json.dumps(record)
+    with mpl.rc_context({"svg.hashsalt": "cytovae"}):
+        for ending, metadata in (("png", {"cytovae": about}), ("svg", {"Date": None, "Description": about})):
+            out = io.BytesIO()
+            figure.savefig(out, format=ending, dpi=150, metadata=metadata)
+            write(folder, f"{name}.{ending}", out.getvalue())
+
+
+def redrawn(patches: npt.NDArray[np.uint16], models: dict[str, Any], first: str) -> list[tuple[str, Images]]:
+    """A column of cells as they are, and one for each model that draws them."""
+    drawn = [(title(model), bundle.decode(bundle.encode(patches))) for model, bundle in models.items()]
+    return [(first, normalise(patches)), *drawn]
 
 
 def reconstructions(screen: Screen, models: dict[str, Any]) -> tuple[Drawing, str]:
@@ -80,9 +103,7 @@ def reconstructions(screen: Screen, models: dict[str, Any]) -> tuple[Drawing, st
     except SelectionError:
         rows, of = split_rows(screen, cells, first, Split.ALL), "of the screen, trained on: no cell was kept out"
     some = np.sort(np.random.default_rng(0).choice(rows, min(N_CELLS, len(rows)), replace=False))
-    patches = PatchStore(screen.patches_path).read(some)
-    columns = [("Original", normalise(patches))]
-    columns += [(title(model), bundle.decode(bundle.encode(patches))) for model, bundle in models.items()]
+    columns = redrawn(PatchStore(screen.patches_path).read(some), models, "Original")
     said = ", ".join(cells[schema.CELL_ID].iloc[some])
     return _grid(columns), f"{len(some)} cells drawn at random (seed 0) of the {len(rows):,} {of}: {said}."
 
@@ -108,18 +129,16 @@ def paths(folder: Path, material: Material) -> list[dict[str, Any]]:
     for number, (treatment, mechanism) in enumerate(paper.PATHS, start=1):
         choice = chosen(material.cells, treatment, mechanism, material.control)
         if choice is None:
-            found.append(
-                {"file": None, "said": [f"Not drawn: the screen has neither {treatment} nor {mechanism}."], "notes": []}
-            )
+            said = [f"Not drawn: the screen has neither {treatment} nor {mechanism}."]
+            found.append({"file": None, "said": said, "notes": []})
             continue
         drawn = draw(material, Request(choice[0], spacing=Spacing.COUNT))
         name = f"figure3-{number}"
         for form in (Form.PNG, Form.SVG, Form.CSV):
-            with whole_file(folder / f"{name}.{form}") as beside:
-                beside.write_bytes(content(drawn, form))
+            write(folder, f"{name}.{form}", content(drawn, form))
         said = [sentence for sentence in (choice[1], drawn.verdict.sentence) if sentence]
-        notes = list(drawn.notes)
-        found.append({"file": name, "treatment": choice[0], "mechanism": mechanism, "said": said, "notes": notes})
+        about = {"treatment": choice[0], "mechanism": mechanism, "said": said, "notes": list(drawn.notes)}
+        found.append({"file": name, **about})
     return found
 
 
@@ -147,9 +166,7 @@ def two_appearances(screen: Screen, models: dict[str, Any], calls: pd.DataFrame)
     start = targets.typical(cells, embeddings, near, f"the {control} cells {where}")
     rows = targets.rows_of(cells, treatment)
     others = np.sort(np.random.default_rng(0).choice(rows, min(N_RANDOM, len(rows)), replace=False))
-    patches = store.read(np.array([start.row, end.row]))
-    columns = [("Real cell", normalise(patches))]
-    columns += [(title(model), bundle.decode(bundle.encode(patches))) for model, bundle in models.items()]
+    columns = redrawn(store.read(np.array([start.row, end.row])), models, "Real cell")
     random = normalise(store.read(others))
     columns.append(("", np.ones_like(columns[0][1])))  # a gap: what follows is of the treatment alone
     columns += [("" if x else treatment, random[x * 2 : x * 2 + 2]) for x in range(-(-len(others) // 2))]
@@ -196,16 +213,3 @@ def curves(logs: pd.DataFrame) -> Any:
     panels[0].legend(fontsize=7, frameon=False)
     figure.supxlabel("iteration", fontsize=8)
     return figure
-
-
-def keep_figure(folder: Path, name: str, figure: Any, record: dict[str, Any]) -> None:
-    """Write a figure as PNG and SVG, the same bytes every time."""
-    import matplotlib as mpl
-
-    about = json.dumps(record)
-    with mpl.rc_context({"svg.hashsalt": "cytovae"}):
-        for ending, metadata in (("png", {"cytovae": about}), ("svg", {"Date": None, "Description": about})):
-            out = io.BytesIO()
-            figure.savefig(out, format=ending, dpi=150, metadata=metadata)
-            with whole_file(folder / f"{name}.{ending}") as beside:
-                beside.write_bytes(out.getvalue())

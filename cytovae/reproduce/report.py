@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 
 from cytovae import __version__, schema
-from cytovae.profiling import figures
 from cytovae.profiling import report as tables
 from cytovae.reproduce import paper, pictures
-from cytovae.screen import digest_file, read_table, whole_file, write_json
+from cytovae.screen import digest_file, read_table, write_json
 
 if TYPE_CHECKING:
     from cytovae.reproduce.steps import Options, Project, Training
@@ -76,38 +75,37 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
         pictures.keep(folder, "figure4", figure4, record)
     logs = _logs(project, every)
     pictures.keep_figure(folder, "curves", pictures.curves(logs), record)
-    if len(table):
-        pictures.keep_figure(folder, "table1", figures.dots(drawn(documents)), record)
     progress(4, 6)
     checks = json.loads((screen.results_path(audited.name) / audit.FILE).read_text())
-    departures = pd.DataFrame([vars(d) for d in paper.DEPARTURES])
-    hours = steps.hours(project.folder)
+    departures, hours = paper.departures(), steps.hours(project.folder)
     written = {"table1": table, "curves": logs, "audit": pd.DataFrame(checks["checks"]), "departures": departures}
     for name, rows in {**written, "hours": hours}.items():
-        with whole_file(folder / f"{name}.csv") as beside:
-            rows.to_csv(beside, index=False)
-    cells = screen.cells()
-    about = _about(cells, screen, documents[every[0]]["screen"])
+        pictures.write(folder, f"{name}.csv", rows.to_csv(index=False).encode())
+    about = _about(screen, documents[every[0]]["screen"])
     caveats = caveats_of(project.options, about, table)
     page = [
         _head(about, caveats),
-        _table_1(folder, table, documents, audited, published),
-        _section("Figure 2: reconstructions", _picture(folder, "figure2.png"), _sentences([of_figure2])),
+        _table_1(table, documents, audited, published),
+        _section(
+            "Figure 2: reconstructions",
+            _picture(folder, "figure2.png", "Cells and their reconstructions"),
+            _sentences([of_figure2]),
+        ),
         _paths(folder, paths, models[audited.model].name),
         _section(
             "Figure 4: one treatment, two appearances",
-            _picture(folder, "figure4.png") if figure4 is not None else "",
+            _picture(folder, "figure4.png", "Two cells, and others") if figure4 is not None else "",
             _sentences(of_figure4),
         ),
         _quiz(project, audited),
-        _section("Training curves", _picture(folder, "curves.svg"), _sentences([_CURVES])),
+        _section("Training curves", _picture(folder, "curves.svg", "Loss terms"), _sentences([_CURVES])),
         _audit(checks, audited.name),
-        _section("Where this differs from the paper", _table(departures.rename(columns=_DEPARTURES))),
+        _section("Where this differs from the paper", _table(departures)),
         _section("Provenance", f"<pre>{html.escape(json.dumps(record, indent=1, sort_keys=True))}</pre>"),
         _hours(hours, project),
     ]
-    with whole_file(folder / PAGE) as beside:
-        beside.write_text(_PAGE.replace("@@BODY@@", "\n".join(page)))
+    frame = Path(__file__).parent / "page.html"
+    pictures.write(folder, PAGE, frame.read_text().replace("@@BODY@@", "\n".join(page)).encode())
     progress(5, 6)
     files = {path.name: digest_file(path) for path in sorted(folder.iterdir())}
     numbers = {
@@ -145,7 +143,7 @@ def table_1(documents: dict[Training, dict[str, Any]]) -> pd.DataFrame:
             lines = tables.over_seeds([x for x in own if x["rule"] == rule], model)
             by_column = {(x["summary"], x["whiten"]): x for x in lines}
             for column, figure in zip(paper.COLUMNS, theirs, strict=True):
-                if figure is None or (line := by_column.get(column)) is None:
+                if (line := by_column.get(column)) is None:
                     continue
                 mean, sd = 100 * line["accuracy_mean"], line["accuracy_sd"]
                 ours = mean, None if sd is None else 100 * sd, line["n_seeds"]
@@ -162,25 +160,9 @@ _TABLE_1 = [
 ]  # fmt: skip
 
 
-def drawn(documents: dict[Training, dict[str, Any]]) -> list[tables.Score]:
-    """What the figure of Table 1 shows: every training, and the paper's means."""
-    scores = [score for d in documents.values() for score in map(tables.Score.of, d["scores"])]
-    for (rule, model), theirs in paper.TABLE_1.items():
-        if any(t.model == model for t in documents):
-            name, n = f"{pictures.title(model)}, the paper", (paper.SCORED[rule], paper.TREATMENTS)
-            scores += [
-                tables.Score(name, *column, rule, figure[0] / 100, None, *n, is_baseline=True)
-                for column, figure in zip(paper.COLUMNS, theirs, strict=True)
-                if figure is not None
-            ]
-    return scores
-
-
 def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> list[str]:
     """Why the numbers are not the paper's experiment repeated; empty where they are, but for the departures."""
-    said = []
-    if about["simulated"]:
-        said.append("The cells are simulated; nothing here is about real cells.")
+    said = ["The cells are simulated; nothing here is about real cells."] * about["simulated"]
     if about["crops"]:
         said.append(
             f"The cells were given cut already: {about['n_cells']:,} of them, median {about['median_cells']:g} a "
@@ -189,10 +171,8 @@ def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> 
         )
     elif about["n_plates"] < paper.PLATES:
         said.append(f"{about['n_plates']} of the collection's {paper.PLATES} plates were used.")
-    if about["n_treatments"] != paper.TREATMENTS:
-        said.append(
-            f"{about['n_treatments']} treatments of known mechanism are there; the paper has {paper.TREATMENTS}."
-        )
+    if (n := about["n_treatments"]) != paper.TREATMENTS:
+        said.append(f"{n} treatments of known mechanism are there; the paper has {paper.TREATMENTS}.")
     for rule, theirs in paper.SCORED.items():
         scored = sorted({int(n) for n in table.loc[table["rule"] == rule, "n_scored"]}) if len(table) else [0]
         if scored != [theirs]:
@@ -202,19 +182,15 @@ def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> 
             f"Each model was trained for {options.iterations:,} iterations of {options.batch_size} cells with T = "
             f"{options.period:,}; the paper, for {paper.ITERATIONS:,} of {paper.BATCH_SIZE} with T = {paper.PERIOD:,}."
         )
-    if options.seeds != paper.SEEDS:
-        said.append(
-            f"Each model was trained from {options.seeds} seed{'s' if options.seeds > 1 else ''}, not {paper.SEEDS}."
-        )
-    if about["n_refused"]:
-        said.append(
-            f"{about['n_refused']} fields or crops were refused; 'cytovae info' on the screen says which and why."
-        )
+    if (n := options.seeds) != paper.SEEDS:
+        said.append(f"Each model was trained from {n} seed{'s' if n > 1 else ''}, not {paper.SEEDS}.")
+    if n := about["n_refused"]:
+        said.append(f"{n} fields or crops were refused; 'cytovae info' on the screen says which and why.")
     return said
 
 
-def _about(cells: pd.DataFrame, screen: Any, described: dict[str, Any]) -> dict[str, Any]:
-    fields = screen.fields()
+def _about(screen: Any, described: dict[str, Any]) -> dict[str, Any]:
+    cells, fields = screen.cells(), screen.fields()
     return {
         "source": screen.record.source,
         "licence": screen.record.licence,
@@ -268,7 +244,6 @@ def _logs(project: Project, every: Iterable[Training]) -> pd.DataFrame:
     return pd.DataFrame(lines).drop(columns=["it_per_s", "eta_s"])
 
 
-_DEPARTURES = {"paper": "the paper", "why": "why, and how to have it otherwise"}
 _CURVES = (
     "Every loss term (unweighted) as the training logs it, smoothed; a line per training, dashed for the recipe best. "
     "The similarity terms begin one after the other, T iterations apart. The numbers are in curves.csv."
@@ -283,10 +258,10 @@ def _sentences(said: Iterable[str]) -> str:
     return "".join(f"<p>{html.escape(text)}</p>" for text in said)
 
 
-def _picture(folder: Path, name: str) -> str:
+def _picture(folder: Path, name: str, alt: str) -> str:
     kind = "svg+xml" if name.endswith(".svg") else "png"
     data = base64.b64encode((folder / name).read_bytes()).decode()
-    return f'<img alt="{html.escape(name)}" src="data:image/{kind};base64,{data}">'
+    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
 
 
 def _table(rows: Any, escape: bool = True, kind: str = "") -> str:
@@ -317,7 +292,6 @@ def _head(about: dict[str, Any], caveats: list[str]) -> str:
 
 
 def _table_1(
-    folder: Path,
     table: pd.DataFrame,
     documents: dict[Training, dict[str, Any]],
     audited: Training,
@@ -332,9 +306,8 @@ def _table_1(
         here = table[table["rule"] == rule]
         for (model, recipe), own in here.groupby(["model", "recipe"], sort=False):
             cells = dict.fromkeys(heads, "not computed") | {str(row.column): _ours(row) for row in own.itertuples()}
-            scored = ", ".join(
-                f"{n} of {of}" for n, of in own[["n_scored", "n_treatments"]].drop_duplicates().to_numpy()
-            )
+            counts = own[["n_scored", "n_treatments"]].drop_duplicates().to_numpy()
+            scored = ", ".join(f"{n} of {of}" for n, of in counts)
             name = f"<b>{pictures.title(str(model))}</b> <small>recipe {recipe}</small>"
             rows.append({"rule": rule, "": name, **cells, "scored": scored})
         others = [(x, f"{x['baseline']} <small>baseline</small>") for x in next(iter(documents.values()))["baselines"]]
@@ -369,7 +342,7 @@ def _table_1(
         used = [x for x in document["whitening"] if (x["summary"], x["whiten"]) == (summary, whiten)]
         if used:
             words.append(f"{tables.column_title(summary, whiten)}, {document['model']}: {tables.whitening(used)}.")
-    return _section(title, _table(rows, escape=False, kind="one"), _sentences(words), _picture(folder, "table1.svg"))
+    return _section(title, _table(rows, escape=False, kind="one"), _sentences(words))
 
 
 def _ours(row: Any) -> str:
@@ -387,7 +360,7 @@ def _paths(folder: Path, paths: list[dict[str, Any]], model: str) -> str:
     for path in paths:
         if path["file"]:
             parts.append(f"<h3>{html.escape(path['treatment'])} ({html.escape(path['mechanism'])})</h3>")
-            parts.append(_picture(folder, f"{path['file']}.png"))
+            parts.append(_picture(folder, f"{path['file']}.png", f"Path to {path['treatment']}"))
         parts.append(_sentences(path["said"]))
         if path["notes"]:
             parts.append(f"<details><summary>how its ends were chosen</summary>{_sentences(path['notes'])}</details>")
@@ -399,66 +372,29 @@ def _quiz(project: Project, training: Training) -> str:
 
     command = shlex.join(["cytovae", "app", str(project.screen_path), "--models", str(project.folder / "models")])
     theirs = "; ".join(f"{100 * r.share:.1f} % ({r.source})" for r in REFERENCES)
-    return _section(
-        "The blinded test",
-        "<p>It takes people. Start the app and open the page Quiz; choose the question "
-        f"<em>as decoded</em>, 50 real and 50 reconstructed cells and the model {training.name}:</p>"
-        f"<pre>{html.escape(command)}</pre>",
-        _sentences(
-            [f"Share of reconstructions called real: {theirs}. The page shows ours beside them when raters are done."]
-        ),
+    asked = (
+        "It takes people. Start the app and open the page Quiz; choose the question 'as decoded', 50 real and 50 "
+        f"reconstructed cells and the model {training.name}:"
     )
+    after = f"Share of reconstructions called real: {theirs}. The page shows ours beside them when raters are done."
+    return _section("The blinded test", _sentences([asked]), f"<pre>{html.escape(command)}</pre>", _sentences([after]))
 
 
 def _audit(document: dict[str, Any], model: str) -> str:
+    heads = ["what was tried", "claimed", "here", "95 % interval", "n", ""]
     rows = [
-        {
-            "what was tried": row["name"],
-            "claimed": f"{row['nominal']:.3f}",
-            "here": f"{row['observed']:.3f}",
-            "95 % interval": f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f}",
-            "n": f"{row['n']:,}",
-            "": "as claimed" if row["ok"] else "NOT AS CLAIMED",
-        }
-        for row in document["checks"]
-    ]
+        [x["name"], f"{x['nominal']:.3f}", f"{x['observed']:.3f}", "{:.3f} to {:.3f}".format(*x["ci95"]),
+         f"{x['n']:,}", "as claimed" if x["ok"] else "NOT AS CLAIMED"]
+        for x in document["checks"]
+    ]  # fmt: skip
     said = [f"Not tried: {row['name']}: {row['reason']}." for row in document["skipped"]]
     head = [f"The error rates of what stands beside paths and profiles, measured on this screen with {model}."]
-    return _section(
-        "Can the evidence be trusted here?", _sentences(head), _table(rows) if rows else "", _sentences(said)
-    )
+    made = _table(pd.DataFrame(rows, columns=heads)) if rows else ""
+    return _section("Can the evidence be trusted here?", _sentences(head), made, _sentences(said))
 
 
 def _hours(hours: pd.DataFrame, project: Project) -> str:
     shown = hours.assign(hours=[f"{h:.2f}" for h in hours["hours"]])
-    machine = f"{platform.system()} on {platform.machine()}, device {project.machine.device}"
+    machine = f"{platform.system()} on {platform.machine()}, device {project.device}"
     said = f"Wall-clock time of all runs, killed ones too: {hours['hours'].sum():.2f} h on {machine}."
     return _section("Hours spent", _table(shown), _sentences([said]), mark=' id="hours"')
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>The VAE+ paper, run again</title><style>
-body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #202020; max-width: 1120px; margin: 0 auto;
-  padding: 1rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd }
-h3 { font-size: 1rem; margin: 1rem 0 .3rem }
-p { max-width: 52rem; margin: .4rem 0 }
-img { max-width: 100%; height: auto }
-table { border-collapse: collapse; font-size: .88rem }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e6e6e6 }
-thead th { background: #f4f4f4 }
-.one td { white-space: nowrap }
-th small { font-weight: normal }
-.other, small { color: #555 }
-.other th { font-weight: normal }
-.wide { overflow-x: auto; margin: .6rem 0 }
-.box { border-left: 4px solid #009e73; background: #f2faf7; padding: .6rem 1rem; margin: 1rem 0 }
-.warn { border-color: #b03000; background: #fdf3ef }
-pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .8rem }
-summary { cursor: pointer; color: #555 }
-</style></head><body>
-@@BODY@@
-</body></html>
-"""

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +55,7 @@ class Options:
     Raises
     ------
     ConfigError
-        Nothing to train, or no such model.
+        No such model.
     """
 
     seeds: int = paper.SEEDS
@@ -66,8 +65,6 @@ class Options:
     recipes: tuple[Preset, ...] = (Preset.PAPER,)
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ConfigError(f"at least 1 seed is trained, not {self.seeds}")
         if not self.models or set(self.models) - set(MODELS):
             raise ConfigError(
                 f"the paper's models are {', '.join(MODELS)}; {', '.join(self.models) or 'none'} asked for"
@@ -138,32 +135,28 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
-    """Where it runs; no number depends on it beyond rounding.
+class Project:
+    """A folder in which the paper is reproduced (``raw``, ``bbbc021.screen``, ``models``, ``report``), and the machine.
 
     Parameters
     ----------
+    folder : Path
+    options : Options
+    source : Source
     device : str
-        For trainings, embeddings and decoding.
+        For trainings, embeddings and decoding; no number depends on it, nor on what follows, beyond rounding.
     threads : int
         Of torch; 0 leaves the choice to it.
     workers : int or str
         Processes that read images; or a cluster (`cytovae.cluster.client`), which reads images and embeds.
     """
 
-    device: str = "auto"
-    threads: int = 0
-    workers: int | str = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Project:
-    """A folder in which the paper is reproduced: ``raw``, ``bbbc021.screen``, ``models``, ``report``."""
-
     folder: Path
     options: Options = dataclasses.field(default_factory=Options)
     source: Source = dataclasses.field(default_factory=Source)
-    machine: Machine = dataclasses.field(default_factory=Machine)
+    device: str = "auto"
+    threads: int = 0
+    workers: int | str = 1
 
     @property
     def raw(self) -> Path:
@@ -194,7 +187,7 @@ class Project:
         """A trained bundle."""
         from cytovae.learn import bundle
 
-        return bundle.load(self.bundle_path(training), device=bundle.choose_device(self.machine.device))
+        return bundle.load(self.bundle_path(training), device=bundle.choose_device(self.device))
 
     def audited(self) -> Training:
         """Whose paths are drawn and tried: the first VAE+, or the first training where there is none."""
@@ -273,19 +266,18 @@ def run(project: Project, tasks: Tasks, say: Callable[[str], None] = lambda text
 @contextlib.contextmanager
 def _timed(path: Path, step: Step, progress: Progress) -> Iterator[Progress]:
     """Pass progress on, and keep the seconds spent as they pass, so that a killed run is counted too."""
-    started = written = time.monotonic()
-    run_id = f"{os.getpid()}-{started:.0f}"
+    since = time.monotonic()
 
     def write() -> None:
-        line = {"run": run_id, "verb": step.verb, "step": step.words, "seconds": round(time.monotonic() - started, 1)}
+        nonlocal since
+        now = time.monotonic()
         with path.open("a") as handle:
-            handle.write(json.dumps(line) + "\n")
+            handle.write(json.dumps({"verb": step.verb, "step": step.words, "seconds": round(now - since, 1)}) + "\n")
+        since = now
 
     def beat(done: int, total: int) -> None:
-        nonlocal written
         progress(done, total)
-        if time.monotonic() - written > _BEAT_S:
-            written = time.monotonic()
+        if time.monotonic() - since > _BEAT_S:
             write()
 
     try:
@@ -300,10 +292,8 @@ def hours(folder: Path) -> pd.DataFrame:
     for text in (folder / HOURS).read_text().splitlines() if (folder / HOURS).exists() else []:
         with contextlib.suppress(json.JSONDecodeError):  # a line that a kill cut short
             lines.append(json.loads(text))
-    table = pd.DataFrame(lines, columns=["run", "verb", "step", "seconds"])
-    each = table.groupby(["run", "verb", "step"], sort=False, as_index=False)["seconds"].max()
-    by = each.groupby("verb", sort=False).agg(steps=("step", "nunique"), hours=("seconds", "sum")).reset_index()
-    return by.assign(hours=by["hours"] / 3600)
+    table = pd.DataFrame(lines, columns=["verb", "step", "seconds"]).groupby("verb", sort=False)
+    return table.agg(steps=("step", "nunique"), hours=("seconds", lambda s: s.sum() / 3600)).reset_index()
 
 
 def _url(project: Project) -> str:
@@ -351,8 +341,8 @@ def layout(project: Project, asked: Sequence[str] = ()) -> Any:
     chosen, usable = set(fields[schema.PLATE]), set(fields.loc[fields[schema.STATUS] == layouts.OK, schema.PLATE])
     if project.source.raw and (missing := sorted(chosen - usable)):
         raise IngestError(
-            f"{project.raw} lacks every image of {len(missing)} of {len(chosen)} plates ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}); put them there, or name the plates to use with --plates"
+            f"{project.raw} lacks every image of {len(missing)} of {len(chosen)} plates {_named(missing)}; put them "
+            "there, or name the plates to use with --plates"
         )
     return dataclasses.replace(found, fields=fields.reset_index(drop=True))
 
@@ -371,7 +361,7 @@ def _cells(project: Project) -> list[Step]:
     if project.source.crops:
         return [Step("ingest", "cells", functools.partial(_crops, project))]
     wanted = plates(project)
-    ready = _joined(project, list(wanted))
+    ready = _joined(project, sorted(wanted))
     calls = [("fetch", _fetch)] * (project.source.raw is None) + [("ingest", _plate)]
     return [
         *(
@@ -384,22 +374,20 @@ def _cells(project: Project) -> list[Step]:
 
 
 def _joined(project: Project, wanted: list[str]) -> bool:
-    """Whether the screen of all plates is there.
-
-    Raises
-    ------
-    IngestError
-        It is there, with other plates.
-    """
+    """Whether the screen of all plates is there; one of other plates is refused."""
     if not project.screen_path.exists():
         return False
     held = sorted(map(str, project.screen().cells()[schema.PLATE].unique()))
-    if held != sorted(wanted):
+    if held != wanted:
         raise IngestError(
-            f"{project.screen_path} holds {len(held)} plates ({', '.join(held[:3])}{', ...' if len(held) > 3 else ''}) "
-            f"and {len(wanted)} were asked for; name the same ones with --plates, or another DIR"
+            f"{project.screen_path} holds {len(held)} plates {_named(held)} and {len(wanted)} were asked for; name the "
+            "same ones with --plates, or another DIR"
         )
     return True
+
+
+def _named(plates: list[str]) -> str:
+    return f"({', '.join(plates[:3])}{', ...' if len(plates) > 3 else ''})"
 
 
 def _fetch(project: Project, plate: str, images: list[str], ready: bool, progress: Progress) -> bool:
@@ -431,7 +419,7 @@ def _plate(project: Project, plate: str, images: list[str], ready: bool, progres
         path.parent.mkdir(parents=True, exist_ok=True)
         found, (source, licence) = layout(project, [plate]), layouts.bbbc021.origin(project.raw)
         record = ScreenRecord(name="BBBC021", channels=found.channels, source=source, licence=licence)
-        assembly.ingest_fields(found, project.raw, path, record, workers=project.machine.workers, progress=progress)
+        assembly.ingest_fields(found, project.raw, path, record, workers=project.workers, progress=progress)
     if not (project.source.raw or project.source.keep_archives):
         for name in images:
             (project.raw / name).unlink(missing_ok=True)
@@ -466,17 +454,12 @@ def _crops(project: Project, progress: Progress) -> bool:
 def _train(project: Project, training: Training, progress: Progress) -> bool:
     from cytovae.learn import kinds, models
 
-    options, machine = project.options, project.machine
-    asked = {
-        "recipe": training.recipe.value,
-        "iterations": options.iterations,
-        "batch_size": options.batch_size,
-        "period": options.period,
-        "seed": training.seed,
-    }
+    options = project.options
+    asked = {"recipe": training.recipe.value, "seed": training.seed, "period": options.period}
+    asked |= {"iterations": options.iterations, "batch_size": options.batch_size}
     how = kinds.Run(
-        device=machine.device,
-        threads=machine.threads,
+        device=project.device,
+        threads=project.threads,
         checkpoint_every=max(1, min(200, options.iterations // 4)),
         resume=True,
         progress=progress,
@@ -487,7 +470,7 @@ def _train(project: Project, training: Training, progress: Progress) -> bool:
 def _embed(project: Project, training: Training, progress: Progress) -> bool:
     from cytovae.learn import embed
 
-    where = project.machine.workers
+    where = project.workers
     workers, device = (where, "auto") if isinstance(where, str) else (1, "cpu")  # of the cluster's workers
     return embed.embed(project.screen(), project.load(training), progress, workers=workers, device=device)
 
@@ -533,9 +516,7 @@ def record(project: Project) -> dict[str, Any]:
     inputs = {"cells": project.screen().cells_digest()}
     inputs |= {t.name: str(bundle.describe(project.bundle_path(t))["weights"]) for t in every}
     if project.source.published:
-        inputs |= {
-            path.name: digest_file(path) for path in sorted(project.source.published.iterdir()) if path.is_file()
-        }
+        inputs |= {x.name: digest_file(x) for x in sorted(project.source.published.iterdir()) if x.is_file()}
     config = {"options": to_dict(project.options), "crops": project.source.crops is not None}
     return provenance("reproduce", config=config | {"plates": list(project.source.plates)}, inputs=inputs)
 

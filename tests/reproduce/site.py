@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import http.server
 import io
+import json
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import struct
@@ -15,6 +17,7 @@ import sys
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 
@@ -139,6 +142,7 @@ _FORKS.set_forkserver_preload(
 def start(folder: Path, words: list[str]) -> Process:
     """The verb in a process of its own; it makes `folder`/out, and says what goes wrong in `folder`/said."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "said").write_text("")  # nothing of the run before
     running = _FORKS.Process(target=_verb, args=(folder, ["reproduce", "bbbc021", "out", *words]))
     running.start()
     return running
@@ -155,9 +159,18 @@ def _verb(folder: Path, words: list[str]) -> None:
 
 def kill_at(folder: Path, words: list[str], mark: str, later_s: float = 0.0) -> str:
     """Run until something of `mark` lies in `folder`/out, and a little longer; empty, or its last words if it ended."""
+    return _kill(folder, words, lambda: next((folder / "out").glob(mark), None) is not None, later_s)
+
+
+def kill_in(folder: Path, words: list[str], step: int, later_s: float) -> str:
+    """Run until `step` steps are behind it, and some time longer; empty, or its last words if it ended."""
+    return _kill(folder, words, lambda: behind(folder) >= step, later_s)
+
+
+def _kill(folder: Path, words: list[str], come: Callable[[], bool], later_s: float) -> str:
     running = start(folder, words)
     while running.is_alive():
-        if next((folder / "out").glob(mark), None) is not None:
+        if come():
             running.join(later_s)
             running.kill()
             break
@@ -166,6 +179,21 @@ def kill_at(folder: Path, words: list[str], mark: str, later_s: float = 0.0) -> 
     if running.exitcode == -signal.SIGKILL:
         return ""
     return ((folder / "said").read_text().strip().splitlines() or ["done"])[-1]
+
+
+def behind(folder: Path) -> int:
+    """How many steps the run that was started last has ended."""
+    told = re.findall(r"^(\d+)/\d+ ", (folder / "said").read_text(), flags=re.M)
+    return max(map(int, told), default=0)
+
+
+def spent(folder: Path) -> dict[tuple[str, str], float]:
+    """Seconds of every step of a run that was not disturbed."""
+    found: dict[tuple[str, str], float] = {}
+    for line in map(json.loads, (folder / "out" / "hours.jsonl").read_text().splitlines()):
+        step = line["verb"], line["step"]
+        found[step] = found.get(step, 0.0) + line["seconds"]
+    return found
 
 
 def finish(folder: Path, words: list[str], tries: int = 10) -> list[str]:

@@ -50,7 +50,7 @@ def site(raw: Path) -> Iterator[sites.Site]:
 
 
 def project(folder: Path, **source: object) -> steps.Project:
-    return steps.Project(folder, OPTIONS, steps.Source(**source), steps.Machine("cpu", 1, 1))  # type: ignore[arg-type]
+    return steps.Project(folder, OPTIONS, steps.Source(**source), "cpu", 1, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -202,12 +202,25 @@ def test_what_cannot_be_is_wrong_usage(tmp_path: Path) -> None:
         steps.Source(raw=tmp_path, crops=(tmp_path, tmp_path))
 
 
-def test_hours_count_killed_runs_once_and_a_torn_line_not(tmp_path: Path) -> None:
-    lines = [("a", "train", 1800), ("a", "train", 3600), ("b", "train", 900), ("b", "embed", 36)]
-    text = "".join(json.dumps({"run": r, "verb": v, "step": "m", "seconds": s}) + "\n" for r, v, s in lines)
-    (tmp_path / steps.HOURS).write_text(text + '{"run": "b", "ver')
-    found = steps.hours(tmp_path).set_index("verb")["hours"]
-    assert found["train"] == 1.25 and found["embed"] == 0.01
+def test_hours_count_killed_runs_and_a_torn_line_not(tmp_path: Path) -> None:
+    lines = [("train", "a", 1800), ("train", "a", 1800), ("train", "b", 900), ("embed", "a", 36)]
+    text = "".join(json.dumps({"verb": v, "step": m, "seconds": s}) + "\n" for v, m, s in lines)
+    (tmp_path / steps.HOURS).write_text(text + '{"verb": "tra')
+    found = steps.hours(tmp_path).set_index("verb")
+    assert found["hours"].to_dict() == {"train": 1.25, "embed": 0.01}
+    assert found["steps"].to_dict() == {"train": 2, "embed": 1}
+    assert steps.hours(tmp_path / "nowhere").empty
+
+
+def test_time_is_written_as_it_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 12.0, 12.0, 15.0])  # start, two beats, their line, the end
+    monkeypatch.setattr(steps.time, "monotonic", lambda: next(clock))
+    path = tmp_path / steps.HOURS
+    with steps._timed(path, steps.Step("train", "m", lambda progress: True), lambda done, total: None) as beat:
+        beat(1, 3)
+        beat(2, 3)
+        assert [json.loads(line)["seconds"] for line in path.read_text().splitlines()] == [12.0]
+    assert steps.hours(tmp_path)["hours"].tolist() == [15 / 3600]
 
 
 def test_the_dry_run_writes_nothing_and_counts_what_it_says(raw: Path, tmp_path: Path) -> None:
