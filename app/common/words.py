@@ -7,6 +7,10 @@ import re
 SIGNS = re.compile(r"[\\`*_~\[\]<>$|&#]|:(?=[\w/])|^[-+=]|(?<=^\d)[.)]")
 """Everywhere, and what makes a list or a heading of a line that begins with it."""
 
+ARROWS = re.compile(r"(?<!\S)(<->|->|<-|--|>=|<=|~=)(?!\S)")
+"""What Streamlit draws as an arrow, a dash or a sign of its own where it stands alone."""
+JOINER = "\N{WORD JOINER}"
+
 
 def plain(words: object) -> str:
     r"""Words that somebody chose (a compound, a plate, a rater), to be shown as they are where Markdown is read.
@@ -16,4 +20,5 @@ def plain(words: object) -> str:
     >>> plain("a*b")
     'a\\*b'
     """
-    return SIGNS.sub(r"\\\g<0>", str(words))
+    kept = ARROWS.sub(lambda sign: sign[0][0] + JOINER + sign[0][1:], str(words))  # is not seen
+    return SIGNS.sub(r"\\\g<0>", kept)

@@ -68,8 +68,9 @@ def figure(found: doses.DoseResponse) -> go.Figure:
         )
     )
     drawn.add_hline(y=0, line={"color": CONTROL, "width": 1, "dash": "dot"})
-    drawn.update_xaxes(type="log", title="concentration (µM)")
+    given = table["concentration"].tolist()
+    drawn.update_xaxes(type="log", title="concentration (µM)", tickvals=given, ticktext=[f"{c:g}" for c in given])
     low, high = min(-0.3, float(wells["mean"].min()) - 0.1), max(1.3, float(wells["mean"].max()) + 0.1)
-    drawn.update_yaxes(title="place", range=[low, high])
+    drawn.update_yaxes(title="place from controls to highest dose", range=[low, high])
     drawn.update_layout(height=320, margin=SMALL, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     return drawn

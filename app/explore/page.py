@@ -9,7 +9,7 @@ import streamlit as st
 from app.common import context, loaders, selection
 from app.common.components.link import copy_link
 from app.common.words import plain
-from app.explore import guide, sections, view
+from app.explore import guide, pick, sections, view
 from app.explore.player import player
 from cytovae.errors import SelectionError
 from cytovae.explore.paths import Mode, Spacing
@@ -21,6 +21,7 @@ top = st.container(key="explore-top")
 with top.container(key="explore-menus"):
     one, two, three, four, five = st.columns([2.1, 1.4, 1.4, 0.55, 0.6], vertical_alignment="bottom")
 with one:
+    by_picture = st.container(key="by-picture").button("by picture", icon=":material/grid_view:", type="tertiary")
     treatment = context.choose_treatment(screen, view.opening(screen, model))
 with two:
     target = context.choose_target(view.usual_target(screen, model, treatment))
@@ -59,6 +60,8 @@ if early is not None:
 request = shown.request
 ends = (shown.study.start.cell_id, shown.study.end.cell_id)
 st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z, *ends)
+if by_picture:
+    pick.dialog(screen, model, shown)
 with place:
     if sentence:
         st.warning(plain(sentence), icon=":material/info:")

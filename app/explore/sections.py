@@ -102,14 +102,6 @@ def downloads(screen: Screen, model: str, shown: view.View) -> None:
     files({form.value: words for form, (_, words) in FORMS.items()}, make, key="files")
 
 
-def by_typicality(made: study.Material, rows: targets.Rows, chosen: Sequence[str]) -> pd.DataFrame:
-    """Cells, the chosen ones first, then those closest to the mean of all."""
-    z = made.embeddings[rows]
-    order = np.argsort(((z - z.mean(axis=0)) ** 2).sum(axis=1), kind="stable")
-    table = made.cells.iloc[rows[order]]
-    return pd.concat([table[table[schema.CELL_ID].isin(chosen)], table[~table[schema.CELL_ID].isin(chosen)]])
-
-
 BESIDE = "beside"
 """Session state: the cell that is open beside the galleries."""
 
@@ -129,12 +121,12 @@ def cells(screen: Screen, model: str, shown: view.View) -> None:
     left, right = place.columns(2, gap="medium")
     with left:
         st.markdown(f"**{plain(loaders.named(treatment))}**, the most typical first")
-        mine = by_typicality(view.material(screen, model), targets.rows_of(table, treatment), chosen)
+        mine = view.by_typicality(view.material(screen, model), targets.rows_of(table, treatment), chosen)
         at_random(screen, mine, "target", "Lead the path to one at random")
         target = galleries.gallery(screen, mine, "treated", chosen=chosen, controls=False)
     with right:
         st.markdown(f"**{plain(screen.record.control)} {where}**, the most typical first")
-        theirs = by_typicality(view.material(screen, model), near, chosen)
+        theirs = view.by_typicality(view.material(screen, model), near, chosen)
         at_random(screen, theirs, "control", "Start from one at random")
         control = galleries.gallery(screen, theirs, "controls", chosen=chosen, controls=False)
     place.caption(
@@ -326,11 +318,14 @@ def doses(screen: Screen, model: str, shown: view.View) -> None:
         ("planned", path.cosine, None, None, PATH),
         ("seen in the image", path.cosine_reencoded, None, None, CONTROL),
     ]
-    drawn = figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 260)
+    drawn = figures.lines(list(path.labels), lines, "dose", "cosine to the highest dose", 320)
     means = "How like the cell of the highest dose each dose's typical cell is: 1 is the same, 0 unrelated."
-    explained(drawn, "dose-curve", means, title="Likeness to the highest dose")
-    st.caption("Each frame is the decoded typical cell of a dose; nothing between doses is invented.")
-    dose_response.panel(screen, model, str(request.dose_series))
+    left, right = st.columns(2, gap="large")
+    with left:
+        explained(drawn, "dose-curve", means, title="Likeness to the highest dose")
+        st.caption("Each frame is the decoded typical cell of a dose; nothing between doses is invented.")
+    with right:
+        dose_response.panel(screen, model, str(request.dose_series))
 
 
 def null_path(screen: Screen, model: str, shown: view.View) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +165,26 @@ def sentence(screen: Screen, model: str, shown: View) -> str:
         f"The {len(wells):,} {screen.record.control} well{'s' * (len(wells) != 1)} of this screen are too few to judge "
         "any treatment by one pair of cells; see Population for many."
     )
+
+
+def by_typicality(made: Material, rows: targets.Rows, chosen: Sequence[str]) -> pd.DataFrame:
+    """Cells, the chosen ones first, then those closest to the mean of all."""
+    z = made.embeddings[rows]
+    order = np.argsort(((z - z.mean(axis=0)) ** 2).sum(axis=1), kind="stable")
+    table = made.cells.iloc[rows[order]]
+    return pd.concat([table[table[schema.CELL_ID].isin(chosen)], table[~table[schema.CELL_ID].isin(chosen)]])
+
+
+@loaders.cached(8)
+def exemplars(screen: Screen, model: str) -> dict[str, str]:
+    """The most central cell of each treatment, by treatment: cell ids."""
+    made = material(screen, model)
+    groups = made.cells.reset_index(drop=True).groupby(schema.TREATMENT, observed=True).indices
+    usable = schema.not_blank(made.cells)
+    of = {str(name): np.asarray(rows, dtype=np.int64) for name, rows in groups.items()}
+    found = {name: targets.standing_for(rows[usable[rows]]) for name, rows in of.items()}
+    ids = made.cells[schema.CELL_ID].to_numpy()
+    return {name: str(ids[targets.closest_to_mean(made.embeddings, rows)]) for name, rows in found.items() if len(rows)}
 
 
 def examples(screen: Screen, model: str, n: int = 6) -> list[str]:

@@ -13,7 +13,7 @@ SEPARATOR = "\t"
 """Between the two mechanisms of a square's id."""
 
 
-def confusion(line: dict[str, Any], rule: str, chosen: set[tuple[str, str]]) -> Grid:
+def confusion(line: dict[str, Any], rule: str, chosen: set[tuple[str, str]], *, dark: bool = False) -> Grid:
     """Mechanisms by the mechanism of the nearest neighbour, in treatments; right calls lie on the bordered diagonal.
 
     Parameters
@@ -23,6 +23,8 @@ def confusion(line: dict[str, Any], rule: str, chosen: set[tuple[str, str]]) -> 
     rule : str
     chosen : set of (str, str)
         True and called mechanism of squares that hold what is selected.
+    dark : bool
+        Few are dark and many bright, for a dark page.
     """
     true, called, counts = line["true"], line["predicted"], np.array(line["counts"])
     totals = counts.sum(axis=1)
@@ -31,7 +33,7 @@ def confusion(line: dict[str, Any], rule: str, chosen: set[tuple[str, str]]) -> 
             r,
             c,
             f"{true[r]}{SEPARATOR}{called[c]}",
-            _tint(counts[r, c] / totals[r]),
+            _tint(counts[r, c] / totals[r], dark),
             str(counts[r, c]),
             f"{true[r]}\ncalled {called[c]}\n{counts[r, c]} of {totals[r]} treatments",
             (true[r], called[c]) in chosen,
@@ -46,7 +48,7 @@ def confusion(line: dict[str, Any], rule: str, chosen: set[tuple[str, str]]) -> 
         squares,
         corner="mechanism ↓ called →",
         marked=right,
-        ramp=Ramp("share of a row", "0 %", "100 %", [_tint(v) for v in np.linspace(0, 1, 6)]),
+        ramp=Ramp("share of a row", "0 %", "100 %", [_tint(v, dark) for v in np.linspace(0, 1, 6)]),
         keys=[],
         tall_heads=True,
         tall_px=32,
@@ -55,5 +57,5 @@ def confusion(line: dict[str, Any], rule: str, chosen: set[tuple[str, str]]) -> 
     )
 
 
-def _tint(share: float) -> str:
-    return colours.mixed("#DDF0F1", "#1B8A91", float(share))
+def _tint(share: float, dark: bool) -> str:
+    return colours.mixed(*(("#1B3A40", "#4FC3C7") if dark else ("#DDF0F1", "#1B8A91")), float(share))

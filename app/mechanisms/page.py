@@ -59,7 +59,7 @@ with left:
     if line and line["true"]:
         mine = table[table["scored"] & table[schema.TREATMENT].isin(held)]
         chosen = set(zip(mine[schema.MOA], mine["predicted"], strict=True)) if len(mine) < len(table) else set()
-        picked = grid(figures.confusion(line, rule, chosen), "confusion")
+        picked = grid(figures.confusion(line, rule, chosen, dark=st.context.theme.type == "dark"), "confusion")
         if picked:
             true, called = picked[0].split(figures.SEPARATOR)
             pair = table[(table[schema.MOA] == true) & (table["predicted"] == called) & table["scored"]]
@@ -78,7 +78,10 @@ with right:
     )
     kept = [schema.TREATMENT, schema.MOA, "neighbour", "predicted", "cosine", "correct", "reason"]
     tall = min(38 + 35 * max(len(shown), 1), 430)
-    st.dataframe(shown[kept], hide_index=True, height=tall, column_config=scores.CALLS)
+    said = shown[kept].assign(
+        **{c: shown[c].map(loaders.named, na_action="ignore") for c in (schema.TREATMENT, "neighbour")}
+    )
+    st.dataframe(said, hide_index=True, height=tall, column_config=scores.CALLS)
 
 if held and len(shown):
     sections.pairs(screen, model, shown)

@@ -59,6 +59,9 @@ def interpolate(
         int, typer.Option(min=0, max=1000, help="Add the paths of N controls paired with N treated cells (2 or more).")
     ] = 0,
     look: Annotated[Look, typer.Option(help="; ".join(f"{look}: {look.words}" for look in Look))] = Look.RGB,
+    channels: Annotated[
+        str | None, typer.Option(help="Channels to show, such as DNA,Actin; without it the first three, in grey all.")
+    ] = None,
     gamma: Annotated[float, typer.Option(min=0.05, max=20.0, help="Below 1 brightens the dark parts.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = study.SEED,
     out: Annotated[Path | None, typer.Option(help=f"A file to write: {ENDINGS}.")] = None,
@@ -87,7 +90,11 @@ def interpolate(
     opened = Screen.open(screen)
     model = open_model(named)
     material = study.Material.of(opened, model, PatchStore(opened.patches_path).read)
-    shown = {"morphology": morphology, "population": population, "look": look.value, "gamma": gamma}
+    names = None if channels is None else [name.strip() for name in channels.split(",")]
+    numbers = None if names is None else study.channel_numbers(material.channels, names)
+    shown: dict[str, object] = {"morphology": morphology, "population": population, "look": look.value, "gamma": gamma}
+    if names is not None:
+        shown["channels"] = names
     made = study.record(material, request, **shown)
     if out is not None and not overwrite and study.there_already(out, made):
         console.already(out)
@@ -100,7 +107,7 @@ def interpolate(
     measured = study.along(material, drawn) if morphology else None
     many = study.population(material, request, population) if population else None
     if out is not None:
-        study.write(drawn, out, study.Figure(look, gamma), measured, many, made)
+        study.write(drawn, out, study.Figure(look, gamma, numbers), measured, many, made)
     path = drawn.path
     console.emit(
         study.document(drawn, measured, many, made) if as_json else {},

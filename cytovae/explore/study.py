@@ -23,7 +23,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.config import choice
-from cytovae.errors import ConfigError, ScreenError, SelectionError
+from cytovae.errors import ConfigError, ScreenError, SelectionError, did_you_mean
 from cytovae.explore import doses, evidence, morphology, paths, plausible, render, responders, targets
 from cytovae.explore.generator import Generator, require_fit
 from cytovae.explore.intervals import pairs_interval
@@ -462,6 +462,24 @@ class Figure:
     gamma: float = 1.0
     channels: tuple[int, ...] | None = None
     limits: tuple[tuple[float, float], ...] | None = None
+
+
+def channel_numbers(channels: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """The places of some channels among all, for a `Figure`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such channel (near names are suggested), or one is named twice.
+    """
+    for name in names:
+        if name not in channels:
+            raise ConfigError(
+                f"there is no channel {name!r}{did_you_mean(name, channels)}; name any of {', '.join(channels)}"
+            )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"a channel is named twice in {', '.join(names)}; name each once")
+    return tuple(sorted(channels.index(name) for name in names))
 
 
 def draw(material: Material, request: Request, null: Null | None = None) -> Drawn:

@@ -95,6 +95,28 @@ def test_two_drugs_go_in_step(tab: Tab, url: str) -> None:
     assert "versus=emetine" in page.url
 
 
+def test_a_treatment_and_its_cells_are_chosen_by_picture(tab: Tab, url: str) -> None:
+    page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=5")
+    page.get_by_role("button", name="by picture").click()
+    picture = page.get_by_role("dialog").get_by_role("button", name=re.compile("^Protein synthesis, emetine 0.1"))
+    picture.click()
+    page.wait_for_url(re.compile("treatment=emetine%400.1"))
+    page.get_by_role("dialog").wait_for(state="detached")
+    for end, key, whose in (
+        ("target cell", "target", "emetine 0.1 µM: the chosen"),
+        ("control cell", "control", "DMSO "),
+    ):
+        page.get_by_role("button", name="by picture").click()
+        shown = page.get_by_role("dialog")
+        shown.get_by_role("radio", name=end).click()
+        shown.get_by_text(re.compile(f"^{whose}.* cell, then the most typical")).wait_for()
+        quiet(page)
+        cell = shown.locator("figure:not(.chosen)").first.get_attribute("data-cell")
+        shown.locator(f"figure[data-cell='{cell}'] button").click()
+        page.wait_for_url(re.compile(f"{key}={cell}"))
+        shown.wait_for(state="detached")
+
+
 def test_a_look_alike_opens_its_path(tab: Tab, url: str) -> None:
     page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=5&tab=Looks+like")
     page.wait_for_selector("text=/The cell looks/")

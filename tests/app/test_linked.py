@@ -126,6 +126,9 @@ def test_right_calls_are_marked_in_the_confusion() -> None:
     assert list(shown.marked) == [(0, 0), (1, 1)]
     assert {(s.row, s.column): s.text for s in shown.squares} == {(0, 0): "2", (0, 2): "1", (1, 2): "3"}
     assert [s.id.split(figures.SEPARATOR) for s in shown.squares if s.chosen] == [["b", "c"]]
+    dark = figures.confusion(line, "NSC", set(), dark=True)  # there few stand back, too
+    light, dim = ([int(grid.ramp.colours[k][3:5], 16) for k in (0, -1)] for grid in (shown, dark))
+    assert light[0] > light[1] and dim[0] < dim[1]
 
 
 def quiet(page: Any) -> None:

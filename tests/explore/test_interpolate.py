@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cytovae import schema
 from cytovae.cli import console, paths  # noqa: F401  (registers the verb)
 from cytovae.config import ScreenRecord
-from cytovae.errors import BundleError, CytovaeError, ScreenError, SelectionError
+from cytovae.errors import BundleError, ConfigError, CytovaeError, ScreenError, SelectionError
 from cytovae.explore import study, targets
 from cytovae.learn import bundle
 from cytovae.patches import write_part
@@ -153,9 +153,18 @@ def test_morphology_and_population_join_the_document(made, tmp_path):
     assert out.stat().st_size > 0
 
 
+def test_a_file_shows_the_channels_that_were_named(made, tmp_path):
+    out = tmp_path / "two.svg"
+    got = run(made, "--treatment", "grow@3", "--steps", 3, "--out", out, "--channels", "Actin, DNA")
+    assert got.exit_code == 0, got.exception
+    assert "not shown: Tubulin" in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
+        (["--treatment", "grow@3", "--channels", "DNa"], ConfigError, "did you mean 'DNA'"),
+        (["--treatment", "grow@3", "--channels", "DNA,DNA"], ConfigError, "named twice"),
         (["--treatment", "grwo@3"], SelectionError, "did you mean 'grow@3'"),
         (["--treatment", "grow@3", "--target", "subpopulation:x"], SelectionError, "no subpopulation 'x'"),
         (["--treatment", "grow@3", "--control", "nobody"], SelectionError, "there is no cell 'nobody'"),

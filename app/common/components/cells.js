@@ -25,11 +25,12 @@ class Gallery {
     this.paintings = [];
     const columns = header.columns;
     rows.classList.toggle("fixed", Boolean(columns));
+    rows.classList.toggle("grouped", !columns && header.rows.some((r) => r.label));
     rows.style.setProperty("--size", `${header.size_px}px`);
     rows.style.setProperty("--most", `${header.most_px ?? header.size_px * 1.6}px`);
     rows.style.setProperty("--grow", header.most_px ? `${header.most_px}px` : "1fr");
     rows.style.setProperty("--columns", columns ?? 1);
-    rows.style.setProperty("--label", header.rows.some((r) => r.label) ? "8.2rem" : "0px");
+    rows.style.setProperty("--label", columns && header.rows.some((r) => r.label) ? "8.2rem" : "0px");
     const bar = scaleBar(header);
     header.rows.forEach((row, r) => {
       const line = element("div", "row");
@@ -63,7 +64,10 @@ class Gallery {
         figure.append(button, caption);
         line.append(figure);
       });
-      rows.append(line);
+      if (columns || !row.label) { rows.append(line); return; }
+      const group = element("div");
+      group.append(element("b", "heading", row.label), line);
+      rows.append(group);
     });
     if (header.controls) buildControls(box, header); else box.replaceChildren();
     this.show();

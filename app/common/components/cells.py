@@ -49,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of pictures with a label before it."""
+    """A row of pictures with a label before it, or above it where the row has no fixed number of columns."""
 
     items: Sequence[Item]
     label: str = ""
