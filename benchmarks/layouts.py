@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import http.server
 import io
 import json
 import os
@@ -19,6 +21,7 @@ import re
 import shlex
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -102,6 +105,35 @@ def of_another_machine() -> Made:
         table[f"URL_{column}"] = "s3://bucket/" + table[f"FileName_{column}"]
     table.to_csv("load_data.csv.gz", index=False)
     return f"cytovae ingest loaddata load_data.csv.gz my.screen --images raw --channels {CHANNELS}", 36
+
+
+def by_address() -> Made:
+    raw = write_raw(Path("raw"))
+    table, site = loaddata(raw), serve(raw.folder)
+    for column in COLUMNS.values():
+        light = column.replace("Orig", "Illum")
+        np.save(raw.folder / f"{light}.npy", np.linspace(1, 2, SHAPE[0])[:, None] * np.ones(SHAPE))
+        table[f"PathName_{light}"], table[f"FileName_{light}"] = site, f"{light}.npy"
+        table[f"PathName_{column}"] = site + "/" + table[f"PathName_{column}"]
+    table.to_csv("load_data.csv.gz", index=False)
+    fetched, _, said = cytovae(f"cytovae fetch loaddata load_data.csv.gz images --channels {CHANNELS}")
+    if fetched:
+        raise RuntimeError(said)
+    words = f"--images images --illumination files --channels {CHANNELS}"
+    return f"cytovae ingest loaddata load_data.csv.gz my.screen {words}", 36
+
+
+def serve(folder: Path) -> str:
+    """The address of a folder behind an http server, which ends with this process."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder.resolve()))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def frames() -> Made:
@@ -207,6 +239,7 @@ LAYOUTS: dict[str, Callable[[], Made]] = {
     "CellProfiler, LoadData table": cellprofiler,
     "CellProfiler, `Image.csv` and two-row `Cells.csv`": image_and_cells_csv,
     "`load_data.csv.gz` with paths of another machine and addresses": of_another_machine,
+    "`load_data.csv.gz` with `http://` addresses and illumination files, after `fetch loaddata`": by_address,
     "Table with pages of one TIFF (`Frame_*`)": frames,
     "Label images beside the fields (`_cp_masks`)": labels,
     "Opera, Operetta: names": named("operetta"),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from cytovae import images
+from cytovae.errors import ImageError
 from cytovae.images import Image, Plane
 
 SHRINK = 8
@@ -34,12 +35,15 @@ class Field:
         Bits per pixel the files are declared to have.
     scale : float, optional
         What its edges are multiplied by.
+    lights : dict of str to Path
+        Channel -> file of the illumination it is divided by, as large as the field; none where it is not.
     """
 
     paths: Mapping[str, Path]
     planes: Mapping[str, Plane]
     bit_depth: int = 16
     scale: float | None = None
+    lights: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
     def acquired(self) -> Image:
         """Its pixels as stored, (H, W, C) uint16; errors as `cytovae.images.read_field`."""
@@ -54,7 +58,14 @@ class Field:
             As acquired.
         light : (h, w, C) float32 or None
             Its plate's illumination; one of fields of another size is left aside.
+
+        Raises
+        ------
+        ImageError
+            As `cytovae.images.read_illumination`; or ``size-mismatch``: an illumination file is of another size.
         """
+        if self.lights:
+            pixels = divided(pixels, [self.lights[c] for c in self.paths])
         if light is not None and fits(pixels, light):
             pixels = correct(pixels, light)
         return pixels if self.scale is None else rescaled(pixels, self.scale)
@@ -121,6 +132,30 @@ def correct(field: Image, light: npt.NDArray[np.float32]) -> Image:
     dark = np.percentile(field[::4, ::4], 1, axis=(0, 1)).astype(np.float32)
     even = np.rint((field - dark) / full + dark)
     return np.asarray(np.clip(even, 0, np.iinfo(np.uint16).max), dtype=np.uint16)
+
+
+def divided(field: Image, lights: Sequence[Path]) -> Image:
+    """A field divided by illumination files, as CellProfiler's CorrectIlluminationApply divides.
+
+    Parameters
+    ----------
+    field : (H, W, C) uint16
+    lights : sequence of Path
+        One for each channel.
+
+    Returns
+    -------
+    (H, W, C) uint16
+        Rounded; what goes beyond 65535 is 65535.
+    """
+    even = np.empty_like(field)
+    for channel, path in enumerate(lights):
+        light = images.read_illumination(path)
+        if light.shape != field.shape[:2]:
+            said = f"{light.shape[0]} x {light.shape[1]} px, its field {field.shape[0]} x {field.shape[1]}"
+            raise ImageError("size-mismatch", f"the illumination {path} has {said}")
+        even[..., channel] = np.clip(np.rint(field[..., channel] / light), 0, np.iinfo(np.uint16).max)
+    return even
 
 
 def rescaled(image: Image, times: float) -> Image:

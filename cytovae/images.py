@@ -148,6 +148,42 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
     return pixels.astype(np.int64)
 
 
+def read_illumination(path: Path) -> npt.NDArray[np.float64]:
+    """The illumination of a channel, as CellProfiler's SaveImages writes it to a npy file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    (H, W) float64
+        Positive.
+
+    Raises
+    ------
+    ImageError
+        ``missing-file``, ``unreadable-file``, ``wrong-shape``, or ``wrong-illumination``: a value is not above 0.
+    """
+    if not path.is_file():
+        raise ImageError("missing-file", f"{path} does not exist")
+    if path.suffix.lower() != ".npy":
+        raise ImageError("unreadable-file", f"{path} is no npy file, and illumination is read from these alone")
+    stat = path.stat()
+    return _illumination(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _illumination(path: Path, *stamp: int) -> npt.NDArray[np.float64]:
+    """As `read_illumination`; `stamp` changes when the file does."""
+    light = np.squeeze(_read(path))
+    if light.ndim != 2:
+        raise ImageError("wrong-shape", f"{path} holds an illumination of shape {light.shape}, not (H, W)")
+    if light.dtype.kind not in "fiu" or not (np.isfinite(light) & (light > 0)).all():
+        raise ImageError("wrong-illumination", f"{path} must hold numbers above 0, as fields are divided by them")
+    return light.astype(np.float64)
+
+
 def read_crops(
     source: Path, names: Sequence[str], channels: int, size_px: int | None, *, bit_depth: int = 16
 ) -> Iterator[Image | ImageError]:

@@ -421,7 +421,8 @@ def write_sources(folder: Path, table: pd.DataFrame, said: Mapping[str, Any]) ->
         The screen's ``patches`` folder.
     table : DataFrame
         A row per field, in the order that places count: ``path_<channel>``, relative or absolute, ``frame_<channel>``
-        (a page from 0, or -1), and ``light``: whose illumination it is divided by, or nothing.
+        (a page from 0, or -1), and ``light``: whose illumination it is divided by, or nothing; ``light_<channel>``
+        where it is divided by files.
     said : mapping
         ``folder`` (of relative paths), ``channels`` (in stored order), ``names`` (channel -> what an OME-TIFF may call
         it), ``z``, ``bit_depth``, ``scale``, ``patch_size_px``.
@@ -456,6 +457,8 @@ class InFields:
         self._paths = [table[f"path_{c}"].to_numpy(object) for c in self.channels]
         self._pages = [table[f"frame_{c}"].to_numpy(np.int64) for c in self.channels]
         self._light_of = table["light"].to_numpy(object)
+        lit = [f"light_{c}" for c in self.channels]
+        self._light_files = table[lit].to_numpy(object) if set(lit) <= set(table) else None
         self._known = {name: i for i, name in enumerate(files[contents.NAME])}
         self._stamps = files[contents.STAMP].to_numpy(np.int64)
         self._sha256 = files[contents.SHA256].to_numpy(object)
@@ -485,7 +488,7 @@ class InFields:
         """Cut the patches of one field into their places in `out`."""
         size, light = self.patch_shape[0], str(self._light_of[row])
         field, stamps = self._field(row)
-        maps = field.maps(stamps) if field.scale is None and not light else None
+        maps = field.maps(stamps) if field.scale is None and not light and not field.lights else None
         if maps is not None:
             for at, (y, x) in zip(to, first, strict=True):
                 for channel, plane in enumerate(maps):
@@ -512,7 +515,12 @@ class InFields:
             for c, pages in zip(self.channels, self._pages, strict=True)
         }
         paths = {c: base / name for c, name in zip(self.channels, names, strict=True)}
-        field = Field(paths, planes, said["bit_depth"], said["scale"])
+        lights = {}
+        if self._light_files is not None:
+            lights = {c: base / str(name) for c, name in zip(self.channels, self._light_files[row], strict=True)}
+            for path, name in zip(lights.values(), self._light_files[row], strict=True):
+                self._check(path, str(name))
+        field = Field(paths, planes, said["bit_depth"], said["scale"], lights)
         return field, tuple(self._check(base / name, name) for name in names)
 
     def _whole(self, row: int, field: Field, light: str) -> Image:

@@ -70,9 +70,7 @@ SHARED: dict[str, Any] = {
             "end in this, such as _cp_masks."
         ),
     ],
-    "illumination": Annotated[
-        Correction, typer.Option(help="plate: divide by each plate's own illumination; none: leave it.")
-    ],
+    "illumination": Annotated[Correction, typer.Option(help="; ".join(f"{way}: {way.words}" for way in Correction))],
     "patches": Annotated[
         Storage,
         typer.Option(
@@ -174,10 +172,12 @@ _OF_ONE_RUN = {
 
 def _remember(verb: str, given: dict[str, Any]) -> None:
     """Keep the options of an ingest in the screen that it made."""
+    from cytovae.ingest import assembly
     from cytovae.screen import write_json
 
-    if not Path(given["screen"]).is_dir() or verb == "crops":
-        return
+    place = Path(given["screen"])
+    if not place.is_dir():  # shards are making it
+        place = assembly.half_made(place)
     words: list[str] = []
     for name, value in given.items():
         if name in _OF_ONE_RUN or value in (None, False) or value == []:
@@ -185,7 +185,7 @@ def _remember(verb: str, given: dict[str, Any]) -> None:
         for one in value if isinstance(value, list) else [value]:
             text = str(one.absolute()) if isinstance(one, Path) else str(one)
             words += [f"--{name.replace('_', '-')}"] + ([] if one is True else [text])
-    write_json(Path(given["screen"]) / READING, {"verb": verb, "words": words})
+    write_json(place / READING, {"verb": verb, "words": words})
 
 
 LOADDATA_EXAMPLE = """\b
@@ -262,7 +262,12 @@ def ingest_loaddata(
         ("batch", batch_column),
     )
     asked = dataclasses.replace(asked, column={ours: theirs for ours, theirs in named if theirs} | {**asked.column})
-    layout = layouts.loaddata.read(table, _pairs(channels), images=images, centres=centres, design=asked.design)
+    pairs, by_files = _pairs(channels), asked.illumination == Correction.FILES
+    if asked.illumination == Correction.NONE and layouts.loaddata.lights_named(table, pairs):
+        console.say("the table names illumination files, which are not used; --illumination files divides by them")
+    layout = layouts.loaddata.read(
+        table, pairs, images=images, centres=centres, design=asked.design, illumination=by_files
+    )
     _ingest(layout, images or table.parent, screen, asked, run)
 
 
@@ -331,7 +336,9 @@ def ingest_crops(
 
     layout = layouts.crops.read(images, table, [c.strip() for c in channels.split(",")], batch_column, asked.design)
     record = asked.record(screen, layout)
-    _warn(layout.cells, asked.control)
+    _warn(layout.cells, asked)
+    if run.overwrite or not screen.exists():
+        asked.check_scale(layout, record)
     with console.progress("crops") as progress:
         outcome = assembly.ingest_crops(
             layout, screen, record, asked.options, overwrite=run.overwrite, progress=progress
@@ -346,7 +353,7 @@ def _ingest(
     from cytovae.ingest import assembly
 
     record = asked.record(screen, layout, known)
-    _warn(layout.fields, asked.control)
+    _warn(layout.fields, asked)
     told, given = layout.pixel_size_um, asked.pixel_size_um
     if told is not None and given is not None and abs(given / told - 1) > 0.01:
         console.say(f"the images say that a pixel is {told:g} um wide; --pixel-size-um {given:g} is taken instead")
@@ -384,12 +391,13 @@ def _columns(given: list[str] | None) -> Mapping[str, str]:
     return {ours: theirs for ours, _, theirs in pairs}
 
 
-def _warn(fields: DataFrame, control: str) -> None:
-    """Say before the work begins that there is no control."""
-    from cytovae.ingest.layouts.tables import without_control
+def _warn(fields: DataFrame, asked: request.Request) -> None:
+    """Say before the work begins that there is no control, and which wells are taken together."""
+    from cytovae.ingest.layouts import tables
 
-    if said := without_control(fields, control):
-        console.say(said)
+    for said in (tables.without_control(fields, asked.control), tables.merged(fields, asked.design)):
+        if said:
+            console.say(said)
 
 
 def _report(outcome: Outcome | None, as_json: bool) -> None:
@@ -481,6 +489,38 @@ def fetch_bbbc021(
     console.emit(document, as_json, "\n".join(lines))
 
 
+@console.fetch_app.command("loaddata")
+def fetch_loaddata(
+    table: Annotated[Path, typer.Argument(metavar="CSV", help="A CellProfiler LoadData table, gzipped or not.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder to fill; 'ingest loaddata --images FOLDER'.")
+    ],
+    channels: Annotated[str, typer.Option(help="Channel=column for each: DNA=OrigDNA,Tubulin=OrigTubulin.")],
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Sign requests to S3 with your AWS credentials; anonymous without.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Fetch again what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Images and illumination files that a LoadData table names by s3:// or https://, such as those of JUMP."""
+    from cytovae.errors import IngestError
+    from cytovae.ingest import layouts, remote
+
+    wanted = layouts.loaddata.addresses(table, _pairs(channels))
+    if not wanted:
+        raise IngestError(f"{table} names no image by address: there is nothing to fetch")
+    with console.progress("files") as progress:
+        done = remote.fetch(wanted, folder, signed=signed, overwrite=overwrite, progress=progress)
+    if done.already == done.files:
+        console.already(folder)
+    lines = [
+        f"{folder}: {done.files - len(done.absent)} files" + (f", {done.already} there before" if done.already else "")
+    ]
+    if done.absent:
+        lines.append(f"at {len(done.absent)} addresses there is nothing, the first {done.absent[0]}")
+    console.emit({"folder": str(folder), **dataclasses.asdict(done)}, as_json, "\n".join(lines))
+
+
 @console.app.command("info")
 def info(
     path: Annotated[Path, typer.Argument(metavar="SCREEN_OR_BUNDLE", help="A screen's or a model's folder.")],
@@ -528,6 +568,7 @@ def append(
     plate_map: Annotated[Path | None, typer.Option(help="Of the new plates.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the new images, for tables.")] = None,
     centres: Annotated[Path | None, typer.Option(help="CSV of the new cells' centres, for tables.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV of the new cells, for crops.")] = None,
     as_json: Json = False,
 ) -> None:
     """New plates into a screen, in one step; what was embedded stays, and 'cytovae embed' adds the new cells."""
@@ -537,7 +578,7 @@ def append(
     from cytovae.screen import Screen
 
     opened = Screen.open(screen)
-    more = {"--plate-map": plate_map, "--images": images, "--centres": centres}
+    more = {"--plate-map": plate_map, "--images": images, "--centres": centres, "--table": table}
     options = [str(word) for name, path in more.items() if path for word in (name, path)]
     sources = {
         source: source if (source / "screen.json").exists() else screen.with_name(f"{screen.name}.new-{source.stem}")
@@ -581,7 +622,10 @@ def _read_alike(screen: Screen, raw: Path, path: Path, more: list[str]) -> None:
             f"{screen.path} does not say how its raw data were read; make a screen of {raw} with 'cytovae ingest' and "
             "append that"
         )
-    words = ["ingest", verb, str(raw), str(path), "--name", screen.name, *told, *more]
+    places = [str(path), "--images", str(raw)] if verb == "crops" else [str(raw), str(path)]
+    words = ["ingest", verb, *places, "--name", screen.name, *told, *more]
+    if verb == "crops" and "--table" not in more:
+        raise IngestError(f"{screen.path} is of crops: give the table of those in {raw} with --table")
     with contextlib.redirect_stdout(sys.stderr):
         typer.main.get_command(console.app).main(args=words, standalone_mode=False)
 
@@ -623,8 +667,9 @@ def export(
     from cytovae.ingest import exports
     from cytovae.screen import Screen
 
-    if to == Format.ANNDATA and bundle is None:
-        raise typer.BadParameter("an AnnData file holds an embedding: say whose", param_hint="--bundle")
+    if to in (Format.ANNDATA, Format.CPG) and bundle is None:
+        what = "an AnnData file holds an embedding" if to == Format.ANNDATA else "the gallery's folders hold embeddings"
+        raise typer.BadParameter(f"{what}: say whose", param_hint="--bundle")
     opened = Screen.open(screen)
     if out.exists() and not overwrite:
         console.already(out)
@@ -635,6 +680,9 @@ def export(
         count = exports.to_parquet(opened, out, model)
     elif to == Format.ANNDATA:
         count = exports.to_anndata(opened, out, str(model))
+    elif to == Format.CPG:
+        with console.progress("cells") as progress:
+            count = exports.to_cpg(opened, out, str(model), progress)
     else:
         write = exports.to_crops if to == Format.CROPS else exports.to_ome_zarr
         with console.progress("cells") as progress:

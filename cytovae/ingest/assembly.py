@@ -61,8 +61,8 @@ class IngestOptions:
     bit_depth : int
         Bits per pixel the files are declared to have: 16, or 8.
     illumination : Correction
-        ``none``, or ``plate``: patches are divided by the illumination of their plate and channel, estimated from the
-        plate's own fields.
+        ``none``; ``plate``: patches are divided by the illumination of their plate and channel, estimated from the
+        plate's own fields; or ``files``: by the illumination that the layout names for each field.
     nuclei : NucleiOptions
         How nuclei are found.
     z : str, optional
@@ -88,7 +88,8 @@ class IngestOptions:
         if self.bit_depth not in (8, 16):
             raise ConfigError(f"images have 8 or 16 bits per pixel, not {self.bit_depth}")
         if self.illumination not in list(Correction):
-            raise ConfigError(f"illumination is corrected 'plate' by plate, or 'none', not {self.illumination!r}")
+            said = "illumination is corrected 'plate' by plate, by the 'files' of a table, or not at all ('none'), not "
+            raise ConfigError(f"{said}{self.illumination!r}")
         images.check_z(self.z)
 
     def said(self) -> dict[str, Any]:
@@ -211,12 +212,16 @@ def ingest_fields(
 
     Raises
     ------
+    ConfigError
+        Illumination is to be corrected by files, and the layout names none.
     IngestError
         No field is usable, or another screen is in the way.
     BusyError
         Another ingest is at work on it.
     """
     options = options or IngestOptions()
+    if options.illumination == Correction.FILES and not layouts.lit(layout.fields, layout.channels):
+        raise ConfigError("--illumination files is for LoadData tables, which name them; give plate, or none")
     usable = layout.fields.index[layout.fields[schema.STATUS] == layouts.OK]
     if not len(usable):
         raise IngestError(f"no field of {raw} is usable: {_reasons(layout.fields)}")
@@ -226,7 +231,7 @@ def ingest_fields(
     rows = usable if shard is None else [row for number in parts for row in plan.parts[number]]
     others = layout.fields.index.difference(usable, sort=False)  # not read, but their files count
     named = layout.fields if shard is None else layout.fields.loc[[*rows, *shard.share(list(others))]]
-    names = _image_files(named, layout.channels, options.labels)
+    names = _image_files(named, layout.channels, options)
     files = _Files(raw, names, len(rows), workers, progress)
     config = {"record": to_dict(record), "options": options.said()}
     inputs = {**layout.inputs, "rows": _digest_table(layout.fields)}
@@ -285,6 +290,41 @@ def nucleus_width(layout: layouts.Layout, raw: Path, record: ScreenRecord, optio
     return (float(np.median(widths)), len(widths)) if seen >= 5 else (0.0, 0)
 
 
+def width_in_crops(layout: layouts.CropLayout, record: ScreenRecord, options: IngestOptions) -> tuple[float, int]:
+    """How wide nuclei are, in up to 60 crops as they were acquired.
+
+    They are spread evenly over the control's among the first 8,192; over all of these where there are fewer than 5.
+
+    Parameters
+    ----------
+    layout, record, options
+        As for `ingest_crops`.
+
+    Returns
+    -------
+    tuple of (float, int)
+        The median width (px), and how many crops it is of: 0 where fewer than 5 show a nucleus.
+    """
+    cells = layout.cells[layout.cells[schema.STATUS] == layouts.OK].iloc[:_CROPS_PER_PART]
+    controls = cells[cells[schema.COMPOUND] == record.control]
+    cells = controls if len(controls) >= 5 else cells
+    sources = list(cells[layouts.SOURCE].iloc[:: max(1, len(cells) // 60)][:60])
+    widths = []
+    with contextlib.suppress(ImageError):  # it is refused by name when it is read for good
+        crops = images.read_crops(layout.images, sources, len(layout.channels), None, bit_depth=options.bit_depth)
+        for crop in crops:
+            if isinstance(crop, ImageError) or images.is_blank(crop[None], layout.take[0])[0]:
+                continue
+            if (width := nuclei.width_in_crop(crop[..., layout.take[0]])) is not None:
+                widths.append(width)
+    return (float(np.median(widths)), len(widths)) if len(widths) >= 5 else (0.0, 0)
+
+
+def half_made(path: Path) -> Path:
+    """Where the screen is that shards are making; it is put in its place by `merge`, with all files in it."""
+    return _work_path(Path(path)) / "screen"
+
+
 def is_sharded(path: Path) -> bool:
     """Whether a shard of a screen has ended beside its place."""
     return (_work_path(Path(path)) / "layout.json").exists()
@@ -326,10 +366,12 @@ def _shares(usable: pd.Index) -> Iterator[tuple[int, ...]]:
         yield tuple(int(row) for row in usable[first : first + size])
 
 
-def _image_files(fields: pd.DataFrame, channels: Sequence[str], labels: str | None) -> list[str]:
-    """The names of all files of fields, and those that their label images may have."""
+def _image_files(fields: pd.DataFrame, channels: Sequence[str], options: IngestOptions) -> list[str]:
+    """The names of all files of fields, of their illumination, and those that their label images may have."""
     names = [name for channel in channels for name in fields[layouts.path_column(channel)]]
-    if labels is not None:
+    if options.illumination == Correction.FILES:
+        names += [name for channel in channels for name in fields[layouts.light_column(channel)]]
+    if (labels := options.labels) is not None:
         stems = [Path(name) for name in fields[layouts.path_column(channels[0])]]
         ends = [labels + suffix for suffix in images.SUFFIXES]
         names += [str(stem.with_name(stem.stem + end)) for stem in stems if stem.name for end in ends]
@@ -800,6 +842,8 @@ def _to_read(plan: _Plan, rows: pd.Index, lights: Mapping[str, Path]) -> list[_F
     files = table[[layouts.path_column(c) for c in layout.channels]].to_numpy(str)
     pages = [layouts.frame_column(c) for c in layout.channels]
     frames = table[pages].to_numpy(int) if set(pages) <= set(table.columns) else np.full(files.shape, layouts.UNTOLD)
+    by_files = options.illumination == Correction.FILES
+    lit = table[[layouts.light_column(c) for c in layout.channels]].to_numpy(str) if by_files else None
     known = plan.centres
     fields = []
     for i, (row, name, plate) in enumerate(zip(rows, table[schema.FIELD], table[schema.PLATE], strict=True)):
@@ -820,6 +864,7 @@ def _to_read(plan: _Plan, rows: pd.Index, lights: Mapping[str, Path]) -> list[_F
                     },
                     options.bit_depth,
                     plan.record.scale,
+                    {} if lit is None else {c: plan.raw / f for c, f in zip(layout.channels, lit[i], strict=True)},
                 ),
                 centres,
                 objects,
@@ -970,7 +1015,10 @@ def _write_sources(plan: _Plan, folder: Path, lit: set[str]) -> None:
     """Write where the fields lie and what is done to them before patches are cut."""
     layout, options = plan.layout, plan.options
     pages = [layouts.frame_column(c) for c in layout.channels]
-    table = layout.fields.reindex(columns=[*(layouts.path_column(c) for c in layout.channels), *pages])
+    files = [layouts.path_column(c) for c in layout.channels]
+    if options.illumination == Correction.FILES:
+        files += [layouts.light_column(c) for c in layout.channels]
+    table = layout.fields.reindex(columns=[*files, *pages])
     table[pages] = table[pages].fillna(layouts.UNTOLD).astype(np.int32)
     table["light"] = layout.fields[schema.PLATE].where(layout.fields[schema.PLATE].isin(lit), "")
     said = {
@@ -1057,6 +1105,7 @@ def _finish(
     own = schema.own_columns(fields)
     write_table_blocks(screen.cells_path, pa.schema([*CELLS, *((name, pa.string()) for name in own)]), cells, made)
     columns = [*schema.FIELD_COLUMNS, *own, *(layouts.path_column(c) for c in channels)]
+    columns += layouts.lit(fields, channels)
     types = pa.schema([(name, TYPES.get(name, pa.string())) for name in columns])
     write_table_blocks(screen.fields_path, types, [fields], made)
     _clear_away(_old(path))

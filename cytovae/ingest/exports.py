@@ -6,8 +6,8 @@ import enum
 import functools
 import json
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,18 @@ from cytovae.config import to_dict
 from cytovae.errors import DependencyError, ScreenError
 from cytovae.patches import PatchStore
 from cytovae.schema import Progress
-from cytovae.screen import Screen, csv_text, provenance, whole_file, whole_folder, write_json, write_table_blocks
+from cytovae.screen import (
+    Screen,
+    csv_text,
+    neutral,
+    provenance,
+    read_provenance,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_table,
+    write_table_blocks,
+)
 
 _BLOCK = 4096
 
@@ -31,6 +42,7 @@ class Format(enum.StrEnum):
     PARQUET = "parquet"
     CROPS = "crops"
     OME_ZARR = "ome-zarr"
+    CPG = "cpg"
 
     @property
     def words(self) -> str:
@@ -40,6 +52,7 @@ class Format(enum.StrEnum):
             "parquet": "cells as a table, with an embedding if asked",
             "crops": "a folder of all patches with their table",
             "ome-zarr": "a folder of OME-Zarr plates, a mosaic of its cells for every well",
+            "cpg": "embeddings, profiles, plate maps and load_data.csv in the Cell Painting Gallery's folders",
         }[self.value]
 
 
@@ -145,6 +158,136 @@ def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int
     return len(cells)
 
 
+def _plate_map(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row a well: plate, well, and what was done to it, with such columns of the user's own as are of wells.
+
+    Raises
+    ------
+    ScreenError
+        The cells of a well differ.
+    """
+    where, about = [schema.PLATE, schema.WELL], [schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
+    own = [c for c in schema.own_columns(cells) if cells.groupby(where)[c].nunique(dropna=False).max() == 1]
+    plate_map = cells[[*where, *about, *own]].drop_duplicates()
+    if len(twice := plate_map[plate_map.duplicated(where)]):
+        plate, well = twice[where].iloc[0]
+        raise ScreenError(
+            f"the cells of well {well} on plate {plate} differ in what was done to them: no plate map says so"
+        )
+    return plate_map
+
+
+def to_cpg(screen: Screen, out: Path, model: str, progress: Progress | None = None) -> int:
+    """A model's numbers in the folders of the Cell Painting Gallery, below what it calls ``<project>/<source>``.
+
+    ``workspace_dl/embeddings/<model>/<batch>/<plate>/<well>-<site>/embedding.parquet`` holds a row a cell,
+    ``workspace_dl/profiles/<model>/<batch>/<plate>/<plate>.parquet`` a row a well, ``workspace_dl/collated`` all wells
+    and ``workspace_dl/consensus`` a row a treatment: plain means; ``Metadata_*`` columns and features, as pycytominer
+    reads them. ``workspace/metadata/platemaps`` holds plate maps, and ``workspace/load_data_csv`` where the images lie,
+    where every channel has a file of its own. A model is called by its name and the first 7 digits of its weights'
+    digest.
+
+    Parameters
+    ----------
+    screen : Screen
+        With the model's embeddings and profiles.
+    out : Path
+    model : str
+    progress : callable, optional
+        Called with cells written and cells in all.
+
+    Returns
+    -------
+    int
+        The number of cells written.
+
+    Raises
+    ------
+    ScreenError
+        Embeddings or profiles are not there, the cells of a well differ in what was done to them, or two plates,
+        batches or sites would lie in the same folder.
+    """
+    cells, features = screen.embeddings(model)
+    wells, treatments = screen.profiles(model, "wells"), screen.profiles(model, "treatments")
+    plate_map, made, names = _plate_map(cells), _record(screen, model), screen.feature_names(model)
+    weights = read_provenance(screen.embeddings_path(model) / "index.parquet").get("inputs", {}).get("weights", "")
+    of_model = _folder_name(f"{model}_{weights[:7]}" if weights else model)
+    of_plate = [schema.BATCH, schema.PLATE]
+    places = cells[of_plate].drop_duplicates().reset_index(drop=True)
+    folders = places.map(_folder_name)
+    if len(twice := places[folders.duplicated(keep=False)]):
+        raise ScreenError(f"the plates {', '.join(map(str, twice[schema.PLATE][:2]))} would lie in the same folder")
+    below = {
+        key: Path(*folder)
+        for key, folder in zip(places.itertuples(index=False, name=None), folders.to_numpy(), strict=True)
+    }
+    done = 0
+    with whole_folder(out) as folder:
+        learned, plain = folder / "workspace_dl", folder / "workspace"
+        of_site = [*of_plate, schema.WELL, schema.SITE]
+        for rows in cells.groupby(of_site).indices.values():
+            batch, plate, well, site = cells[of_site].iloc[rows[0]]
+            place = learned / "embeddings" / of_model / below[batch, plate] / _folder_name(f"{well}-{site}")
+            if place.exists():
+                raise ScreenError(f"two sites of plate {plate} would lie in the folder {place.name}")
+            values = pd.DataFrame(np.asarray(features[rows]), columns=names)
+            table = pd.concat([cells.iloc[rows].reset_index(drop=True), values], axis=1)
+            write_table(place / "embedding.parquet", table, made)
+            done += len(rows)
+            if progress:
+                progress(done, len(cells))
+        for key, place in below.items():
+            here = (wells[of_plate] == list(key)).all(axis=1)
+            table = wells[here].reset_index(drop=True)
+            write_table(learned / "profiles" / of_model / place / f"{place.name}.parquet", table, made)
+            _write_plate_map(plain / "metadata" / "platemaps" / place.parent, key[1], place.name, plate_map)
+        write_table(learned / "collated" / of_model / "collated.parquet", wells, made)
+        write_table(learned / "consensus" / of_model / "consensus.parquet", treatments, made)
+        for batch in dict.fromkeys(place.parent for place in below.values()):
+            listed = [(plate, place.name) for (_, plate), place in below.items() if place.parent == batch]
+            table = pd.DataFrame(listed, columns=["Assay_Plate_Barcode", "Plate_Map_Name"])
+            (plain / "metadata" / "platemaps" / batch / "barcode_platemap.csv").write_text(csv_text(table))
+        _write_load_data(screen, plain / "load_data_csv", below)
+        write_json(folder / "provenance.json", made)
+    return len(cells)
+
+
+def _folder_name(name: object) -> str:
+    """A name that a folder may have."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(name))
+    return safe if safe.strip(".") else "_" * max(1, len(safe))
+
+
+def _write_plate_map(folder: Path, plate: object, name: str, plate_map: pd.DataFrame) -> None:
+    """What was done to the wells of a plate, as pycytominer reads it: columns without ``Metadata_``, tabs between."""
+    wells = plate_map[plate_map[schema.PLATE] == plate].drop(columns=schema.PLATE)
+    wells = wells.rename(columns={schema.WELL: "well_position"}).rename(columns=lambda c: c.removeprefix("Metadata_"))
+    wells.insert(0, "plate_map_name", name)
+    text = wells.select_dtypes(include=["object", "string"]).columns
+    (folder / "platemap").mkdir(parents=True, exist_ok=True)
+    table = wells.assign(**{c: wells[c].map(neutral) for c in text})
+    table.to_csv(folder / "platemap" / f"{name}.txt", sep="\t", index=False)
+
+
+def _write_load_data(screen: Screen, folder: Path, below: Mapping[tuple[object, ...], Path]) -> None:
+    """``load_data.csv`` of every plate; nothing of a screen in which channels share files, as arrays of crops do."""
+    fields = screen.fields()
+    fields = fields[fields[schema.N_CELLS] > 0]
+    files = fields[[f"path_{c}" for c in screen.record.channels]]
+    images = files.apply(lambda column: column.str.lower().str.endswith((".tif", ".tiff", ".png"))).all(axis=None)
+    if not images or (files.nunique(axis=1) < files.shape[1]).any():
+        return
+    table = pd.DataFrame(index=fields.index)
+    for channel, column in zip(screen.record.channels, files, strict=True):
+        table[f"FileName_Orig{channel}"] = [PurePosixPath(name).name for name in files[column]]
+        table[f"PathName_Orig{channel}"] = [PurePosixPath(name).parent.as_posix() for name in files[column]]
+    table = pd.concat([table, fields[[schema.PLATE, schema.WELL, schema.SITE]]], axis=1)
+    for key, place in below.items():
+        here = (fields[[schema.BATCH, schema.PLATE]] == list(key)).all(axis=1)
+        (folder / place).mkdir(parents=True)
+        (folder / place / "load_data.csv").write_text(csv_text(table[here]))
+
+
 def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> int:
     """Cells as OME-Zarr plates (NGFF 0.5): ``<plate>.zarr`` with one field a well, a mosaic of its patches row by row.
 
@@ -167,15 +310,7 @@ def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> 
     if wells.isna().any(axis=None):
         odd = cells.loc[wells.isna().any(axis=1), schema.WELL].iloc[0]
         raise ScreenError(f"{screen.path} has a well called {odd!r}, which has no place on a plate, such as B02")
-    where, about = [schema.PLATE, schema.WELL], [schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
-    own = schema.own_columns(cells)
-    own = [c for c in own if cells.groupby(where)[c].nunique(dropna=False).max() == 1]
-    plate_map = cells[[*where, *about, *own]].drop_duplicates()
-    if len(twice := plate_map[plate_map.duplicated(where)]):
-        plate, well = twice[where].iloc[0]
-        raise ScreenError(
-            f"the cells of well {well} on plate {plate} differ in what was done to them: no plate map says so"
-        )
+    where, plate_map = [schema.PLATE, schema.WELL], _plate_map(cells)
     edge = store.patch_shape[0]
     places = cells[[schema.CELL_ID, *where]].assign(**{schema.SITE: 0, schema.OBJECT: 0})
     done = 0

@@ -22,6 +22,16 @@ class Correction(enum.StrEnum):
 
     NONE = "none"
     PLATE = "plate"
+    FILES = "files"
+
+    @property
+    def words(self) -> str:
+        """What it does."""
+        return {
+            "none": "leave it as it is",
+            "plate": "divide by each plate's own, estimated from its fields",
+            "files": "divide by the files that a LoadData table names for it, such as FileName_IllumDNA",
+        }[self.value]
 
 
 MIN_FIELDS = 8

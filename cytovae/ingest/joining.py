@@ -214,6 +214,7 @@ def _join(screens: Sequence[Screen], folder: Path) -> Screen:
     if ids.duplicated().any():
         raise IngestError(f"two cells are called {ids[ids.duplicated()].iloc[0]!r}; every cell needs an id of its own")
     columns = [*schema.FIELD_COLUMNS, *own, *(layouts.path_column(c) for c in joined.record.channels)]
+    columns += layouts.lit(fields[0], joined.record.channels)
     types_of_fields = pa.schema([(name, TYPES.get(name, pa.string())) for name in columns])
     write_table_blocks(joined.fields_path, types_of_fields, (t.reindex(columns=columns) for t in fields), made)
     lights: dict[str, Any] = {}
@@ -252,8 +253,8 @@ def _join_sources(screens: Sequence[Screen], joined: Screen) -> None:
     for one in screens:
         base = Path(_sources(one)["folder"])
         table = read_table(one.patches_path / "sources.parquet")
-        for channel in one.record.channels:
-            column = layouts.path_column(channel)
+        channels = one.record.channels
+        for column in [*map(layouts.path_column, channels), *layouts.lit(table, channels)]:
             table[column] = [str(base / name) if name else "" for name in table[column]]
         sources.append(table)
         held = read_table(one.path / "images.parquet")

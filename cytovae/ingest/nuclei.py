@@ -114,6 +114,27 @@ def survey(dna: npt.NDArray[Any], options: NucleiOptions) -> tuple[npt.NDArray[n
     return in_order, float(_SCALE * np.sqrt(median * 4 / np.pi))
 
 
+def width_in_crop(dna: npt.NDArray[Any]) -> float | None:
+    """How wide the nucleus in the middle of a crop is: that of a disc of the area above Otsu's threshold there.
+
+    Parameters
+    ----------
+    dna : (H, W) array
+
+    Returns
+    -------
+    float or None
+        In px; None where the middle is dark.
+    """
+    import cv2
+
+    smooth = cv2.blur(dna.astype(np.float32), (3, 3))
+    bright = (smooth > _otsu(np.asarray(smooth, np.float32))).astype(np.uint8)
+    _, labels, about, _ = cv2.connectedComponentsWithStats(bright)
+    middle = labels[dna.shape[0] // 2, dna.shape[1] // 2]
+    return float(2 * np.sqrt(about[middle, cv2.CC_STAT_AREA] / np.pi)) if middle else None
+
+
 def _binned(dna: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     import cv2
 

@@ -92,6 +92,20 @@ class Request:
             return record
         return scale.of(record, scale.factor(self.rescale, self.nucleus_px, record.pixel_size_um))
 
+    def _check_width(self, width: float, seen: int, what: str, record: ScreenRecord) -> None:
+        """Refuse nuclei of another width than patches are made for; `seen` images are what it was measured in."""
+        wanted = scale.NUCLEUS_PX * record.patch_size_px / PATCH_SIZE_PX
+        ratio = width * (record.scale or 1) / wanted
+        if not seen or 1 / scale.FAR <= ratio <= scale.FAR:
+            return
+        shown = "the nucleus and little of its cell" if ratio > 1 else "a cell and several of its neighbours"
+        raise ConfigError(
+            f"nuclei are about {width:.0f} px wide (median of {seen} {what}{'s' * (seen > 1)})"
+            + (f", {width * record.scale:.0f} px after --rescale" if record.scale else "")
+            + f", and a patch of {record.patch_size_px} px is made for {wanted:.0f} px: it would show {shown}; give "
+            f"--nucleus-px {width:.0f} --rescale nucleus, or --rescale none to keep the magnification"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Fields(Request):
@@ -133,20 +147,8 @@ class Fields(Request):
         ConfigError
             Nuclei are more than 1.5 times as wide as patches are made for, or less than 1 / 1.5 times.
         """
-        if self.rescale not in (None, scale.NUCLEUS):
-            return
-        width, fields = assembly.nucleus_width(layout, raw, record, self.options)
-        wanted = scale.NUCLEUS_PX * record.patch_size_px / PATCH_SIZE_PX
-        ratio = width * (record.scale or 1) / wanted
-        if not fields or 1 / scale.FAR <= ratio <= scale.FAR:
-            return
-        shown = "the nucleus and little of its cell" if ratio > 1 else "a cell and several of its neighbours"
-        raise ConfigError(
-            f"nuclei are about {width:.0f} px wide (median of {fields} field{'s' * (fields > 1)})"
-            + (f", {width * record.scale:.0f} px after --rescale" if record.scale else "")
-            + f", and a patch of {record.patch_size_px} px is made for {wanted:.0f} px: it would show {shown}; give "
-            f"--nucleus-px {width:.0f} --rescale nucleus, or --rescale none to keep the magnification"
-        )
+        if self.rescale in (None, scale.NUCLEUS):
+            self._check_width(*assembly.nucleus_width(layout, raw, record, self.options), "field", record)
 
     @property
     def options(self) -> assembly.IngestOptions:
@@ -168,6 +170,23 @@ class Crops(Request):
     """
 
     fit: bool = False
+
+    def check_scale(self, layout: layouts.CropLayout, record: ScreenRecord) -> None:
+        """Measure nuclei in up to 60 crops, and refuse a magnification that fits no patch, as `Fields.check_scale`.
+
+        Parameters
+        ----------
+        layout : CropLayout
+        record : ScreenRecord
+            That of the screen to make.
+
+        Raises
+        ------
+        ConfigError
+            Nuclei are more than 1.5 times as wide as patches are made for, or less than 1 / 1.5 times.
+        """
+        if self.rescale in (None, scale.NUCLEUS):
+            self._check_width(*assembly.width_in_crops(layout, record, self.options), "crop", record)
 
     @property
     def options(self) -> assembly.IngestOptions:

@@ -156,3 +156,30 @@ def test_the_verb_reads_raw_data_as_those_of_the_screen_were(old: Raw, new: Raw,
     assert Screen.open(tmp_path / "a").record.pixel_size_um == 0.5
     assert json.loads(run("append", str(tmp_path / "a"), str(new.folder)))["already"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "next", "raw"]
+
+
+def test_raw_data_are_read_as_those_of_shards_and_of_crops_were(old: Raw, new: Raw, tmp_path: Path) -> None:
+    def run(*words: object) -> dict:
+        ended = CliRunner().invoke(console.app, [*map(str, words), "--json"], catch_exceptions=False)
+        assert ended.exit_code == 0, ended.output
+        return json.loads(ended.stdout)
+
+    sharded, again = tmp_path / "a", tmp_path / "crops" / "b"
+    for shard in ("1/2", "2/2"):
+        run("ingest", "bbbc021", old.folder, sharded, "--pixel-size-um", "0.5", "--workers", 1, "--shard", shard)
+    run("merge", sharded)
+    assert run("append", sharded, new.folder)["plates"] == ["Week3_003"]
+    for number, plates in enumerate((["Week1_001"], ["Week2_002", "Week3_003"])):
+        cells = Screen.open(sharded).cells()
+        here = np.flatnonzero(cells[schema.PLATE].isin(plates))
+        np.save(tmp_path / f"{number}.npy", PatchStore(sharded / "patches").read(here))
+        cells.iloc[here].to_csv(tmp_path / f"{number}.csv", index=False)
+    asked = ("--table", tmp_path / "0.csv", "--channels", "DNA,Tubulin,Actin", "--pixel-size-um", "0.5")
+    run("ingest", "crops", again, "--images", tmp_path / "0.npy", *asked)
+    refused = CliRunner().invoke(console.app, ["append", str(again), str(tmp_path / "1.npy")])
+    assert isinstance(refused.exception, IngestError) and "with --table" in str(refused.exception)
+    done = run("append", again, tmp_path / "1.npy", "--table", tmp_path / "1.csv")
+    assert done["plates"] == ["Week2_002", "Week3_003"]
+    pd.testing.assert_frame_equal(Screen.open(again).cells(), Screen.open(sharded).cells())
+    stores = [PatchStore(path / "patches") for path in (again, sharded)]
+    assert np.array_equal(*(store.read(np.arange(len(store))) for store in stores))

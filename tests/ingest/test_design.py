@@ -183,3 +183,21 @@ def test_columns_of_bbbc021_may_have_other_names_and_further_ones_are_kept(raw: 
         layouts.bbbc021.read(raw.folder, design=Design({**columns, "Metadata_passage": "passage"}))
     with pytest.raises(ConfigError, match="mechanisms of this layout come from"):
         layouts.bbbc021.read(raw.folder, design=Design({schema.MOA: "moa"}))
+
+
+def test_wells_that_differ_and_are_taken_together_are_mentioned(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).assign(Metadata_barcode=range(6), Metadata_same="x", Metadata_X_um=1.5)
+    table["Metadata_day"] = np.where(table["Metadata_Plate"] == "Week1_001", "1", "8")
+    table["Metadata_gene"] = table["Metadata_Compound"].str.upper()  # the same within a treatment
+    layout = read(raw, table)
+    said = layouts.tables.merged(layout.fields, Design())
+    assert said == (
+        "wells of one treatment differ in Metadata_day (2 values) and are taken together; --treatment-columns "
+        "compound,concentration,day keeps them apart"
+    )
+    for asked in (("compound", "concentration"), ("compound", "concentration", "day")):
+        assert layouts.tables.merged(layout.fields, Design(treatment=asked)) == ""
+    words = ["ingest", "loaddata", str(raw.folder / "load_data.csv"), str(tmp_path / "a.screen"), "--workers", "1"]
+    channels = ",".join(f"{c}={column}" for c, column in COLUMNS.items())
+    ran = CliRunner().invoke(console.app, [*words, "--channels", channels], catch_exceptions=False)
+    assert said in ran.stderr

@@ -189,3 +189,57 @@ def test_columns_of_ones_own_go_on_into_every_export(raw: Raw, tmp_path: Path) -
     read.append(anndata.read_h5ad(tmp_path / "o.h5ad").obs.reset_index())
     for table in read:
         assert table[own].astype(str).equals(cells[own].astype(str))
+
+
+def test_the_gallerys_folders_hold_what_pycytominer_reads(embedded: Screen, tmp_path: Path) -> None:
+    from cytovae.profiling import study, whiten
+
+    pycytominer = pytest.importorskip("pycytominer")
+    with pytest.raises(ScreenError, match="run 'cytovae profile' first"):
+        exports.to_cpg(embedded, tmp_path / "out", "m")
+    assert not (tmp_path / "out").exists()
+    study.profile(embedded, "m", "mean", whiten.Options("none"))
+    out = tmp_path / "out"
+    assert exports.to_cpg(embedded, out, "m") == 30
+    cells, values = embedded.embeddings("m")
+    names = embedded.feature_names("m")
+    back = pd.concat(
+        [pd.read_parquet(p) for p in sorted((out / "workspace_dl" / "embeddings" / "m").rglob("*.parquet"))]
+    )
+    order = cells.set_index(schema.CELL_ID).index.get_indexer(back[schema.CELL_ID])
+    assert len(back) == len(cells) and np.array_equal(back[names].to_numpy(), values[order])
+    one = out / "workspace_dl" / "embeddings" / "m" / "Week1" / "Week1_001" / "B02-1" / "embedding.parquet"
+    assert set(pd.read_parquet(one)[schema.WELL]) == {"B02"}
+    wells = pd.read_parquet(out / "workspace_dl" / "profiles" / "m" / "Week1" / "Week1_001" / "Week1_001.parquet")
+    theirs = pycytominer.aggregate(
+        back[back[schema.PLATE] == "Week1_001"],
+        strata=[schema.PLATE, schema.WELL],
+        features=names,
+        operation="mean",
+    )
+    assert theirs[schema.WELL].tolist() == wells[schema.WELL].tolist()
+    np.testing.assert_allclose(theirs[names].to_numpy(float), wells[names].to_numpy(float), rtol=1e-6)
+    consensus = pd.read_parquet(out / "workspace_dl" / "consensus" / "m" / "consensus.parquet")
+    assert set(consensus[schema.TREATMENT]) <= set(cells[schema.TREATMENT])
+    maps = out / "workspace" / "metadata" / "platemaps" / "Week1"
+    listed = pd.read_csv(maps / "barcode_platemap.csv")
+    assert listed.to_dict("list") == {"Assay_Plate_Barcode": ["Week1_001"], "Plate_Map_Name": ["Week1_001"]}
+    plate_map = pd.read_csv(maps / "platemap" / "Week1_001.txt", sep="\t")
+    annotated = pycytominer.annotate(
+        wells[[schema.PLATE, schema.WELL, *names]], plate_map, join_on=["Metadata_well_position", schema.WELL]
+    )
+    said = dict(zip(annotated[schema.WELL], annotated[schema.COMPOUND], strict=True))
+    assert said == dict(zip(wells[schema.WELL], wells[schema.COMPOUND], strict=True))
+    provenance_of = json.loads((out / "provenance.json").read_text())
+    assert provenance_of["inputs"]["cells"] == embedded.cells_digest()
+
+
+def test_the_gallerys_load_data_is_read_again(embedded: Screen, raw: Raw, tmp_path: Path) -> None:
+    from cytovae.profiling import study, whiten
+
+    study.profile(embedded, "m", "mean", whiten.Options("none"))
+    exports.to_cpg(embedded, tmp_path / "out", "m")
+    table = tmp_path / "out" / "workspace" / "load_data_csv" / "Week1" / "Week1_001" / "load_data.csv"
+    read = layouts.loaddata.read(table, {c: f"Orig{c}" for c in embedded.record.channels}, images=raw.folder)
+    ours = embedded.fields().query("Metadata_Plate == 'Week1_001' and Metadata_CellCount > 0")
+    assert read.fields["path_DNA"].tolist() == ours["path_DNA"].tolist()

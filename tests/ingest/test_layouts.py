@@ -74,7 +74,7 @@ def test_urls_and_absolute_paths_are_understood(raw: Raw, tmp_path: Path) -> Non
         table[f"URL_{column}"] = [path.as_uri() for path in files]
     assert ingest(raw, table, tmp_path / "a.screen").n_cells == 36
     table["URL_OrigDNA"] = "https://example.org/a.tif"
-    with pytest.raises(TableError, match="https://; fetch them first"):
+    with pytest.raises(TableError, match="https://; fetch them first with 'cytovae fetch loaddata'"):
         ingest(raw, table, tmp_path / "b.screen")
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.errors import ConfigError
 from cytovae.fields import rescaled
-from cytovae.ingest import layouts, request
-from tests.ingest.drawn import Raw
+from cytovae.ingest import assembly, layouts, request
+from tests.ingest.drawn import CHANNELS, Raw, draw
 
 
 def magnified(raw: Raw, times: float) -> None:
@@ -78,3 +81,38 @@ def test_the_verb_refuses_before_it_cuts_and_keeps_the_magnification_where_told(
     told = subprocess.run([*verb, "--rescale", "none"], capture_output=True, text=True, check=True)
     assert "(without --rescale" in told.stdout
     assert json.loads((tmp_path / "a.screen" / "screen.json").read_text()).get("scale") is None
+
+
+def crops(tmp_path: Path, times: float, size: int = 68) -> layouts.CropLayout:
+    cells = np.stack([draw([(size // 2, size // 2)], (size, size), 16 * times, k) for k in range(9)])
+    np.save(tmp_path / "c.npy", cells)
+    table = pd.DataFrame({"cell_id": [f"c{k}" for k in range(9)], "plate": "P", "well": "A01", "compound": "DMSO"})
+    table.assign(concentration_uM=0).to_csv(tmp_path / "c.csv", index=False)
+    return layouts.crops.read(tmp_path / "c.npy", tmp_path / "c.csv", CHANNELS)
+
+
+@pytest.mark.parametrize(("times", "shows"), [(1.9, "little of its cell"), (0.5, "several of its neighbours")])
+def test_crops_are_checked_as_fields_are(tmp_path: Path, times: float, shows: str) -> None:
+    def check(layout: layouts.CropLayout, **options: Any) -> None:
+        asked = request.Crops(**options)
+        asked.check_scale(layout, asked.record(tmp_path / "a.screen", layout))
+
+    check(crops(tmp_path, 1))
+    layout = crops(tmp_path, times)
+    with pytest.raises(ConfigError, match=rf"median of 9 crops.*{shows}") as refused:
+        check(layout)
+    width = int(str(refused.value).split("--nucleus-px ")[1].split()[0])
+    assert abs(width / (32 * times) - 1) < 0.15
+    check(layout, nucleus_px=width, rescale="nucleus")
+    check(layout, rescale="none")
+    verb = ["ingest", "crops", str(tmp_path / "a.screen"), "--images", str(tmp_path / "c.npy")]
+    ran = CliRunner().invoke(console.app, [*verb, "--table", str(tmp_path / "c.csv"), "--channels", ",".join(CHANNELS)])
+    assert isinstance(ran.exception, ConfigError) and not (tmp_path / "a.screen").exists()
+
+
+def test_nuclei_of_real_crops_are_as_wide_as_patches_are_made_for(bbbc021: Path) -> None:
+    folder = bbbc021 / "crops"
+    layout = layouts.crops.read(folder / "cells.npz", next(folder.glob("*.csv")), CHANNELS)
+    asked = request.Crops()
+    width, seen = assembly.width_in_crops(layout, asked.record(bbbc021, layout), asked.options)
+    assert seen > 40 and 30 < width < 42

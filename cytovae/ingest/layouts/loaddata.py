@@ -24,6 +24,7 @@ def read(
     images: Path | None = None,
     centres: Path | None = None,
     design: tables.Design | None = None,
+    illumination: bool = False,
 ) -> tables.Layout:
     """A CellProfiler LoadData table: ``FileName_X``, ``PathName_X`` or ``URL_X``, optional ``Frame_X``, ``Metadata_*``.
 
@@ -46,6 +47,8 @@ def read(
         (or ImageNumber: that of the table, or its row from 1 where it has none), and Location_Center_X and Y.
     design : Design, optional
         What was done to the wells.
+    illumination : bool
+        Read, too, which illumination files belong to the images: ``FileName_IllumDNA`` to ``FileName_OrigDNA``.
 
     Raises
     ------
@@ -60,10 +63,12 @@ def read(
     named = {ours: plain.get(theirs, theirs) for ours, theirs in design.columns.items()}
     mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
     own = [c for c in schema.own_columns(head) if c not in named.values()]
-    files = [f"FileName_{column}" for column in channels.values() if f"URL_{column}" not in head]
+    lights = {c: illumination_of(column) for c, column in channels.items()} if illumination else {}
+    pictures = [*channels.values(), *lights.values()]
+    files = [f"FileName_{column}" for column in pictures if f"URL_{column}" not in head]
     here = {schema.PLATE, schema.WELL} - set(named)
     schema.require_columns(head, [*sorted(here), *(c for c in named.values() if c not in mapped), *files], str(table))
-    places = [kind + column for kind in _LOADDATA_FILES for column in channels.values()]
+    places = [kind + column for kind in _LOADDATA_FILES for column in pictures]
     wanted = ["ImageNumber", *_FIELD_METADATA, *own, *named.values(), *places]
     given = tables.read_csv(table, [spelled.get(name, name) for name in wanted]).rename(columns=plain)
     fields = pd.DataFrame(index=given.index)
@@ -86,6 +91,8 @@ def read(
         frame = f"Frame_{channels[channel]}"
         told = tables.whole_numbers(given, frame, table) if frame in given else tables.UNTOLD
         fields[tables.frame_column(channel)] = told
+        if lights:
+            fields[tables.light_column(channel)] = _local_files(given, lights[channel], base, table)
     fields["row"] = np.arange(1, len(fields) + 1)
     if "ImageNumber" in given:
         schema.require_unique(given, "ImageNumber", str(table))
@@ -100,6 +107,10 @@ def read(
     )
     there = pd.DataFrame({c: [(base / p).is_file() for p in fields[tables.path_column(c)]] for c in order})
     tables.note_missing(fields, order, there)
+    for channel in lights:
+        file = fields[tables.light_column(channel)]
+        said = f"the illumination of {channel}, " + file + ", does not exist"
+        tables.note(fields, ~file.map(lambda p: (base / p).is_file()), tables.REFUSED, "missing-file", said)
     inputs = {table.name: digest_file(table)} | design.inputs()
     known = None
     if centres is not None:
@@ -129,6 +140,88 @@ def _spelled(head: pd.DataFrame) -> dict[str, str]:
     return {name.removeprefix("Image_"): name for name in written if name.removeprefix("Image_") not in head}
 
 
+def illumination_of(column: str) -> str:
+    """What a table calls the illumination of a channel's images.
+
+    Examples
+    --------
+    >>> illumination_of("OrigDNA")
+    'IllumDNA'
+    """
+    return f"Illum{column.removeprefix('Orig')}"
+
+
+def lights_named(table: Path, channels: Mapping[str, str]) -> bool:
+    """Whether a table names illumination files of all channels; `channels` as for `read`."""
+    names = {str(name).removeprefix("Image_") for name in tables.head(table)}
+    columns = map(illumination_of, channels.values())
+    return all({f"FileName_{column}", f"URL_{column}"} & names for column in columns)
+
+
+def addresses(table: Path, channels: Mapping[str, str]) -> dict[str, PurePosixPath]:
+    """The images, and their illumination files, that a table names by address (``s3://``, ``https://`` ...).
+
+    Parameters
+    ----------
+    table : Path
+    channels : mapping of str to str
+        As for `read`.
+
+    Returns
+    -------
+    dict of str to PurePosixPath
+        Address -> where `read` looks for it below its folder of images: host, or bucket, and path.
+
+    Raises
+    ------
+    TableError
+        A column is missing, an address leads out of the folder, or two lie in the same place.
+    """
+    head = tables.head(table)
+    spelled = _spelled(head)
+    head = head.rename(columns={written: name for name, written in spelled.items()})
+    files = [f"FileName_{column}" for column in channels.values() if f"URL_{column}" not in head]
+    schema.require_columns(head, files, str(table))
+    columns = [*channels.values(), *map(illumination_of, channels.values())]
+    wanted = [kind + column for kind in ("URL_", "FileName_", "PathName_") for column in columns]
+    given = tables.read_csv(table, [spelled.get(name, name) for name in wanted])
+    given = given.rename(columns={written: name for name, written in spelled.items()})
+    found: dict[str, PurePosixPath] = {}
+    taken: dict[PurePosixPath, str] = {}
+    for column in columns:
+        for _, _, address in _named(given, column):
+            if "://" not in address or address.startswith("file:") or address in found:
+                continue
+            place = PurePosixPath(*_place(address))
+            if place.is_absolute() or ".." in place.parts or len(place.parts) < 2:
+                raise TableError(f"{table} names {address}, which has no place below a folder")
+            if (other := taken.setdefault(place, address)) != address:
+                raise TableError(f"{table} names {address} and {other}, which would lie in the same file {place}")
+            found[address] = place
+    return found
+
+
+def _named(given: pd.DataFrame, column: str) -> list[tuple[str, str, str]]:
+    """What each row says of a channel: folder, file, address; a folder that is an address makes one."""
+    empty = pd.Series("", index=given.index)
+    columns = (f"PathName_{column}", f"FileName_{column}", f"URL_{column}")
+    rows = []
+    for folder, file, address in zip(*(given.get(c, empty).fillna("") for c in columns), strict=True):
+        if "://" in folder and file:
+            folder, file, address = "", "", address or f"{folder.rstrip('/')}/{file}"
+        rows.append((folder, file, address))
+    return rows
+
+
+def _place(address: str) -> tuple[str, ...]:
+    """Where the file of an address is looked for: below its host or bucket; a ``file:`` or a mere path as it is."""
+    parsed = urllib.parse.urlparse(address)
+    path = PurePosixPath(urllib.parse.unquote(parsed.path)).parts
+    if parsed.scheme in ("", "file"):
+        return path
+    return (parsed.netloc.rpartition("@")[2].replace(":", "_"), *path[path[:1] == ("/",) :])
+
+
 def _local_files(given: pd.DataFrame, channel: str, base: Path, table: Path) -> list[str]:
     """One channel's files, relative to `base` where they lie in it.
 
@@ -137,18 +230,15 @@ def _local_files(given: pd.DataFrame, channel: str, base: Path, table: Path) -> 
     TableError
         They are named by addresses of other machines and none is under `base`; or two rows mean one file.
     """
-    url, name, folder = f"URL_{channel}", f"FileName_{channel}", f"PathName_{channel}"
-    empty = pd.Series("", index=given.index)
-    named = zip(*(given.get(c, empty).fillna("") for c in (folder, name, url)), strict=True)
     known: dict[tuple[str, ...], Path | None] = {}
     found: list[Path] = []
     meant: dict[Path, tuple[str, ...]] = {}
     far = ""
-    for parent, file, address in named:
+    for parent, file, address in _named(given, channel):
         asked = [_parts(parent, file)] if file else []
-        scheme = urllib.parse.urlparse(address).scheme
         if address and not (file and _find(asked[0], base, known)):
-            asked.append(_parts("", urllib.parse.unquote(urllib.parse.urlparse(address).path)))
+            asked.append(_place(address))
+            scheme = urllib.parse.urlparse(address).scheme
             far = far or (scheme if scheme not in ("", "file") and not _find(asked[-1], base, known) else "")
         there = [path for parts in asked if (path := _find(parts, base, known))]
         path = there[0] if there else Path(*asked[0]) if asked else Path()
@@ -159,7 +249,10 @@ def _local_files(given: pd.DataFrame, channel: str, base: Path, table: Path) -> 
                 f"{path} only; give with --images the folder under which the table's own folders lie"
             )
     if far and not any((base / path).is_file() for path in found):
-        raise TableError(f"{table} names images by {far}://; fetch them first and give their folder with --images")
+        raise TableError(
+            f"{table} names images by {far}://; fetch them first with 'cytovae fetch loaddata' and give their folder "
+            "with --images"
+        )
     return [(p.relative_to(base) if p.is_relative_to(base) else p).as_posix() for p in found]
 
 

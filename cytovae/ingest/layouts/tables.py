@@ -64,6 +64,18 @@ def frame_column(channel: str) -> str:
 
 UNTOLD = -1
 
+
+def light_column(channel: str) -> str:
+    """The column that holds the file of a channel's illumination, where fields are divided by such files."""
+    return f"light_{channel}"
+
+
+def lit(fields: pd.DataFrame, channels: Sequence[str]) -> list[str]:
+    """The columns of illumination files that fields have: those of all channels, or none."""
+    columns = [light_column(channel) for channel in channels]
+    return columns if set(columns) <= set(fields) else []
+
+
 _VOCABULARY = {
     "cell_id": schema.CELL_ID,
     "plate": schema.PLATE,
@@ -348,6 +360,33 @@ def _check_factors(table: pd.DataFrame, source: str) -> None:
                 f"--treatment-columns compound,concentration,{column.removeprefix('Metadata_')}, or take them for one "
                 "treatment with --treatment-columns compound,concentration"
             )
+
+
+def merged(table: pd.DataFrame, design: Design) -> str:
+    """What to say where wells that differ in columns of the user's own are one treatment; nothing where none do.
+
+    Columns that are not of whole wells do not count, nor those that name every well differently.
+    """
+    if design.treatment is not None:
+        return ""
+    usable = table[table[schema.STATUS] == OK]
+    wells = usable[[schema.PLATE, schema.WELL]].drop_duplicates()
+    said = []
+    for column in schema.own_columns(usable):
+        of_well = usable[[schema.PLATE, schema.WELL, schema.TREATMENT, column]].drop_duplicates()
+        values = of_well[column].nunique()
+        if len(of_well) > len(wells) or values in (1, len(wells)):
+            continue
+        if of_well.groupby(schema.TREATMENT)[column].nunique().max() > 1:
+            said.append((column, values))
+    if not said:
+        return ""
+    columns = " and ".join(f"{column} ({values} values)" for column, values in said)
+    asked = ",".join(column.removeprefix("Metadata_") for column, _ in said)
+    return (
+        f"wells of one treatment differ in {columns} and are taken together; --treatment-columns "
+        f"compound,concentration,{asked} keeps them apart"
+    )
 
 
 def _check_control(table: pd.DataFrame, control: str) -> None:
