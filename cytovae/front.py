@@ -343,6 +343,8 @@ def ingest_crops(
         asked = from_dict(request.Crops, options)
         layout = layouts.crops.read(Path(images), Path(table), channels, design=asked.design)
         record = asked.record(Path(path), layout)
+        if overwrite or not Path(path).exists():
+            asked.check_scale(layout, record)
         return OpenScreen(assembly.ingest_crops(layout, Path(path), record, asked.options, overwrite=overwrite).screen)
 
 
@@ -389,11 +391,12 @@ def ingest_fields(
     cytovae.errors.TableError: no/such.csv does not exist
     """
     from cytovae.config import from_dict
-    from cytovae.ingest import assembly, layouts, request
+    from cytovae.ingest import assembly, illumination, layouts, request
 
     asked = from_dict(request.Fields, options)
     folder = None if images is None else Path(images)
-    layout = layouts.loaddata.read(Path(table), channels, images=folder, design=asked.design)
+    by_files = asked.illumination == illumination.Correction.FILES
+    layout = layouts.loaddata.read(Path(table), channels, images=folder, design=asked.design, illumination=by_files)
     record, raw = asked.record(Path(path), layout), folder or Path(table).parent
     if overwrite or not Path(path).exists():
         asked.check_scale(layout, raw, record)
@@ -406,6 +409,7 @@ def train(
     path: str | Path,
     model: str = "vae+",
     *,
+    also: Sequence[AnyScreen] = (),
     recipe: str = "paper",
     resume: bool = True,
     **options: Any,
@@ -419,6 +423,8 @@ def train(
         The bundle's folder. A training that was interrupted goes on from its last checkpoint.
     model : str
         Its kind: ``ae``, ``vae``, ``vae+``, ``pca``, or one that another package brings (`cytovae.learn.kinds`).
+    also : sequence of OpenScreen, Screen, str or Path
+        Further screens to train on, of the same channels, patch size, pixel size and control.
     recipe : str
         ``paper``, or ``best``, for kinds that are trained by either.
     resume : bool
@@ -439,10 +445,12 @@ def train(
     ('mine', 2)
     """
     from cytovae.learn import kinds, models
+    from cytovae.learn.pool import Pool
 
     if recipe != "paper":
         options = {"recipe": recipe, **options}
-    models.train(_screen(screen), Path(path), model, options, kinds.Run(resume=resume))
+    screens = [_screen(one) for one in (screen, *also)]
+    models.train(Pool(screens) if also else screens[0], Path(path), model, options, kinds.Run(resume=resume))
     return load_model(Path(path))
 
 

@@ -35,6 +35,10 @@ def train(
         Path, typer.Argument(metavar="BUNDLE", help="The model's folder, to be made.", show_default=False)
     ],
     model: Annotated[str, typer.Option(help=f"The kind of model: {', '.join(kinds.OWN)}, or one of another package.")],
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="SCREEN", help="Train on this screen, too; may be given several times."),
+    ] = None,
     recipe: Annotated[
         Preset | None,
         typer.Option(
@@ -69,6 +73,7 @@ def train(
     """Train a model on a screen: checkpoints as it goes, a model bundle in the end."""
     from cytovae.learn import bundle as bundles
     from cytovae.learn import models
+    from cytovae.learn.pool import Pool
     from cytovae.screen import Screen
 
     given = {
@@ -96,7 +101,8 @@ def train(
             say=console.say,
         )
         options = {name: value for name, value in given.items() if value is not None}
-        speaks = models.train(Screen.open(screen), bundle, model, options, run)
+        screens = [Screen.open(path) for path in (screen, *(also or ()))]
+        speaks = models.train(Pool(screens) if also else screens[0], bundle, model, options, run)
     if speaks is None:
         console.already(bundle)
     elif not speaks:

@@ -50,6 +50,8 @@ def write(config: Mapping[str, Any], metrics: Mapping[str, Any], title: str, lim
         f"{data.get('n_training_cells', 0):,} ({data.get('n_treatments', 0)} treatments, "
         f"{data.get('n_training_wells', 0)} wells) were trained on.",
     ]
+    for one in data.get("screens", []):
+        lines += ["", f"- {one['screen']}: {one['n_training_cells']:,} of {one['n_cells']:,} cells trained on"]
     if data.get("source"):
         lines += ["", f"Source: {data['source']}", ""]
     lines += [f"Licence of the data: {data.get('licence') or 'not stated'}", "", "## Split", ""]

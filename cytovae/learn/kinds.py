@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from cytovae.errors import ConfigError, did_you_mean
 from cytovae.schema import Progress
-from cytovae.screen import Screen
 
 GROUP = "cytovae.models"
 """Entry points of this group are kinds of other packages."""
@@ -94,13 +93,16 @@ class Kind:
         (weights by name, configuration, device) -> encoder and decoder, which any number of threads may share.
     limits : callable
         Recipe -> a sentence about the training for the card.
+    several : bool
+        Whether `train` takes a `cytovae.learn.pool.Pool` of several screens, too.
     """
 
     title: str
     recipe: Callable[[Mapping[str, Any]], dict[str, Any]]
-    train: Callable[[Screen, Path, dict[str, Any], Run], bool]
+    train: Callable[[Any, Path, dict[str, Any], Run], bool]
     load: Callable[[dict[str, npt.NDArray], dict[str, Any], str], tuple[Coder, Coder]]
     limits: Callable[[dict[str, Any]], str]
+    several: bool = False
 
 
 def entries() -> dict[str, importlib.metadata.EntryPoint]:

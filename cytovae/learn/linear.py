@@ -15,7 +15,8 @@ from cytovae.errors import ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import reconstruct, sampling
 from cytovae.learn.kinds import Coder, Floats, Kind, Run
-from cytovae.patches import PatchStore, normalise
+from cytovae.learn.pool import Pool
+from cytovae.patches import normalise
 from cytovae.schema import Progress
 from cytovae.screen import Screen
 
@@ -50,12 +51,12 @@ class Recipe:
             raise ConfigError(f"most_components is at least 1, not {self.most_components}")
 
 
-def fit(screen: Screen, path: Path, recipe: Recipe | None = None, progress: Progress | None = None) -> None:
+def fit(screen: Screen | Pool, path: Path, recipe: Recipe | None = None, progress: Progress | None = None) -> None:
     """Fit principal components on a screen's training cells and leave a bundle at `path`.
 
     Parameters
     ----------
-    screen : Screen
+    screen : Screen or Pool
     path : Path
         The bundle's folder.
     recipe : Recipe, optional
@@ -70,9 +71,9 @@ def fit(screen: Screen, path: Path, recipe: Recipe | None = None, progress: Prog
     from sklearn.decomposition import PCA
 
     recipe = recipe or Recipe()
-    cells, store = screen.cells(), PatchStore(screen.patches_path)
-    split = sampling.split(cells, recipe.held_out)
-    rows = split.training_rows(cells)
+    pool = Pool.of(screen)
+    cells, store = pool.cells(), pool.store()
+    rows = pool.split(recipe.held_out).training_rows(cells)
     if len(rows) < 2:
         raise TrainingError(f"principal components need at least 2 cells, not {len(rows)}")
     if len(rows) > MOST_CELLS:
@@ -89,8 +90,8 @@ def fit(screen: Screen, path: Path, recipe: Recipe | None = None, progress: Prog
         size,
         screen.record.patch_size_px,
         recipe=configs.to_dict(recipe),
-        split=sampling.split_record(cells, split, recipe.held_out),
-        data=sampling.data_record(screen, cells, rows),
+        split=pool.split_record(recipe.held_out),
+        data=pool.data_record(rows),
     )
     arrays = {"mean": found.mean_.astype(np.float32), "components": found.components_.astype(np.float32)}
     reconstruct.save_measured(screen, path, arrays, config, sampling.digests(store, rows))
@@ -118,9 +119,9 @@ def _recipe(options: Mapping[str, Any]) -> dict[str, Any]:
     return configs.to_dict(configs.from_dict(Recipe, {**options, "model": "pca"}))
 
 
-def _train(screen: Screen, path: Path, recipe: dict[str, Any], run: Run) -> bool:
+def _train(screen: Screen | Pool, path: Path, recipe: dict[str, Any], run: Run) -> bool:
     fit(screen, path, configs.from_dict(Recipe, recipe), run.progress)
     return True
 
 
-PCA = Kind("PCA", _recipe, _train, load, lambda recipe: "A baseline: linear in the pixels.")
+PCA = Kind("PCA", _recipe, _train, load, lambda recipe: "A baseline: linear in the pixels.", several=True)

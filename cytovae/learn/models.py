@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cytovae import locks
-from cytovae.errors import BusyError, TrainingError
+from cytovae.errors import BusyError, ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import kinds
 from cytovae.learn.kinds import Run
+from cytovae.learn.pool import Pool
 from cytovae.learn.recipe import Preset
 from cytovae.screen import Screen
 
@@ -19,13 +20,14 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def train(
-    screen: Screen, path: Path, model: str, options: Mapping[str, Any] | None = None, run: Run | None = None
+    screen: Screen | Pool, path: Path, model: str, options: Mapping[str, Any] | None = None, run: Run | None = None
 ) -> bool | None:
     """Train a model on a screen and leave its bundle at `path`.
 
     Parameters
     ----------
-    screen : Screen
+    screen : Screen or Pool
+        Or several screens.
     path : Path
         The bundle's folder.
     model : str
@@ -43,12 +45,14 @@ def train(
     Raises
     ------
     ConfigError
-        There is no such kind, or it has no such option.
+        There is no such kind, or it has no such option, or is trained on one screen alone.
     TrainingError
         Training failed; or a finished bundle is there that was made otherwise: says what differs.
     """
     run = run or Run()
     kind, options = kinds.get(model), options or {}
+    if isinstance(screen, Pool) and not kind.several:
+        raise ConfigError(f"models of the kind {model!r} are trained on one screen")
     recipe = kind.recipe(options)
     finished = (path / bundles.CONFIG).exists() and not (run.resume and (path / CHECKPOINT).exists())
     if finished and not run.overwrite:
@@ -64,14 +68,14 @@ def train(
     return kind.train(screen, path, recipe, run)
 
 
-def differing(config: Mapping[str, Any], screen: Screen, model: str, options: Mapping[str, Any]) -> list[str]:
+def differing(config: Mapping[str, Any], screen: Screen | Pool, model: str, options: Mapping[str, Any]) -> list[str]:
     """In what a finished bundle differs from what is asked for; an option that is not given is not asked for.
 
     Parameters
     ----------
     config : mapping
         Of the bundle.
-    screen : Screen
+    screen : Screen or Pool
     model : str
         The kind asked for.
     options : mapping
@@ -93,7 +97,8 @@ def differing(config: Mapping[str, Any], screen: Screen, model: str, options: Ma
         named |= {name for preset in presets for name in preset if preset[name] != plain[name]}
     found = [f"{name} {made[name]}, not {asked[name]}" for name in asked if name in named and made[name] != asked[name]]
     if config.get("data", {}).get("cells") != screen.cells_digest():
-        found.append(f"its cells are those of {config.get('data', {}).get('screen')!r}, not of {screen.path}")
+        asked_for = " + ".join(str(one.path) for one in Pool.of(screen).screens)
+        found.append(f"its cells are those of {config.get('data', {}).get('screen')!r}, not of {asked_for}")
     return found
 
 

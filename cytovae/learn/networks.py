@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cytovae import config as configs
 from cytovae.errors import BundleError
 from cytovae.learn.kinds import Coder, Floats, Kind, Run
+from cytovae.learn.pool import Pool
 from cytovae.screen import Screen
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _kind(model: str, title: str) -> Kind:
         preset = trainings.preset(options.get("recipe", "paper"))
         return configs.to_dict(configs.from_dict(trainings.Recipe, {**preset, **asked, "model": model}))
 
-    def train(screen: Screen, path: Path, recipe: dict[str, Any], run: Run) -> bool:
+    def train(screen: Screen | Pool, path: Path, recipe: dict[str, Any], run: Run) -> bool:
         from cytovae.learn import train as trainings
 
         return trainings.train(
@@ -93,7 +94,7 @@ def _kind(model: str, title: str) -> Kind:
             say=run.say,
         )
 
-    return Kind(title, recipe, train, load, limits)
+    return Kind(title, recipe, train, load, limits, several=True)
 
 
 AE = _kind("ae", "An autoencoder (AE)")

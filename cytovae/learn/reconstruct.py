@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from cytovae.errors import ScreenError, SelectionError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import measures, sampling
 from cytovae.learn.bundle import Bundle
-from cytovae.patches import PatchStore, normalise
+from cytovae.learn.pool import Pool
+from cytovae.patches import normalise
 from cytovae.screen import Screen, whole_file
 
 MOST_CELLS = 2000
@@ -77,7 +79,7 @@ def some_of_each(cells: pd.DataFrame, rows: npt.NDArray[np.int64], size: int) ->
     return rows[order][:size]
 
 
-def reconstruct(screen: Screen, rows: npt.NDArray[np.int64], bundle: Bundle) -> tuple[npt.NDArray, npt.NDArray]:
+def reconstruct(screen: Screen | Pool, rows: npt.NDArray[np.int64], bundle: Bundle) -> tuple[npt.NDArray, npt.NDArray]:
     """Normalised patches and what a model makes of them.
 
     Returns
@@ -89,11 +91,11 @@ def reconstruct(screen: Screen, rows: npt.NDArray[np.int64], bundle: Bundle) -> 
             f"{bundle.name} was made for {', '.join(bundle.channels)}, but {screen.path} holds "
             f"{', '.join(screen.record.channels)}"
         )
-    patches = PatchStore(screen.patches_path).read(rows)
+    patches = Pool.of(screen).store().read(rows)
     return normalise(patches), bundle.decode(bundle.encode(patches))
 
 
-def measure(screen: Screen, bundle: Bundle, split: str = Split.TEST) -> dict[str, Any]:
+def measure(screen: Screen | Pool, bundle: Bundle, split: str = Split.TEST) -> dict[str, Any]:
     """A model's measures (`measures.measure`) on the cells of a split, at most `MOST_CELLS` of them.
 
     Raises
@@ -101,15 +103,19 @@ def measure(screen: Screen, bundle: Bundle, split: str = Split.TEST) -> dict[str
     SelectionError
         The split holds a single cell, which has no distribution.
     """
-    cells = screen.cells()
-    rows = some_of_each(cells, split_rows(screen, cells, bundle, split), MOST_CELLS)
+    pool = Pool.of(screen)
+    found = []
+    for start, one in zip(pool.starts(), pool.screens, strict=True):
+        with contextlib.suppress(*([SelectionError] if len(pool.screens) > 1 else [])):  # of one of them, none is left
+            found.append(start + split_rows(one, one.cells(), bundle, split))
+    rows = some_of_each(pool.cells(), np.concatenate([np.empty(0, np.int64), *found]), MOST_CELLS)
     if len(rows) < 2:
         raise SelectionError(f"measures need at least 2 cells and {screen.path} has {len(rows)} in split {split!r}")
     return {"split": split, **measures.measure(*reconstruct(screen, rows, bundle))}
 
 
 def save_measured(
-    screen: Screen,
+    screen: Screen | Pool,
     path: Path,
     arrays: dict[str, npt.NDArray],
     config: dict[str, Any],
@@ -119,7 +125,7 @@ def save_measured(
 
     Parameters
     ----------
-    screen : Screen
+    screen : Screen or Pool
         What it was trained on.
     path, arrays, config, trained_on
         As for `cytovae.learn.bundle.save`.

@@ -261,8 +261,10 @@ def trained_on(
 
 
 def same_source(config: Mapping[str, Any], screen: Screen) -> bool:
-    """Whether a model's data and a screen state the same source."""
-    return bool(screen.record.source) and screen.record.source == config.get("data", {}).get("source")
+    """Whether a model's data, or those of one of the screens it was trained on, and a screen state the same source."""
+    data = config.get("data", {})
+    sources = [one.get("source") for one in (data, *data.get("screens", []))]
+    return bool(screen.record.source) and screen.record.source in sources
 
 
 def unseen(

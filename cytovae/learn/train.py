@@ -32,9 +32,9 @@ from cytovae.learn import bundle as bundles
 from cytovae.learn import measures, sampling
 from cytovae.learn import reconstruct as reconstructions
 from cytovae.learn.networks import arrays_of
+from cytovae.learn.pool import Pool
 from cytovae.learn.recipe import Precision, Preset, Rates
 from cytovae.nets import autoencoders, blocks, losses
-from cytovae.patches import PatchStore
 from cytovae.screen import Screen, whole_file
 
 if TYPE_CHECKING:
@@ -603,7 +603,7 @@ class Log:
 
 
 def train(
-    screen: Screen,
+    screen: Screen | Pool,
     path: Path,
     recipe: Recipe,
     *,
@@ -620,7 +620,7 @@ def train(
 
     Parameters
     ----------
-    screen : Screen
+    screen : Screen or Pool
     path : Path
         The bundle's folder; while training it holds log, pictures and the last checkpoint.
     recipe : Recipe
@@ -664,15 +664,16 @@ def train(
     fabric.launch()
     first_process = fabric.global_rank == 0
 
-    cells = screen.cells()
-    split = sampling.split(cells, recipe.held_out, recipe.validation)
+    pool = Pool.of(screen)
+    cells = pool.cells()
+    split = pool.split(recipe.held_out, recipe.validation)
     rows, watched = split.training_rows(cells), split.watched_rows(cells)
     sampler = sampling.TreatmentSampler(
-        PatchStore(screen.patches_path), rows, cells[schema.TREATMENT].iloc[rows].to_list(), augment=recipe.augment
+        pool.store(), rows, cells[schema.TREATMENT].iloc[rows].to_list(), augment=recipe.augment
     )
     batches = Batches(sampler, recipe, fabric.global_rank, fabric.world_size)
     trainer = Trainer(recipe, len(screen.record.channels), fabric, screen.record.patch_size_px)
-    header = {"recipe": json.dumps(configs.to_dict(recipe), sort_keys=True), "cells": screen.cells_digest()}
+    header = {"recipe": json.dumps(configs.to_dict(recipe), sort_keys=True), "cells": pool.cells_digest()}
     with locks.held(path, "training") if first_process else contextlib.nullcontext():
         checkpoint = path / CHECKPOINT
         if checkpoint.exists() and resume:
@@ -713,17 +714,17 @@ def train(
             if done % checkpoint_every == 0 or last_one:
                 write_checkpoint(checkpoint, trainer, header)
             if len(watched) and pictures_every and (done % pictures_every == 0 or last_one):
-                snapshot(path, screen, watched, trainer.finished(batches), done)
+                snapshot(path, pool, watched, trainer.finished(batches), done)
         if log is not None:
             log.close()
-            export(trainer, screen, path, trainer.finished(batches))
+            export(trainer, pool, path, trainer.finished(batches))
             checkpoint.unlink(missing_ok=True)
     fabric.barrier()
     return first_process
 
 
 def snapshot(
-    path: Path, screen: Screen, rows: npt.NDArray[np.int64], nets: autoencoders.Networks, iteration: int
+    path: Path, screen: Screen | Pool, rows: npt.NDArray[np.int64], nets: autoencoders.Networks, iteration: int
 ) -> None:
     """A picture of the same kept-out cells every time, above their reconstructions, and a line of measures.
 
@@ -731,7 +732,7 @@ def snapshot(
     ----------
     path : Path
         The bundle's folder.
-    screen : Screen
+    screen : Screen or Pool
     rows : (n,) int
         Of cells that are not trained on (`sampling.Split.watched_rows`).
     nets : Networks
@@ -739,7 +740,7 @@ def snapshot(
     iteration : int
     """
     rows = reconstructions.some_of_each(screen.cells(), rows, SNAPSHOT_CELLS)
-    original = sampling.normalise(PatchStore(screen.patches_path).read(rows))
+    original = sampling.normalise(Pool.of(screen).store().read(rows))
     folded = autoencoders.Folded(nets)
     device = nets.encoder.head.device
     made = np.concatenate(
@@ -759,22 +760,21 @@ def snapshot(
         beside.write_text("".join(text + "\n" for text in [*kept, line]))
 
 
-def export(trainer: Trainer, screen: Screen, path: Path, nets: autoencoders.Networks) -> None:
+def export(trainer: Trainer, screen: Screen | Pool, path: Path, nets: autoencoders.Networks) -> None:
     """Write the bundle of a training as far as it has come, and measure it on cells that it did not see.
 
     Parameters
     ----------
     trainer : Trainer
-    screen : Screen
+    screen : Screen or Pool
         What it was trained on.
     path : Path
         Of the bundle.
     nets : Networks
         What `Trainer.finished` gives.
     """
-    recipe, cells = trainer.recipe, screen.cells()
-    split = sampling.split(cells, recipe.held_out, recipe.validation)
-    rows = split.training_rows(cells)
+    recipe, pool = trainer.recipe, Pool.of(screen)
+    rows = pool.split(recipe.held_out, recipe.validation).training_rows(pool.cells())
     config = bundles.new_config(
         path.resolve().name,
         recipe.model,
@@ -782,8 +782,8 @@ def export(trainer: Trainer, screen: Screen, path: Path, nets: autoencoders.Netw
         blocks.LATENT_SIZE,
         screen.record.patch_size_px,
         recipe={**configs.to_dict(recipe), "iterations": trainer.iteration},
-        split=sampling.split_record(cells, split, recipe.held_out),
-        data=sampling.data_record(screen, cells, rows),
+        split=pool.split_record(recipe.held_out, recipe.validation),
+        data=pool.data_record(rows),
     )
-    trained_on = sampling.digests(PatchStore(screen.patches_path), rows)
+    trained_on = sampling.digests(pool.store(), rows)
     reconstructions.save_measured(screen, path, arrays_of(nets), config, trained_on)
