@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import logging
 import math
 import zipfile
@@ -15,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cytovae.config import MAX_PLANE_PX
-from cytovae.errors import ConfigError, ImageError, IngestError, first_line
+from cytovae.errors import ConfigError, DependencyError, ImageError, IngestError, first_line
 
 Image = npt.NDArray[np.uint16]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+VENDOR = (".czi", ".nd2", ".lif", ".dv")
+"""Formats of microscopes' makers that are one file each; bioio reads them, with a plug-in for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,7 @@ def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, share
     Parameters
     ----------
     path : Path
-        A TIFF (OME-TIFF too), PNG or npy file, or the folder of an OME-Zarr image.
+        A TIFF (OME-TIFF too), PNG or npy file, the folder of an OME-Zarr image, or a file of a microscope's maker.
     plane : Plane
         Which plane of a file that holds several.
     bit_depth : int
@@ -78,9 +81,12 @@ def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, share
         ``missing-file``, ``unreadable-file`` (truncated, or of another format), ``too-large`` (more than
         `MAX_PLANE_PX`), ``several-planes`` (it is not said which is meant), ``wrong-bit-depth``, ``nan`` or
         ``wrong-shape``.
+    DependencyError
+        Only bioio reads the file, and it or its plug-in is not installed.
     """
     pixels = _read(path, lambda tiff: _planes(tiff, path, plane, shared), plane)
-    if pixels.ndim == 3 and plane.z is not None and (path.suffix.lower() in (".tif", ".tiff") or path.is_dir()):
+    stacks = (".tif", ".tiff", *VENDOR)
+    if pixels.ndim == 3 and plane.z is not None and (path.suffix.lower() in stacks or path.is_dir()):
         return _projected(as_uint16(pixels, path, bit_depth), plane.z, path)
     if pixels.ndim != 2:
         raise ImageError("wrong-shape", f"{path} holds an image of shape {pixels.shape}, not one plane of (H, W)")
@@ -336,6 +342,8 @@ def _read(
         return _of_zarr(path, plane)
     if not path.is_file():
         raise ImageError("missing-file", f"{path} does not exist")
+    if path.suffix.lower() in VENDOR:
+        return _of_vendor(path, plane or Plane())
     if path.suffix.lower() not in SUFFIXES:
         raise ImageError("unreadable-file", f"{path} is not one of {', '.join(SUFFIXES)}")
     try:
@@ -388,6 +396,40 @@ def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
         return np.asarray(array[index])
     except Exception as broken:  # codecs fail in many ways on damaged chunks
         raise ImageError("unreadable-file", f"{about.path} cannot be read: {first_line(broken)}") from None
+
+
+def _of_vendor(path: Path, plane: Plane) -> npt.NDArray[Any]:
+    """The plane of a maker's file that is meant, (H, W), or the z-stack (Z, H, W), read by bioio."""
+    kind = path.suffix.lower().removeprefix(".")
+    missing = DependencyError(
+        f"{path.name} is read by bioio with its plug-in for {kind} files: pip install bioio bioio-{kind}"
+    )
+    try:
+        import bioio
+    except ImportError:
+        raise missing from None
+    try:
+        image = bioio.BioImage(path)
+        scenes, axes = image.scenes, str(image.dims.order)
+        if len(scenes) > 1:
+            said = f"{path} holds {len(scenes)} scenes ({', '.join(map(str, scenes[:3]))}, ...)"
+            raise ImageError("several-planes", f"{said}; write each to a file of its own")
+        if set(axes) - set("TCZYX"):
+            raise ImageError("wrong-shape", f"{path} holds an image of axes {axes}, not planes of T, C, Z, Y and X")
+        _check_size(path, image.dims.Y * image.dims.X)
+        index = {
+            axis: _along(lambda: [str(n) for n in image.channel_names], path, axis, image.dims[axis][0], plane, True)
+            for axis in "TCZ"
+        }
+        whole = isinstance(index["Z"], slice)
+        told = {axis: k for axis, k in index.items() if not isinstance(k, slice)}
+        return np.asarray(image.get_image_data("ZYX" if whole else "YX", **told))
+    except ImageError:
+        raise
+    except Exception as broken:  # each plug-in fails in ways of its own
+        if type(broken).__name__ == "UnsupportedFileFormatError" and not importlib.util.find_spec(f"bioio_{kind}"):
+            raise missing from None
+        raise ImageError("unreadable-file", f"{path} cannot be read: {first_line(broken)}") from None
 
 
 def _check_whole(path: Path, pages: Iterable[Any]) -> None:

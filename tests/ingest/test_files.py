@@ -85,7 +85,7 @@ def test_what_names_leave_open_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no file of .* is of the channel DNA=7; there are 1, 2, 3"):
         layouts.files.read(tmp_path, {**three, "DNA": "7"}, Microscope.OPERETTA)
     with pytest.raises(
-        IngestError, match=r"no file of .* is named as incell names them: the first of its 12 TIFFs is 'r"
+        IngestError, match=r"no file of .* is named as incell names them: the first of its 12 images is 'r"
     ):
         layouts.files.read(tmp_path, three, Microscope.INCELL)
     with pytest.raises(ConfigError, match=r"must name the group 'well'.*or give operetta, imagexpress, incell"):

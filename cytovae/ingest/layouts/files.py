@@ -11,6 +11,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, IngestError
+from cytovae.images import VENDOR
 from cytovae.ingest.layouts import harmony, tables
 from cytovae.screen import digest_file
 
@@ -81,13 +82,15 @@ def read(
         raise IngestError(f"there is no folder {raw}")
     order = tables.stored_order(list(channels))
     pattern = _compiled(naming)
-    names = [n for n in sorted(tables.image_files(raw, (".tif", ".tiff"))) if not _THUMBNAIL.search(Path(n).name)]
+    names = [
+        n for n in sorted(tables.image_files(raw, (".tif", ".tiff", *VENDOR))) if not _THUMBNAIL.search(Path(n).name)
+    ]
     indices = _indices(raw, names) if naming == Microscope.OPERETTA else {}
     names = sorted({*names, *(name for folder, index in indices.items() for name in _listed(folder, index))})
     matches = {name: pattern.fullmatch(Path(name).name) for name in names}
     found = pd.DataFrame([_described(name, m.groupdict(), raw) for name, m in matches.items() if m])
     if found.empty:
-        seen = f"the first of its {len(names)} TIFFs is {Path(names[0]).name!r}" if names else "it holds no TIFF"
+        seen = f"the first of its {len(names)} images is {Path(names[0]).name!r}" if names else "it holds no image"
         raise IngestError(f"no file of {raw} is named as {naming} names them: {seen}")
     found = _one_plane(_indexed(found, indices, channels), z, raw)
     in_names = "channel" in pattern.groupindex
