@@ -383,7 +383,9 @@ def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
     about = omezarr.picture(path)
     try:
         array = about.array()
-    except (OSError, ValueError, KeyError) as broken:
+    except DependencyError:
+        raise
+    except Exception as broken:  # zarr fails in many ways on damaged metadata
         raise ImageError("unreadable-file", f"{about.path} cannot be read: {first_line(broken)}") from None
     if array.ndim != len(about.axes):
         raise ImageError("wrong-shape", f"{about.path} has the shape {array.shape}, which axes {about.axes} do not fit")
@@ -393,7 +395,11 @@ def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
         index = tuple(_along(lambda: about.names, path, axis, n, plane, True) for axis, n in lengths)
     _check_size(path, math.prod(array.shape[-2:]))
     try:
+        if torn := omezarr.torn_chunk(about.path, array, index):
+            raise ImageError("unreadable-file", torn)
         return np.asarray(array[index])
+    except ImageError:
+        raise
     except Exception as broken:  # codecs fail in many ways on damaged chunks
         raise ImageError("unreadable-file", f"{about.path} cannot be read: {first_line(broken)}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cytovae.errors import DependencyError, ImageError, IngestError
+from cytovae.errors import DependencyError, ImageError, IngestError, first_line
 
 VERSIONS = ("0.4", "0.5")
 AXES = "TCZYX"
@@ -41,11 +42,20 @@ def metadata(path: Path) -> dict[str, Any]:
             said = json.loads((path / ".zattrs").read_text()) if (path / ".zattrs").is_file() else {}
             parts = [said.get("plate"), said.get("well"), *said.get("multiscales", [])]
             version = next((part["version"] for part in parts if part and "version" in part), "0.4")
-    except (OSError, ValueError, AttributeError, TypeError) as broken:
-        raise IngestError(f"the metadata of {path} cannot be read: {broken}") from None
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as broken:
+        raise IngestError(f"the metadata of {path} cannot be read: {first_line(broken)}") from None
     if said and version not in VERSIONS:
-        raise IngestError(f"{path} is OME-Zarr {version}; versions {' and '.join(VERSIONS)} are read")
+        raise IngestError(
+            f"{path} is OME-Zarr {first_line(ValueError(version))}; versions {' and '.join(VERSIONS)} are read"
+        )
     return dict(said)
+
+
+def inside(path: object) -> str:
+    """A path that metadata name, where it stays below what names it; ValueError where it is another."""
+    if not isinstance(path, str) or not path or path[0] == "/" or "\0" in path or ".." in path.split("/"):
+        raise ValueError(f"a path below it instead of {path!r:.80}")
+    return path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +88,41 @@ class Picture:
         try:
             array = self.array()
             return int(array.nchunks - array.nchunks_initialized), int(array.nchunks)
-        except (OSError, ValueError, KeyError):
+        except Exception:  # zarr fails in many ways on damaged metadata; reading says which
             return 0, 0
+
+
+def torn_chunk(path: Path, array: Any, index: tuple[Any, ...]) -> str:
+    """The first chunk of those meant that is not as long as it says, in words; empty where none is.
+
+    Blosc is not told how long a chunk is: of one that was cut off it gives whatever lay in memory. Other codecs notice.
+
+    Parameters
+    ----------
+    path : Path
+        The array's folder.
+    array : zarr.Array
+    index : tuple of int or slice
+        Of its first axes.
+    """
+    about = array.metadata
+    codecs = [about.compressor] if about.zarr_format == 2 else about.codecs
+    if not any("blosc" in type(codec).__name__.lower() for codec in codecs):
+        return ""
+    each = [range(-(-n // size)) for n, size in zip(array.shape, array.chunks, strict=True)]
+    for axis, at in enumerate(index):
+        each[axis] = (
+            range(at // array.chunks[axis], at // array.chunks[axis] + 1) if isinstance(at, int) else each[axis]
+        )
+    for place in itertools.product(*each):
+        chunk = path / about.encode_chunk_key(place)
+        if chunk.is_file():
+            with chunk.open("rb") as opened:
+                head = opened.read(16)
+            says, has = int.from_bytes(head[12:16], "little"), chunk.stat().st_size
+            if len(head) < 16 or says != has:
+                return f"{chunk} cannot be read: it has {has:,} bytes and says {says:,}, so it was cut off or damaged"
+    return ""
 
 
 def picture(path: Path) -> Picture:
@@ -102,20 +145,24 @@ def picture(path: Path) -> Picture:
         first = scales["datasets"][0]
         steps = [*first.get("coordinateTransformations", []), *scales.get("coordinateTransformations", [])]
         scale = np.prod([step["scale"] for step in steps if step["type"] == "scale"], axis=0)
-        units = [axis.get("unit") for axis in scales["axes"]]
-        names = [str(channel.get("label", "")) for channel in said.get("omero", {}).get("channels", [])]
-    except (KeyError, IndexError, TypeError, AttributeError) as lacking:
+        units = [str(axis.get("unit")) for axis in scales["axes"]]
+        names = [
+            " ".join(str(channel.get("label", "")).split()) for channel in said.get("omero", {}).get("channels", [])
+        ]
+        place, size = inside(first["path"]), None
+        if np.size(scale) == len(axes) and units[-1] in _UM and units[-1] == units[-2]:
+            edges = np.asarray(scale, np.float64)[-2:] * _UM[units[-1]]
+            size = round(float(edges[1]), 9) if np.isclose(*edges) and np.isfinite(edges[1]) and edges[1] > 0 else None
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as lacking:
         raise ImageError(
-            "unreadable-file", f"{path} is no OME-Zarr image that can be read: it lacks {lacking}"
+            "unreadable-file", f"{path} is no OME-Zarr image that can be read: it lacks {first_line(lacking)}"
         ) from None
     if axes[-2:] != "YX" or axes != "".join(axis for axis in AXES if axis in axes):
         raise ImageError(
-            "wrong-shape", f"{path} has the axes {axes}, not some of {AXES} in this order with Y and X last"
+            "wrong-shape",
+            f"{path} has the axes {first_line(ValueError(axes))}, not some of {AXES} in this order with Y and X last",
         )
-    size = None
-    if np.size(scale) == len(axes) and units[-1] in _UM and units[-1] == units[-2] and np.isclose(scale[-1], scale[-2]):
-        size = round(float(scale[-1]) * _UM[units[-1]], 9)
-    return Picture(path / first["path"], axes, names, size)
+    return Picture(path / place, axes, names, size)
 
 
 def write_plate(

@@ -263,6 +263,18 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         return pd.read_parquet(path, columns=columns)
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a parquet table has, from its foot.
+
+    Raises
+    ------
+    ScreenError
+        The file is missing or no parquet.
+    """
+    with _reading_parquet(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
 def read_provenance(path: Path) -> dict[str, Any]:
     """The provenance inside a parquet table, or an empty dict where it carries none.
 

@@ -1,10 +1,14 @@
-"""The app's one door to disk and models: cached reads, every cache bounded.
+"""The app's one door to disk and models: cached reads, all of them together bounded by bytes (`app.common.kept`).
 
 What a cache hands out is shared by all sessions: read it, do not write into it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -15,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from app.common import kept
 from cytovae import schema
 from cytovae.errors import BundleError, CytovaeError, ScreenError
 from cytovae.learn import sampling
@@ -67,24 +73,64 @@ def fingerprint(screen: Screen) -> tuple[Any, ...]:
     return (str(folder), tuple(map(str, files)), stamp_of(*files))
 
 
-def cached(entries: int = 16, spinner: str | bool = False) -> Callable[[F], F]:
-    """Keep what a function gives for all sessions, until a screen or a file among its arguments changes.
+def checkpoint() -> None:
+    """End the script here if whoever looks has left or has chosen something else; long work calls it now and then.
+
+    Streamlit ends scripts when they write to the page or ask for their state, and computations do neither.
+    """
+    if get_script_run_ctx(suppress_warning=True) is not None:
+        _ = "checkpoint" in st.session_state
+
+
+_KEPT = kept.Kept(kept.budget, checkpoint)
+
+
+def cached(entries: int = 16, spinner: str = "", weigh: Callable[[Any], int] = lambda value: 0) -> Callable[[F], F]:
+    """Keep what a function gives for all sessions, until a screen or a file among its arguments changes; all that is
+    kept together is bounded by `app.common.kept.budget`.
 
     Parameters
     ----------
     entries : int
-        Answers kept; the oldest goes first.
-    spinner : str or bool
+        Answers kept at most; those asked for longest ago go first.
+    spinner : str
         What the page says while the function works.
+    weigh : callable
+        Bytes of an answer that do not show in its arrays.
     """
-    return cast(
-        "Callable[[F], F]",
-        st.cache_resource(
-            max_entries=entries,
-            show_spinner=spinner,
-            hash_funcs={Screen: fingerprint, type(Path()): lambda path: (str(path), stamp_of(path))},
-        ),
-    )
+
+    def decorate(work: F) -> F:
+        room, signature = f"{work.__module__}.{work.__qualname__}", inspect.signature(work)
+
+        @functools.wraps(work)
+        def answer(*values: Any, **named: Any) -> Any:
+            given = signature.bind(*values, **named)
+            given.apply_defaults()
+
+            def make() -> Any:
+                with st.spinner(spinner) if spinner else contextlib.nullcontext():
+                    return work(*values, **named)
+
+            return _KEPT.get(room, tuple(_key(value) for value in given.arguments.values()), make, entries, weigh)
+
+        return cast("F", answer)
+
+    return decorate
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, Screen):
+        return fingerprint(value)
+    if isinstance(value, Path):
+        return str(value), stamp_of(value)
+    if isinstance(value, tuple):
+        return tuple(_key(each) for each in value)
+    return kept.key_of(value)
+
+
+def forget() -> None:
+    """Forget all answers kept."""
+    _KEPT.clear()
 
 
 def _open_all() -> tuple[dict[str, Screen], list[str]]:
@@ -165,6 +211,7 @@ def patches(screen: Screen, rows: npt.ArrayLike) -> npt.NDArray[np.uint16]:
     ScreenError
         There are not as many patches as cells.
     """
+    checkpoint()
     return _store(screen).read(rows)
 
 
@@ -189,11 +236,20 @@ def models(screen: Screen) -> list[str]:
     return sorted(names, key=lambda name: (name not in embedded, describe(name).get("model") != "vae+", name))
 
 
-@cached(8)
+def _watched(block: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def watched(given: Any) -> Any:
+        checkpoint()
+        return block(given)
+
+    return watched
+
+
+@cached(8, weigh=lambda made: int((made.path / "weights.safetensors").stat().st_size))
 def _bundle(config: Path, weights: Path) -> Bundle:
     from cytovae.learn import bundle
 
-    return bundle.load(config.parent)
+    made = bundle.load(config.parent)
+    return dataclasses.replace(made, encode_block=_watched(made.encode_block), decode_block=_watched(made.decode_block))
 
 
 def bundle(name: str) -> Bundle:

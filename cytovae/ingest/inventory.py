@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import ScreenError
 from cytovae.ingest import layouts
 from cytovae.patches import PatchStore
-from cytovae.screen import Screen, read_provenance
+from cytovae.screen import Screen, count_rows, read_provenance
 
 
 def take(screen: Screen) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def take(screen: Screen) -> dict[str, Any]:
     for model in screen.models():
         index = screen.embeddings_path(model) / "index.parquet"
         fresh = read_provenance(index).get("inputs", {}).get("cells") == digest
-        n = pq.read_metadata(index).num_rows
+        n = count_rows(index)
         held["models"].append({"name": model, "cells": n, "fits_these_cells": fresh})
         if fresh and n < held["cells"]:
             missing.append(f"embeddings of {model}: {held['cells'] - n} of {held['cells']} cells have none")

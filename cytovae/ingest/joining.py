@@ -27,6 +27,7 @@ from cytovae.ingest import layouts
 from cytovae.ingest.assembly import CELLS, TYPES
 from cytovae.screen import (
     Screen,
+    count_rows,
     provenance,
     read_provenance,
     read_table,
@@ -103,7 +104,7 @@ def append(screen: Screen, others: Sequence[Screen]) -> Appended:
             joined = _join([screen, *new], folder)
             whole = tuple(model for model in models if _join_embeddings([screen, *new], joined, model))
         partial = tuple(model for model in models if model not in whole)
-        count = sum(pq.read_metadata(one.cells_path).num_rows for one in new)
+        count = sum(count_rows(one.cells_path) for one in new)
         return Appended(tuple(sorted(set().union(*plates[1:]))), count, whole, partial, gone)
 
 
@@ -241,7 +242,7 @@ def _join(screens: Sequence[Screen], folder: Path) -> Screen:
                 places[:, 0] += before
                 np.save(target, places)
             if kind == "places":
-                before += pq.read_metadata(one.patches_path / "sources.parquet").num_rows
+                before += count_rows(one.patches_path / "sources.parquet")
     if "places" in kinds:
         _join_sources(screens, joined)
     return joined
@@ -278,7 +279,7 @@ def _join_embeddings(screens: Sequence[Screen], joined: Screen, model: str) -> b
         made = read_provenance(index) if index.exists() else {}
         inputs = dict(made.get("inputs", {}))
         fresh = bool(made) and inputs.pop("cells", None) == one.cells_digest()
-        full = fresh and pq.read_metadata(index).num_rows == pq.read_metadata(one.cells_path).num_rows
+        full = fresh and count_rows(index) == count_rows(one.cells_path)
         told.append((fresh, full, made.get("config"), inputs))
     if not told[0][0]:  # not of these cells before
         return False

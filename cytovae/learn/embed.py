@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
 
 from cytovae import locks, schema
 from cytovae.cluster import Shard, share_out
@@ -140,7 +139,8 @@ def embed(
             f"{screen.path} holds {screen.record.patch_size_px} px patches of {', '.join(screen.record.channels)}; "
             "use or train a model of the same channels"
         )
-    count, store = pq.read_metadata(screen.cells_path).num_rows, PatchStore(screen.patches_path)
+    # the ids are read again at the end; a table that cannot be read is refused before the work and not after it
+    count, store = len(read_table(screen.cells_path, [schema.CELL_ID])), PatchStore(screen.patches_path)
     if len(store) != count:
         raise ScreenError(f"{screen.path} holds {len(store)} patches for {count} cells; run 'cytovae ingest' again")
     config: dict[str, Any] = {"bundle": bundle.name, "model": bundle.model}

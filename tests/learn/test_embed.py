@@ -85,6 +85,17 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert not list((screen.path / "embeddings").glob(".*"))
 
 
+@pytest.mark.parametrize("at", [0, 40])
+def test_a_damaged_table_of_cells_is_refused_before_the_work(screen: Screen, pca: bundles.Bundle, at: int) -> None:
+    """At 0 nothing can be read of it, at 40 its foot can be and its cells cannot."""
+    content = bytearray(screen.cells_path.read_bytes())
+    content[at:-8000] = bytes(len(content) - 8000 - at) if at else b""
+    screen.cells_path.write_bytes(content if at else b"")
+    with pytest.raises(ScreenError, match=r"cells\.parquet cannot be read as parquet"):
+        embed(screen, pca)
+    assert not list((screen.path / "embeddings").glob(".*"))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("intensity", [False, True])
 def test_shards_and_a_cluster_embed_byte_for_byte_as_one_process(

@@ -33,7 +33,7 @@ def main() -> None:
     def late() -> bool:
         return time.monotonic() - started > 60 * minutes
 
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         attacks, material = inputs.attacks(Path(folder) / "material")
         attacks = [(attack, share) for attack, share in attacks if attack.name.startswith(only)]
         whole = sum(share for _, share in attacks)

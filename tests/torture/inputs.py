@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import enum
 import functools
+import hashlib
 import io
 import json
 import os
@@ -379,6 +380,125 @@ def arrays(rng: Rng, folder: Path) -> tuple[str, str]:
     return (fate, said) if same else ("wrong", "other pixels than numpy reads")
 
 
+# --------------------------------------------------------------------------------------------------------- plates
+def write_plates(folder: Path) -> None:
+    """Two OME-Zarr plates of two wells, of either version, as ngio writes them."""
+    import ngio
+
+    wells = [("B", "02"), ("C", "11")]
+    for version in ("0.4", "0.5"):
+        listed = [ngio.ImageInWellPath(row=r, column=c, path="0") for r, c in wells]
+        plate = ngio.create_empty_plate(folder / version, name="P1", images=listed, ngff_version=version)
+        for k, (row, column) in enumerate(wells):
+            pixels = np.random.default_rng(k).integers(200, 4000, (3, 24, 32)).astype(np.uint16)
+            ngio.create_ome_zarr_from_array(
+                plate.get_image_store(row, column, "0"),
+                pixels,
+                pixelsize=0.65,
+                axes_names="cyx",
+                channels_meta=CHANNELS.split(","),
+                levels=1,
+                ngff_version=version,
+                consolidation_mode="numpy",
+            )
+
+
+def plates(self: Material, rng: Rng, folder: Path) -> tuple[str, str]:
+    """An OME-Zarr plate of which one file was changed: what is taken of it is what zarr reads, channel by channel."""
+    import zarr
+
+    from cytovae import images as reader
+    from cytovae.errors import CytovaeError, ImageError
+    from cytovae.ingest import layouts
+    from cytovae.ingest.layouts import tables as columns
+
+    raw = folder / "a.zarr"
+    shutil.copytree(self.plates / str(rng.choice(["0.4", "0.5"])), raw)
+    files = sorted(p for p in raw.rglob("*") if p.is_file())
+    heads = [p for p in files if p.suffix == ".json" or p.name.startswith(".z")]
+    some = heads if rng.random() < 0.7 else files
+    victim = some[int(rng.integers(len(some)))]
+    spoil(victim, rng)
+    seen = victim.relative_to(folder)
+    if rng.random() < 0.15:
+        words = ("ingest", "ome-zarr", "a.zarr", "out.screen", "--workers", "1", "--channels")
+        fate, said = judge(verb(*words, ",".join(f"{c}={c}" for c in CHANNELS.split(","))))
+        made = {p.name for p in folder.iterdir()} - {
+            "a.zarr",
+            "elsewhere",
+            *(["out.screen"] if fate == "accepted" else []),
+        }
+        return ("leftovers", str(made)) if made else (fate, f"{seen}: {said}")
+    try:
+        layout = layouts.omezarr.read(raw, {c: c for c in CHANNELS.split(",")})
+    except CytovaeError as refused:
+        return ("refused", str(refused)) if "\n" not in str(refused) else ("wrong", f"not one sentence: {refused!r}")
+    fate = "refused"
+    for row in layout.fields.to_dict("records"):
+        if row["status"] != columns.OK:
+            continue
+        for channel in layout.channels:
+            path = raw / row[columns.path_column(channel)]
+            try:
+                got = reader.read_plane(path, reader.Plane(names=(channel,)), shared=True)
+            except ImageError as refused:
+                if "\n" in str(refused):
+                    return "wrong", f"{seen}: not one sentence: {refused!r}"
+                continue
+            fate, head = "accepted", path / "zarr.json"
+            said = json.loads((head if head.is_file() else path / ".zattrs").read_text())
+            said = said["attributes"]["ome"] if head.is_file() else said
+            labels = [str(each.get("label", "")).lower() for each in said["omero"]["channels"]]
+            array = np.asarray(zarr.open_array(path / said["multiscales"][0]["datasets"][0]["path"], mode="r"))
+            if labels.count(channel.lower()) != 1 or not np.array_equal(got, array[labels.index(channel.lower())]):
+                return "wrong", f"{seen}: other pixels of {channel} than zarr's"
+    return fate, str(seen)
+
+
+def clusters(self: Material, rng: Rng, folder: Path) -> tuple[str, str]:
+    """Addresses of clusters and shares of work that make no sense, at the verbs that take them."""
+    shutil.copytree(self.screen, folder / "a.screen")
+    os.mkfifo(folder / "pipe")
+    (folder / "file").write_bytes(mutated(b'{"type": "Scheduler", "address": "tcp://127.0.0.1:9", "workers": {}}', rng))
+    pool = [
+        "local:",
+        "local:0",
+        "local:-1",
+        "local:x",
+        "local:1e9",
+        "local:" + "9" * 30,
+        "slurm:0",
+        "slurm:",
+        "slurm:x",
+    ]
+    pool += [
+        "tcp://",
+        "tcp://:",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:99999",
+        "tcp://127.0.0.1:x",
+        "tls://127.0.0.1:9",
+    ]
+    pool += ["tcp://[::1", "://", "x://y", "ucx://1", "inproc://a/b/c", "ws://127.0.0.1:9", "http://127.0.0.1:9"]
+    pool += [
+        "file",
+        "pipe",
+        "a.screen",
+        "nowhere",
+        "/",
+        "../file",
+        *(n for n in NASTY if "\0" not in n and len(n) < 99),
+    ]
+    shares = ["0/1", "2/1", "1/0", "-1/2", "1/2/3", "a/b", "1", "/", "1/" + "9" * 5000, "1.0/2", "٣/٤", " 1/2", "1/2 "]
+    address = str(rng.choice(np.array([p for p in pool if "\ud800" not in p], object)))
+    words = ["embed", "a.screen", self.bundle, "--overwrite", "--cluster", address]
+    if rng.random() < 0.3:
+        words[-2:] = ["--shard", str(rng.choice(np.array(shares, object)))]
+    ended = verb(*words)
+    fate, said = judge(ended)
+    return ("wrong" if fate == "accepted" and "--cluster" in words else fate), f"{words[-2:]}: {said:.500}"
+
+
 # --------------------------------------------------------------------------------------------------------- tables
 def tables(rng: Rng, folder: Path) -> tuple[str, str]:
     """The table of crops: cells, columns, encodings and bytes changed; names must arrive as they are written."""
@@ -448,6 +568,8 @@ class Material:
         import cytovae.learn.train
         import cytovae.profiling.study  # noqa: F401  (all of them once, not in every child)
 
+        trial.warm()
+
         rng = np.random.default_rng(0)
         n = 12
         folder.mkdir(parents=True, exist_ok=True)
@@ -464,7 +586,7 @@ class Material:
             plate=[f"P{1 + i % 2}" for i in range(n)],
         )
         words = ["--images", folder / "cells.npz", "--table", folder / "table.csv", "--channels", CHANNELS]
-        self.screen, self.bundle = folder / "a.screen", folder / "pca"
+        self.screen, self.bundle, self.plates = folder / "a.screen", folder / "pca", folder / "plates"
         child = os.fork()  # so that no thread of torch's is there when trials fork
         if child == 0:
             for command in (
@@ -477,6 +599,7 @@ class Material:
                 if ended.status:
                     print(command, ended.err, ended.broke, flush=True)
                     os._exit(1)
+            write_plates(self.plates)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
 
@@ -592,6 +715,12 @@ class Material:
             bundle.save(folder / "pca", arrays, config, {"mse": 1.0}, trained)
         except Exception:
             return "refused", "it could not be made"
+        if rng.random() < 0.4:  # bytes of the weights, most of them of their head
+            weights, sealed = folder / "pca" / "weights.safetensors", folder / "pca" / "config.json"
+            weights.write_bytes(mutated(weights.read_bytes(), rng))
+            said = json.loads(sealed.read_text())
+            said["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+            sealed.write_text(json.dumps(said))
         shutil.copytree(self.screen, folder / "a.screen")
         ended = verb(*[["info", "pca"], ["embed", "a.screen", "pca", "--overwrite"]][int(rng.integers(2))])
         return judge(ended)
@@ -754,14 +883,17 @@ def odd_value(rng: Rng, value: Any) -> Any:
 def spoil(path: Path, rng: Rng) -> None:
     """A file changed by bytes, or if it is JSON by its meaning, or replaced by something that is no file."""
     content = path.read_bytes()
-    if path.suffix == ".json" and rng.random() < 0.7:
-        document = json.loads(content)
-        key = str(rng.choice([*document])) if document else "x"
+    if (path.suffix == ".json" or path.name in (".zattrs", ".zarray", ".zgroup")) and rng.random() < 0.7:
+        document = inner = json.loads(content)
+        while rng.random() < 0.7 and (deeper := [v for v in _values(inner) if isinstance(v, dict | list) and v]):
+            inner = deeper[int(rng.integers(len(deeper)))]
+        keys = [*inner] if isinstance(inner, dict) else [*range(len(inner))]
+        key = keys[int(rng.integers(len(keys)))] if keys else "x"
         match int(rng.integers(8)):
             case 0:
-                document.pop(key, None)
-            case 1:
-                document[str(rng.choice(np.array(NASTY[:20], object)))] = 1
+                inner.pop(key) if keys else None
+            case 1 if isinstance(inner, dict):
+                inner[str(rng.choice(np.array(NASTY[:20], object)))] = 1
             case 2:
                 path.write_text("[" * 100_000)
                 return
@@ -775,11 +907,15 @@ def spoil(path: Path, rng: Rng) -> None:
                 path.write_text(json.dumps(odd_value(rng, 1)))
                 return
             case _:
-                document[key] = odd_value(rng, document.get(key))
+                inner[key] = odd_value(rng, inner[key] if keys else None)
         path.write_text(json.dumps(document))
         return
     path.unlink()
     place(path, mutated(content, rng), rng)
+
+
+def _values(inner: Any) -> list[Any]:
+    return [*inner.values()] if isinstance(inner, dict) else inner
 
 
 def attacks(folder: Path) -> tuple[list[tuple[Attack, int]], Material]:
@@ -796,6 +932,8 @@ def attacks(folder: Path) -> tuple[list[tuple[Attack, int]], Material]:
         (Attack("a screen: JSON and parquet", material.folders), 7),
         (Attack("a bundle: any file", material.bundles), 5),
         (Attack("a bundle: made up", material.crafted), 3),
+        (Attack("plates: OME-Zarr", functools.partial(plates, material)), 6),
+        (Attack("clusters and shares of work", functools.partial(clusters, material)), 2),
         (Attack("arguments", material.arguments), 5),
         (Attack("links to the app", functools.partial(_links, material), 8 * 2**30), 1),
     ]

@@ -47,6 +47,8 @@ NAMES = (
         "a screen: JSON and parquet",
         "a bundle: any file",
         "a bundle: made up",
+        "plates: OME-Zarr",
+        "clusters and shares of work",
         "arguments",
     ),
 )

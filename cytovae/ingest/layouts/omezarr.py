@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cytovae import omezarr, schema
-from cytovae.errors import ConfigError, ImageError, IngestError
+from cytovae.errors import ConfigError, ImageError, IngestError, first_line
 from cytovae.ingest.layouts import centres as centre_tables
 from cytovae.ingest.layouts import tables
 from cytovae.screen import digest_file
@@ -96,24 +96,31 @@ def _fields(plate: Path, raw: Path, acquisition: int | None) -> Iterator[dict[st
     said = omezarr.metadata(plate).get("plate")
     if said is None:
         return
-    name = str(said.get("name") or plate.resolve().name.removesuffix(".zarr").removesuffix(".ome"))
     try:
+        name = str(said.get("name") or plate.resolve().name.removesuffix(".zarr").removesuffix(".ome"))
         rows, columns = ([str(entry["name"]) for entry in said[axis]] for axis in ("rows", "columns"))
-        wells = [(str(w["path"]), rows[w["rowIndex"]], columns[w["columnIndex"]]) for w in said["wells"]]
-    except (KeyError, IndexError, TypeError) as lacking:
-        raise IngestError(f"the plate {plate} is not understood: its metadata lack {lacking}") from None
+        wells = [(omezarr.inside(w["path"]), rows[w["rowIndex"]], columns[w["columnIndex"]]) for w in said["wells"]]
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as lacking:
+        raise IngestError(f"the plate {plate} is not understood: its metadata lack {first_line(lacking)}") from None
     if odd := [path for path, row, column in wells if path != f"{row}/{column}"]:
         raise IngestError(f"the plate {plate} lists the well {odd[0]!r}, whose row and column are called otherwise")
     for path, row, column in wells:
         well = {schema.PLATE: name, schema.WELL: tables.well_name(row + column)}
-        listed = omezarr.metadata(plate / path).get("well", {}).get("images", [])
-        cycles = {image.get("acquisition") for image in listed}
+        about = omezarr.metadata(plate / path)
+        try:
+            listed = [
+                (omezarr.inside(i["path"]), i.get("acquisition")) for i in about.get("well", {}).get("images", [])
+            ]
+            cycles = {cycle for _, cycle in listed}
+        except (KeyError, TypeError, AttributeError, ValueError) as lacking:
+            said_of = f"the well {plate / path} is not understood: its metadata lack {first_line(lacking)}"
+            raise IngestError(said_of) from None
         if acquisition is not None:
-            listed = [image for image in listed if image.get("acquisition") == acquisition]
+            listed = [image for image in listed if image[1] == acquisition]
         elif len(cycles) > 1:
-            seen = ", ".join(sorted(map(str, cycles)))
+            seen = ", ".join(sorted(map(repr, cycles)))[:200]
             raise ConfigError(f"the plate {plate} holds acquisitions {seen}; choose one of them with --acquisition N")
-        sites = [str(image["path"]) for image in listed]
+        sites = [site for site, _ in listed]
         count = all(site.isdecimal() for site in sites)
         for number, site in enumerate(sites, 1):
             where = (plate / path / site).relative_to(raw).as_posix()
