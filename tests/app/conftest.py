@@ -99,7 +99,7 @@ def _serve(
         "CYTOVAE_QUIZ_DB": f"sqlite:///{folder / 'quiz.sqlite'}",
         **environment,
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "server.py")]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [*command, f"--server.port={port}", "--server.address=127.0.0.1"],

@@ -166,3 +166,43 @@ def test_the_picture_comes_before_the_menus_on_a_telephone(tab: Tab, url: str) -
         menu = page.get_by_role("combobox", name=re.compile(name)).bounding_box()
         assert picture["y"] + picture["height"] < menu["y"], name
     assert page.locator("[data-testid=stMain]").evaluate("(e) => e.scrollWidth <= e.clientWidth + 1")
+
+
+FOCUSED = """() => {
+  let node = document.activeElement;
+  while (node?.shadowRoot?.activeElement) node = node.shadowRoot.activeElement;
+  const style = getComputedStyle(node);
+  return [node.getAttribute("aria-label") ?? node.textContent, `${style.outlineStyle} ${style.outlineWidth}`];
+}"""
+
+
+def test_the_page_is_walked_by_keyboard_in_the_order_it_is_read(tab: Tab, url: str) -> None:
+    page = opened(tab(width=1366, height=768), f"{url}/?treatment=taxol%400.3&steps=5")
+    names = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        name, outline = page.evaluate(FOCUSED)
+        assert outline == "solid 2px", name
+        names.append(name)
+        if name.startswith("Path player"):
+            page.keyboard.press("ArrowRight")
+            page.wait_for_selector(".player[data-frame='1']")
+            page.keyboard.press(" ")  # plays, and once more: stops
+            page.wait_for_selector(".player:not([data-frame='1'])")
+            page.keyboard.press(" ")
+        if name == "Cells":
+            break
+    order = [
+        "Screen",
+        "Model",
+        "Treatment",
+        "Target cell",
+        "Control cell",
+        "Path player",
+        "Play",
+        "DNA",
+        "Step of",
+        "Copy",
+    ]
+    places = [next(i for i, name in enumerate(names) if name.startswith(word)) for word in [*order, "PNG", "Cells"]]
+    assert places == sorted(places)
