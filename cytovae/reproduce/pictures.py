@@ -120,7 +120,8 @@ def chosen(cells: pd.DataFrame, treatment: str, mechanism: str, control: str) ->
     if counts.empty:
         return None
     best = min(counts.index[counts == counts.max()])
-    return str(best), f"The screen has no {treatment}; {best} has the most cells of its mechanism ({mechanism})."
+    said = f"The screen has no {schema.words(treatment)}; {schema.words(str(best))} has the most cells of its mechanism"
+    return str(best), f"{said} ({mechanism})."
 
 
 def paths(folder: Path, material: Material) -> list[dict[str, Any]]:
@@ -129,7 +130,7 @@ def paths(folder: Path, material: Material) -> list[dict[str, Any]]:
     for number, (treatment, mechanism) in enumerate(paper.PATHS, start=1):
         choice = chosen(material.cells, treatment, mechanism, material.control)
         if choice is None:
-            said = [f"Not drawn: the screen has neither {treatment} nor {mechanism}."]
+            said = [f"Not drawn: the screen has neither {schema.words(treatment)} nor {mechanism}."]
             found.append({"file": None, "said": said, "notes": []})
             continue
         drawn = draw(material, Request(choice[0], spacing=Spacing.COUNT))
@@ -157,8 +158,10 @@ def two_appearances(screen: Screen, models: dict[str, Any], calls: pd.DataFrame)
     control = screen.record.control
     choice = chosen(screen.cells(), *paper.TWO_APPEARANCES, control)
     if choice is None:
-        return None, [f"Not drawn: the screen has neither {' nor '.join(paper.TWO_APPEARANCES)}."]
+        named, mechanism = paper.TWO_APPEARANCES
+        return None, [f"Not drawn: the screen has neither {schema.words(named)} nor {mechanism}."]
     treatment, substitute = choice
+    name = schema.words(treatment)
     store = PatchStore(screen.patches_path)
     cells, embeddings = screen.embeddings(next(reversed(models.values())).name)
     end = targets.treated(cells, embeddings, treatment)
@@ -169,18 +172,19 @@ def two_appearances(screen: Screen, models: dict[str, Any], calls: pd.DataFrame)
     columns = redrawn(store.read(np.array([start.row, end.row])), models, "Real cell")
     random = normalise(store.read(others))
     columns.append(("", np.ones_like(columns[0][1])))  # a gap: what follows is of the treatment alone
-    columns += [("" if x else treatment, random[x * 2 : x * 2 + 2]) for x in range(-(-len(others) // 2))]
+    columns += [("" if x else name, random[x * 2 : x * 2 + 2]) for x in range(-(-len(others) // 2))]
     said = [substitute] if substitute else []
-    said.append(f"Control {start.cell_id} ({start.how}); {treatment} {end.cell_id} ({end.how}).")
+    said.append(f"Control {start.cell_id} ({start.how}); {name} {end.cell_id} ({end.how}).")
     some = f"{len(others)} of the {len(rows)} cells, drawn at random (seed 0)"
-    said.append(f"Right: {treatment}, {some if len(others) < len(rows) else f'all {len(rows)} cells'}.")
+    said.append(f"Right: {name}, {some if len(others) < len(rows) else f'all {len(rows)} cells'}.")
     here = calls[(calls[schema.TREATMENT] == treatment) & (calls["rule"] == "NSC") & (calls["summary"] == "mean")]
     here = here[(here["whiten"] == "none") & here["predicted"].notna()]
     for model, its in here.groupby("model", sort=False):
         counts = its["predicted"].value_counts()
         words = ", ".join(f"{moa} in {n} of {len(its)} trainings" for moa, n in counts.items())
-        said.append(f"{title(str(model))} calls {treatment} (nearest other compound, mean profiles): {words}.")
-    return _grid(columns, ["Control", treatment]), said
+        words = str(counts.index[0]) if len(its) == 1 else words
+        said.append(f"{title(str(model))} calls {name} (nearest other compound, mean profiles): {words}.")
+    return _grid(columns, ["Control", name]), said
 
 
 def curves(logs: pd.DataFrame) -> Any:
@@ -192,6 +196,7 @@ def curves(logs: pd.DataFrame) -> Any:
         ``model``, ``recipe``, ``seed``, ``iteration`` and the terms.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     terms = [c for c in logs.columns if c not in ("model", "recipe", "seed", "iteration")]
     rows = -(-len(terms) // 3)
@@ -205,6 +210,7 @@ def curves(logs: pd.DataFrame) -> Any:
             panel.plot(own["iteration"], smooth, "-" if recipe == "paper" else "--", markersize=3, label=label, **look)
         panel.set_title(term, fontsize=9)
         panel.tick_params(which="both", labelsize=7)
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.grid(color="0.92")
         if (logs[term].dropna() > 0).all():
             panel.set_yscale("log")

@@ -83,6 +83,7 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
         pictures.write(folder, f"{name}.csv", rows.to_csv(index=False).encode())
     about = _about(screen, documents[every[0]]["screen"])
     caveats = caveats_of(project.options, about, table)
+    made_of = html.escape(json.dumps(record, indent=1, sort_keys=True))
     page = [
         _head(about, caveats),
         _table_1(table, documents, audited, published),
@@ -101,7 +102,7 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
         _section("Training curves", _picture(folder, "curves.svg", "Loss terms"), _sentences([_CURVES])),
         _audit(checks, audited.name),
         _section("Where this differs from the paper", _table(departures)),
-        _section("Provenance", f"<pre>{html.escape(json.dumps(record, indent=1, sort_keys=True))}</pre>"),
+        _section("Provenance", f"<details><summary>as JSON</summary><pre>{made_of}</pre></details>"),
         _hours(hours, project),
     ]
     frame = Path(__file__).parent / "page.html"
@@ -165,9 +166,10 @@ def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> 
     said = ["The cells are simulated; nothing here is about real cells."] * about["simulated"]
     if about["crops"]:
         said.append(
-            f"The cells were given cut already: {about['n_cells']:,} of them, median {about['median_cells']:g} a "
-            f"treatment, where the paper has about a million over {paper.PLATES} plates. What they were drawn "
-            "from, and how, is not known here: accuracies are statements about this sample."
+            f"The cells were given cut already: {about['n_cells']:,} of them, {about['fewest']} to {about['most']:,} "
+            f"a treatment, median {about['median_cells']:g}, where the paper has about a million over {paper.PLATES} "
+            "plates. What they were drawn from, and how, is not known here: accuracies are statements about this "
+            "sample."
         )
     elif about["n_plates"] < paper.PLATES:
         said.append(f"{about['n_plates']} of the collection's {paper.PLATES} plates were used.")
@@ -191,7 +193,11 @@ def caveats_of(options: Options, about: dict[str, Any], table: pd.DataFrame) -> 
 
 def _about(screen: Any, described: dict[str, Any]) -> dict[str, Any]:
     cells, fields = screen.cells(), screen.fields()
+    sizes = cells.loc[schema.not_blank(cells) & (cells[schema.COMPOUND] != screen.record.control), schema.TREATMENT]
+    sizes = sizes.value_counts()
     return {
+        "fewest": int(sizes.min()),
+        "most": int(sizes.max()),
         "source": screen.record.source,
         "licence": screen.record.licence,
         "simulated": screen.record.source.startswith("simulated"),
@@ -301,29 +307,31 @@ def _table_1(
     if table.empty:
         return _section(title, "<p>No column could be scored.</p>")
     heads = [tables.column_title(*column) for column in paper.COLUMNS]
-    rows: list[dict[str, str]] = []
-    for rule in paper.SCORED:
-        here = table[table["rule"] == rule]
-        for (model, recipe), own in here.groupby(["model", "recipe"], sort=False):
+    parts = []
+    for rule, how in _RULES.items():
+        rows: list[dict[str, str]] = []
+        for (model, recipe), own in table[table["rule"] == rule].groupby(["model", "recipe"], sort=False):
             cells = dict.fromkeys(heads, "not computed") | {str(row.column): _ours(row) for row in own.itertuples()}
             counts = own[["n_scored", "n_treatments"]].drop_duplicates().to_numpy()
             scored = ", ".join(f"{n} of {of}" for n, of in counts)
-            name = f"<b>{pictures.title(str(model))}</b> <small>recipe {recipe}</small>"
-            rows.append({"rule": rule, "": name, **cells, "scored": scored})
-        others = [(x, f"{x['baseline']} <small>baseline</small>") for x in next(iter(documents.values()))["baselines"]]
+            name = f"<b>{pictures.title(str(model))}</b><br><small>recipe {recipe}</small>"
+            rows.append({"": name, **cells, "scored": scored})
+        baselines = next(iter(documents.values()))["baselines"]
+        others = [(x, f"{x['baseline']}<br><small>baseline</small>") for x in baselines]
         if published:
-            said = f"published profiles of {published['n_wells']} wells, scored here"
-            name = f"{html.escape(published['file'].split('.')[0])} <small>{said}</small>"
+            name = html.escape(published["file"].split("_")[0].capitalize())
+            name += f"<br><small>{published['n_wells']} wells</small>"
             others += [(x, name) for x in published["scores"]]
         for line, name in others:
             score = tables.Score.of({"baseline": "", **line})
             if (score.rule, score.column) == (rule, paper.COLUMNS[0]):
                 scored = f"{score.n_scored} of {score.n_treatments}"
-                rows.append({"rule": rule, "": name, heads[0]: f"<small>{score.words}</small>", "scored": scored})
+                rows.append({"": name, heads[0]: score.words, "scored": scored})
         for (of_rule, name), figures_of in paper.OTHERS.items():
             if of_rule == rule:
                 shown = [f"<small>paper {x:.1f}</small>" if x else "" for x in figures_of]
-                rows.append({"rule": rule, "": f"<small>{name}</small>", **dict(zip(heads, shown, strict=True))})
+                rows.append({"": name, **dict(zip(heads, shown, strict=True))})
+        parts += [f"<h3>{rule}: {how}</h3>", _table(rows, escape=False, kind="one")]
     n = int(table["n_seeds"].max())
     words = [
         f"Accuracy in %, mean ± s.d. of {n} trainings from different seeds; under it the paper's figure (three "
@@ -342,7 +350,12 @@ def _table_1(
         used = [x for x in document["whitening"] if (x["summary"], x["whiten"]) == (summary, whiten)]
         if used:
             words.append(f"{tables.column_title(summary, whiten)}, {document['model']}: {tables.whitening(used)}.")
-    return _section(title, _table(rows, escape=False, kind="one"), _sentences(words))
+    if published:
+        words.append(f"{published['file']}: published profiles of {published['n_wells']} wells, scored here.")
+    return _section(title, *parts, _sentences(words))
+
+
+_RULES = {"NSC": "the nearest treatment of another compound", "NSCB": "of another compound and another batch"}
 
 
 def _ours(row: Any) -> str:
@@ -359,8 +372,8 @@ def _paths(folder: Path, paths: list[dict[str, Any]], model: str) -> str:
     parts = [_sentences([said + "differ most are moved first, the same number in every step, as in the paper."])]
     for path in paths:
         if path["file"]:
-            parts.append(f"<h3>{html.escape(path['treatment'])} ({html.escape(path['mechanism'])})</h3>")
-            parts.append(_picture(folder, f"{path['file']}.png", f"Path to {path['treatment']}"))
+            parts.append(f"<h3>{html.escape(schema.words(path['treatment']))} ({html.escape(path['mechanism'])})</h3>")
+            parts.append(_picture(folder, f"{path['file']}.png", f"Path to {schema.words(path['treatment'])}"))
         parts.append(_sentences(path["said"]))
         if path["notes"]:
             parts.append(f"<details><summary>how its ends were chosen</summary>{_sentences(path['notes'])}</details>")
@@ -380,14 +393,29 @@ def _quiz(project: Project, training: Training) -> str:
     return _section("The blinded test", _sentences([asked]), f"<pre>{html.escape(command)}</pre>", _sentences([after]))
 
 
+_TRIED = {
+    "flag_false_alarms": "real cells marked as unlike any",
+    "flag_power_chimeras": "mixtures of cells marked as unlike any (at least)",
+    "plausible_false_alarms": "decoded real cells called unlike a cell",
+    "nearest_hub_share": "answers that 1 % of the cells give as nearest cell (at most)",
+    "nearest_same_moa": "nearest cells of the same mechanism (more than by chance)",
+    "null_path_false_alarms": "paths to a control well said to differ",
+    "population_interval_coverage": "intervals of populations that hold the truth",
+    "subpopulation_false_splits": "single groups shown as several",
+    "accuracy_interval_coverage": "intervals of accuracies that hold the truth",
+    "map_false_positives": "shuffled mechanisms found by mAP",
+    "activity_false_positives": "control wells found active",
+}
+
+
 def _audit(document: dict[str, Any], model: str) -> str:
     heads = ["what was tried", "claimed", "here", "95 % interval", "n", ""]
     rows = [
-        [x["name"], f"{x['nominal']:.3f}", f"{x['observed']:.3f}", "{:.3f} to {:.3f}".format(*x["ci95"]),
-         f"{x['n']:,}", "as claimed" if x["ok"] else "NOT AS CLAIMED"]
+        [_TRIED.get(x["name"], x["name"]), f"{x['nominal']:.3f}", f"{x['observed']:.3f}",
+         "{:.3f} to {:.3f}".format(*x["ci95"]), f"{x['n']:,}", "as claimed" if x["ok"] else "NOT AS CLAIMED"]
         for x in document["checks"]
     ]  # fmt: skip
-    said = [f"Not tried: {row['name']}: {row['reason']}." for row in document["skipped"]]
+    said = [f"Not tried: {_TRIED.get(row['name'], row['name'])}: {row['reason']}." for row in document["skipped"]]
     head = [f"The error rates of what stands beside paths and profiles, measured on this screen with {model}."]
     made = _table(pd.DataFrame(rows, columns=heads)) if rows else ""
     return _section("Can the evidence be trusted here?", _sentences(head), made, _sentences(said))

@@ -12,6 +12,8 @@ import pytest
 from scipy import stats
 
 from cytovae.errors import ProfileError
+from cytovae.explore import audit as explore
+from cytovae.profiling import audit as profiling
 from cytovae.reproduce import paper, report, steps
 from cytovae.reproduce.steps import Options, Training
 
@@ -88,7 +90,7 @@ def test_the_table_holds_means_over_seeds_beside_the_papers() -> None:
 
 def about(**differs: object) -> dict:
     return {"simulated": False, "crops": False, "n_plates": 55, "n_treatments": 103, "n_cells": 9, "median_cells": 2.0,
-            "n_refused": 0} | differs  # fmt: skip
+            "fewest": 1, "most": 5, "n_refused": 0} | differs  # fmt: skip
 
 
 def test_nothing_is_held_against_a_run_of_the_papers_size() -> None:
@@ -101,7 +103,7 @@ def test_nothing_is_held_against_a_run_of_the_papers_size() -> None:
     [
         (Options(iterations=800), {}, "800 iterations of 104 cells with T = 50; the paper, for 40,000"),
         (Options(seeds=1), {}, "from 1 seed, not 3"),
-        (Options(), {"crops": True}, "9 of them, median 2 a treatment, .* statements about this sample"),
+        (Options(), {"crops": True}, "9 of them, 1 to 5 a treatment, median 2, .* statements about this sample"),
         (Options(), {"n_plates": 4}, "4 of the collection's 55 plates"),
         (Options(), {"n_treatments": 101}, "101 treatments of known mechanism are there; the paper has 103"),
         (Options(), {"simulated": True}, "simulated"),
@@ -112,6 +114,10 @@ def test_whatever_makes_a_run_smaller_is_said(options: Options, differs: dict, w
     table = pd.DataFrame({"rule": ["NSC", "NSCB"], "n_scored": [103, 92]})
     (said,) = report.caveats_of(options, about(**differs), table)
     assert re.search(words, said)
+
+
+def test_every_check_of_the_audit_has_words() -> None:
+    assert set(report._TRIED) == {check.__name__ for check in explore.CHECKS} | set(profiling.NAMES)
 
 
 def test_published_profiles_are_scored_not_quoted(tmp_path: Path) -> None:
