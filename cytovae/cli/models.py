@@ -59,6 +59,12 @@ def train(
     ] = None,
     augment: Annotated[bool | None, typer.Option(help="Flips and quarter turns.", show_default="augment")] = None,
     precision: Annotated[Precision | None, typer.Option(help="bf16-mixed is for GPUs.", show_default="32-true")] = None,
+    half_size: Annotated[
+        bool | None,
+        typer.Option(
+            "--half-size", help="Keep the weights in half precision: a bundle of half the size.", show_default=False
+        ),
+    ] = None,
     device: Device = "auto",
     devices: Annotated[int, typer.Option(help="Devices (or CPU processes) on each machine.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines; start the verb on each with torchrun or Slurm.")] = 1,
@@ -85,6 +91,7 @@ def train(
         "rates": rates and rates.value,
         "augment": augment,
         "precision": precision and precision.value,
+        "half_size": half_size,
     }
     with console.progress(f"train {bundle.name}") as advance:
         run = kinds.Run(

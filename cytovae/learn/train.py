@@ -100,6 +100,9 @@ class Recipe:
     anneal : float
         Share of the iterations, at the end, over which both rates fall in a straight line towards 0; weights are
         averaged over these iterations alone.
+    half_size : bool
+        The bundle keeps its kernels in half precision (11 bits); its measures are of what it keeps. Training and
+        checkpoints stay in single precision.
     recipe : str
         What the options above came from: ``paper`` or ``best``; a card says it.
     validation : float
@@ -123,6 +126,7 @@ class Recipe:
     moments_batches: int = 0
     validation: float = 0.0
     anneal: float = 0.0
+    half_size: bool = False
     recipe: str = "paper"
 
     def __post_init__(self) -> None:
@@ -785,5 +789,7 @@ def export(trainer: Trainer, screen: Screen | Pool, path: Path, nets: autoencode
         split=pool.split_record(recipe.held_out, recipe.validation),
         data=pool.data_record(rows),
     )
-    trained_on = sampling.digests(pool.store(), rows)
-    reconstructions.save_measured(screen, path, arrays_of(nets), config, trained_on)
+    arrays = arrays_of(nets)
+    if recipe.half_size:
+        arrays = {name: array.astype(np.float16) if array.ndim > 1 else array for name, array in arrays.items()}
+    reconstructions.save_measured(screen, path, arrays, config, sampling.digests(pool.store(), rows))

@@ -20,7 +20,7 @@ from cytovae import config as configs
 from cytovae import schema
 from cytovae.errors import ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
-from cytovae.learn import networks, sampling
+from cytovae.learn import networks, reconstruct, sampling
 from cytovae.learn import train as trainings
 from cytovae.nets import blocks
 from cytovae.patches import PatchStore
@@ -36,6 +36,7 @@ PAPER_HAS_NOT = (
     "moments_batches",
     "validation",
     "anneal",
+    "half_size",
 )
 BEST = dataclasses.replace(
     RECIPE, **{**trainings.RECIPES["best"], "average_cells": 10, "moments_batches": 2, "anneal": 0.0}
@@ -106,6 +107,25 @@ def test_the_bundle_says_how_it_was_trained(undisturbed: Path) -> None:
     }
     assert not any(bundle.config["recipe"][name] for name in PAPER_HAS_NOT)
     assert bundle.metrics["n_cells"] == bundle.config["split"]["n_held_out_cells"] > 0
+
+
+def test_a_bundle_of_half_the_size_keeps_kernels_to_11_bits_and_is_measured_as_it_is_kept(
+    blobs: Screen, undisturbed: Path, tmp_path: Path
+) -> None:
+    half, whole = run(blobs, tmp_path / "half", dataclasses.replace(RECIPE, half_size=True)), weights_of(undisturbed)
+    assert {name for name, array in half.items() if array.dtype == np.float16} == {
+        name for name, array in whole.items() if array.ndim > 1
+    }
+    for name, array in whole.items():
+        np.testing.assert_allclose(half[name], array, rtol=2**-11, atol=2**-25)
+    sizes = [(path / bundles.WEIGHTS).stat().st_size for path in (tmp_path / "half", undisturbed)]
+    assert sizes[0] < 0.55 * sizes[1]
+    made, exact = bundles.load(tmp_path / "half"), bundles.load(undisturbed)
+    assert made.metrics["mse"] == pytest.approx(reconstruct.measure(blobs, made)["mse"], rel=1e-6)
+    patches = PatchStore(blobs.patches_path).read(np.arange(20))
+    z = exact.encode(patches)
+    np.testing.assert_allclose(made.encode(patches), z, atol=0.01 * z.std())
+    assert made.config["recipe"]["half_size"]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(
