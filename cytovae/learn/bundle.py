@@ -186,15 +186,14 @@ def save(
 
 def weights_file(path: Path, arrays: dict[str, npt.NDArray], header: dict[str, str]) -> None:
     """Write weights, the same bytes every time: the library writes what `header` says in another order each time."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path, metadata=header)
-    with path.open("r+b") as handle:
-        size = int.from_bytes(handle.read(8), "little")
-        head = json.loads(handle.read(size))
-        head["__metadata__"] = dict(sorted(header.items()))
-        handle.seek(8)
-        handle.write(json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
+    made = bytearray(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, header))
+    size = int.from_bytes(made[:8], "little")
+    head = json.loads(made[8 : 8 + size])
+    head["__metadata__"] = dict(sorted(header.items()))
+    made[8 : 8 + size] = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    path.write_bytes(made)
 
 
 def _finish(path: Path, config: dict[str, Any], metrics: dict[str, Any]) -> None:

@@ -50,6 +50,8 @@ def test_weights_are_the_same_bytes_every_time(tmp_path: Path) -> None:
         bundles.weights_file(tmp_path / "w", {"b": np.ones((2, 3)), "a": np.zeros(2)}, {"format": "x", "config": "y"})
         found.add((tmp_path / "w").read_bytes())
     assert len(found) == 1
+    (tmp_path / "other").touch()
+    assert (tmp_path / "w").stat().st_mode == (tmp_path / "other").stat().st_mode  # others may read it as any file
 
 
 def test_raw_and_normalised_patches_have_the_same_embedding(folder: Path) -> None:
