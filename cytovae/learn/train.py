@@ -100,6 +100,10 @@ class Recipe:
     anneal : float
         Share of the iterations, at the end, over which both rates fall in a straight line towards 0; weights are
         averaged over these iterations alone.
+    anneal_pixels : float
+        Weight of the pixel term over these iterations.
+    anneal_frame : float
+        How many times more the outer `measures.FRAME_PX` pixels weigh in it than the others.
     half_size : bool
         The bundle keeps its kernels in half precision (11 bits); its measures are of what it keeps. Training and
         checkpoints stay in single precision.
@@ -126,6 +130,8 @@ class Recipe:
     moments_batches: int = 0
     validation: float = 0.0
     anneal: float = 0.0
+    anneal_pixels: float = 1.0
+    anneal_frame: float = 1.0
     half_size: bool = False
     recipe: str = "paper"
 
@@ -144,6 +150,9 @@ class Recipe:
             raise ConfigError(f"validation is a share from 0 to what held_out leaves, not {self.validation}")
         if not 0 <= self.anneal < 1:
             raise ConfigError(f"anneal is a share from 0 to below 1, not {self.anneal}")
+        for name in ("anneal_pixels", "anneal_frame"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is above 0, not {getattr(self, name)}")
         for name in ("average_cells", "moments_batches"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is at least 0, not {getattr(self, name)}")
@@ -321,6 +330,15 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1.0 - fallen)
 
+    def pixel_weights(self, x: Tensor) -> Tensor | None:
+        """Weights (H, W) of the pixels in the next step's pixel term; None where each is 1."""
+        recipe, edge = self.recipe, measures.FRAME_PX
+        if not recipe.anneal or self.since_annealing() < 0 or recipe.anneal_pixels == recipe.anneal_frame == 1.0:
+            return None
+        weights = torch.full(x.shape[2:], recipe.anneal_pixels * recipe.anneal_frame, device=x.device)
+        weights[edge:-edge, edge:-edge] = recipe.anneal_pixels
+        return weights
+
     def averaged(self) -> list[torch.nn.Parameter]:
         """The weights that are averaged: none, or encoder's and decoder's."""
         return self.nets.autoencoder_parameters() if self.recipe.average_cells else []
@@ -346,7 +364,7 @@ class Trainer:
         schedule = losses.gammas(self.iteration, self.recipe.period) if self.objective.similarity else ()
         weights = [gamma for gamma in schedule if gamma > 0]
         with self.fabric.autocast() if self.fabric else contextlib.nullcontext():
-            found = autoencoders.training_step(self.nets, b1, b2, noise, self.beta, weights)
+            found = autoencoders.training_step(self.nets, b1, b2, noise, self.beta, weights, self.pixel_weights(b1))
         terms = torch.stack([t.detach().float() for t in found.terms.values()])
         gradients = [*found.autoencoder_gradients, *found.discriminator_gradients]
         if self.fabric and self.fabric.world_size > 1:

@@ -143,6 +143,7 @@ def training_step(
     noise: Tensor,
     beta: float,
     weights: Sequence[Tensor | float],
+    pixel_weights: Tensor | None = None,
 ) -> Step:
     """Losses and gradients of one iteration, all from one forward pass.
 
@@ -159,11 +160,14 @@ def training_step(
         Weight of the KL term.
     weights : sequence of float or () tensor
         gamma_i of the similarity layers that are on; its length is how deep `b1` passes through the discriminator.
+    pixel_weights : (H, W) tensor, optional
+        Weights of the pixels in the pixel term of the objective; the term that is returned has none.
     """
     mean, logvar, encoder_moments = nets.encoder(b1)
     reconstruction, decoder_moments = nets.decoder(mean + torch.exp(0.5 * logvar) * noise)
     terms = {"pixel": losses.pixel_loss(b1, reconstruction), "kl": losses.kl_loss(mean, logvar)}
-    total = terms["pixel"] + beta * terms["kl"] if beta else terms["pixel"]
+    pixels = terms["pixel"] if pixel_weights is None else losses.pixel_loss(b1, reconstruction, pixel_weights)
+    total = pixels + beta * terms["kl"] if beta else pixels
     moments = [*encoder_moments, *decoder_moments]
     if nets.discriminator is None:
         return Step(terms, list(torch.autograd.grad(total, nets.autoencoder_parameters())), [], moments)

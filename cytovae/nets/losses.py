@@ -8,14 +8,17 @@ from torch import Tensor
 SIMILARITY_LAYERS = 4
 
 
-def pixel_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
+def pixel_loss(x: Tensor, reconstruction: Tensor, weights: Tensor | None = None) -> Tensor:
     """Half the sum of squared differences over the patch, mean over the batch.
 
     Parameters
     ----------
     x, reconstruction : (n, C, H, W) tensor
+    weights : (H, W) tensor, optional
+        Of the pixels; 1 where None.
     """
-    return 0.5 * (x - reconstruction).square().sum() / len(x)
+    squares = (x - reconstruction).square()
+    return 0.5 * (squares if weights is None else squares * weights).sum() / len(x)
 
 
 def kl_loss(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -104,6 +104,8 @@ def test_the_bundle_says_how_it_was_trained(undisturbed: Path) -> None:
         "augment": True,
         "held_out": 0.15,
         "precision": "32-true",
+        "anneal_pixels": 1.0,
+        "anneal_frame": 1.0,
     }
     assert not any(bundle.config["recipe"][name] for name in PAPER_HAS_NOT)
     assert bundle.metrics["n_cells"] == bundle.config["split"]["n_held_out_cells"] > 0
@@ -179,6 +181,23 @@ def test_the_best_recipe_leaves_averages_over_the_cells_seen(blobs: Screen) -> N
     ):
         torch.testing.assert_close(left.detach(), mean)
         assert not torch.equal(left, last)
+
+
+def test_pixels_weigh_more_while_annealing_and_those_of_the_frame_most() -> None:
+    recipe = dataclasses.replace(BEST, iterations=4, anneal=0.5, anneal_pixels=10.0, anneal_frame=4.0)
+    trainer = trainings.Trainer(recipe, 3)
+    b1, b2, noise = batch(3)
+    weights = []
+    for _ in range(4):
+        weights.append(trainer.pixel_weights(b1))
+        trainer.step(b1, b2, noise)
+    assert weights[0] is weights[1] is None
+    for found in weights[2:]:
+        assert found is not None
+        y, x = np.mgrid[:68, :68]
+        frame = (np.minimum(y, 67 - y) < 4) | (np.minimum(x, 67 - x) < 4)
+        np.testing.assert_array_equal(found.numpy(), np.where(frame, 40.0, 10.0))
+    assert trainings.Trainer(dataclasses.replace(recipe, anneal=0.0), 3).pixel_weights(b1) is None
 
 
 def test_annealing_lowers_both_rates_to_their_end_and_averages_over_itself_alone() -> None:

@@ -40,6 +40,27 @@ def test_training_step_equals_the_plain_one(gammas: list[float], shape: dict[str
         assert close(fast, slow)
 
 
+def test_weights_of_pixels_enter_the_objective_and_not_the_term_that_is_told() -> None:
+    nets = shaken()
+    b1, b2, noise = inputs()
+    weights = torch.rand(68, 68, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    found = autoencoders.training_step(nets, b1, b2, noise, 2.0, [1.0, 0.5], weights)
+    terms, total, _ = plain.step(nets, b1, b2, noise, 2.0, [1.0, 0.5])
+    assert found.terms["pixel"].item() == pytest.approx(terms["pixel"].item(), rel=1e-11)
+    mean, logvar, _ = nets.encoder(b1)
+    made, _ = nets.decoder(mean + torch.exp(0.5 * logvar) * noise)
+    weighted = sum(
+        0.5 * weights[y, x] * (b1[:, :, y, x] - made[:, :, y, x]).square().sum() / len(b1)
+        for y in range(68)
+        for x in range(68)
+    )
+    expected = torch.autograd.grad(total, nets.autoencoder_parameters(), retain_graph=True)
+    unweighted = torch.autograd.grad(terms["pixel"], nets.autoencoder_parameters())
+    instead = torch.autograd.grad(weighted, nets.autoencoder_parameters())
+    for fast, whole, less, more in zip(found.autoencoder_gradients, expected, unweighted, instead, strict=True):
+        assert close(fast, whole - less + more)
+
+
 @pytest.mark.parametrize(("beta", "reaches"), [(0.0, False), (1.0, True)])
 def test_without_a_discriminator_the_step_is_that_of_a_variational_autoencoder(beta: float, reaches: bool) -> None:
     nets = shaken(similarity=False)
