@@ -48,6 +48,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "average_cells": 32_000,
         "moments_batches": 30,
         "anneal": 0.125,
+        "anneal_pixels": 30.0,
+        "anneal_frame": 8.0,
     },
 }
 """What a recipe sets beside what every training may choose: the paper's nothing, the best whatever docs/recipes.md
