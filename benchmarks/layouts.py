@@ -4,8 +4,9 @@
 
 Each layout is a small screen that the tests' writers make: tifffile, ngio, pandas and OpenCV write the files, under the
 names and beside the tables that microscopes and CellProfiler write. Where every cell lies is known, so that cells found
-stand beside cells there are. The second half of the page gives the commands that once went wrong without a word, and
-what they say now. Nothing on the page is written by hand but what was said before.
+stand beside cells there are. CZI is tried where the extra ``vendor`` is installed. The second half of the page gives
+the commands that once went wrong without a word, and what they say now. Nothing on the page is written by hand but what
+was said before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import functools
 import http.server
+import importlib.util
 import io
 import json
 import os
@@ -34,7 +36,7 @@ import tifffile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.ingest import test_files, test_harmony, test_omezarr  # noqa: E402
+from tests.ingest import test_files, test_harmony, test_omezarr, test_vendor  # noqa: E402
 from tests.ingest.drawn import SHAPE, draw, grid, write_raw  # noqa: E402
 from tests.ingest.test_layouts import COLUMNS, loaddata  # noqa: E402
 
@@ -202,6 +204,15 @@ def ome_tiff(z: str = "") -> Callable[[], Made]:
     return make
 
 
+def czi() -> Made:
+    Path("raw").mkdir()
+    for k, (well, _) in enumerate(test_files.WELLS):
+        pixels = np.moveaxis(draw(grid(4, seed=k), seed=k), -1, 0)[:, None]
+        test_vendor.as_zeiss_writes(Path("raw") / f"{well}.czi", pixels, ("Hoechst", "FITC", "Alexa 568"))
+    words = "--microscope '(?P<well>[A-Z][0-9]+).czi' --channels 'DNA=Hoechst,Tubulin=FITC,Actin=Alexa 568'"
+    return f"cytovae ingest files raw my.screen {words} {plate_map()}", 8
+
+
 def ome_zarr(version: str, more: str = "") -> Callable[[], Made]:
     def make() -> Made:
         truth = test_omezarr.write(Path("plate.zarr"), version)
@@ -250,6 +261,7 @@ LAYOUTS: dict[str, Callable[[], Made]] = {
     "Names of your own": named(r"(?P<plate>\w+)-(?P<well>[A-H]\d+)-(?P<site>\d)-(?P<channel>\w+)\.tif"),
     "OME-TIFF, all channels in a file": ome_tiff(),
     "OME-TIFF, channels and z-planes in a file": ome_tiff("--z max "),
+    **({"CZI, all channels in a file": czi} if importlib.util.find_spec("bioio_czi") else {}),
     "OME-Zarr plate, NGFF 0.4": ome_zarr("0.4"),
     "OME-Zarr plate, NGFF 0.5, patches on demand": ome_zarr("0.5", "--patches on-demand "),
     "Crops, npz": crops("npz"),
@@ -473,10 +485,10 @@ def inside() -> Iterator[None]:
 PAGE_TEXT = """# Layouts that were tried
 
 `benchmarks/layouts.py` wrote this page: it makes a small screen of each layout, runs the commands below on it and
-counts. The files are made by the formats' own writers (tifffile, ngio, OpenCV, numpy), named and described as
-microscopes and CellProfiler do it; no file of a real instrument is among them. Cells are discs of 34 px, apart from
-each other, so every one of them should be found: the column gives cells found / cells there are. Each screen is then
-embedded with `{model}`, and a path of three steps is drawn from a control to taxol at 0.3 uM.
+counts. The files are made by the formats' own writers (tifffile, ngio, Zeiss's pylibCZIrw, OpenCV, numpy), named and
+described as microscopes and CellProfiler do it; no file of a real instrument is among them. Cells are discs of 34 px,
+apart from each other, so every one of them should be found: the column gives cells found / cells there are. Each screen
+is then embedded with `{model}`, and a path of three steps is drawn from a control to taxol at 0.3 uM.
 
 | layout | cells ingested | embedded | path |
 |---|---|---|---|

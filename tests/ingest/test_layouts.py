@@ -354,9 +354,22 @@ def test_two_rows_never_share_a_file_found_by_its_name_alone(raw: Raw, tmp_path:
         ingest(raw, table, tmp_path / "a.screen", images=raw.folder)
 
 
-def test_a_gzipped_table_is_read(raw: Raw) -> None:
-    loaddata(raw).to_csv(raw.folder / "load_data.csv.gz", index=False)
-    assert len(layouts.loaddata.read(raw.folder / "load_data.csv.gz", COLUMNS).fields) == 6
+def test_a_table_is_read_gzipped_or_as_parquet_as_if_it_were_a_csv(raw: Raw) -> None:
+    table = loaddata(raw).assign(Metadata_n=[1, 2, None, 4, 5, 6], Metadata_k=range(6), Metadata_word=["001", None] * 3)
+    table["Metadata_n"] = table["Metadata_n"].astype("Int64")
+    table.to_csv(raw.folder / "load_data.csv", index=False)
+    table.to_csv(raw.folder / "load_data.csv.gz", index=False)
+    table.to_parquet(raw.folder / "load_data.parquet")
+    plain, *others = (
+        layouts.loaddata.read(raw.folder / f"load_data.{kind}", COLUMNS).fields.drop(columns=schema.REASON)
+        for kind in ("csv", "csv.gz", "parquet")
+    )
+    assert len(plain) == 6 and plain["Metadata_n"].tolist() == ["1", "2", "", "4", "5", "6"]
+    for other in others:
+        pd.testing.assert_frame_equal(plain, other)
+    (raw.folder / "load_data.parquet").write_bytes(b"damaged")
+    with pytest.raises(TableError, match=r"load_data.parquet cannot be read as a table"):
+        layouts.loaddata.read(raw.folder / "load_data.parquet", COLUMNS)
 
 
 def test_columns_may_begin_with_image_as_in_cellprofilers_image_csv(raw: Raw, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cytovae import schema
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, DependencyError, IngestError, TableError
-from cytovae.ingest import assembly, layouts, remote
+from cytovae.ingest import assembly, joining, layouts, remote
 from cytovae.ingest.illumination import Correction
 from cytovae.patches import PatchStore, Storage
 from tests.ingest.drawn import SHAPE, Raw
@@ -258,3 +258,18 @@ def test_illumination_files_that_are_not_used_are_mentioned(raw: Raw, tmp_path: 
     words = ["ingest", "loaddata", str(raw.folder / "t.csv"), str(tmp_path / "a.screen"), "--channels", CHANNELS]
     ran = CliRunner().invoke(console.app, [*words, "--workers", "1"])
     assert ran.exit_code == 0 and "--illumination files divides by them" in ran.stderr
+
+
+@pytest.mark.parametrize("kept", list(Storage))
+def test_plates_divided_by_files_are_appended(raw: Raw, tmp_path: Path, kept: Storage) -> None:
+    table, options = lit(raw), assembly.IngestOptions(illumination=Correction.FILES, patches=kept)
+    screens = []
+    for name, rows in (("both", slice(None)), ("a", slice(3)), ("b", slice(3, None))):
+        table[rows].to_csv(raw.folder / "t.csv", index=False)
+        layout = layouts.loaddata.read(raw.folder / "t.csv", COLUMNS, illumination=True)
+        record = ScreenRecord("s", layout.channels)
+        screens.append(assembly.ingest_fields(layout, raw.folder, tmp_path / name, record, options).screen)
+    both, one, other = screens
+    assert joining.append(one, [other]).plates == ("Week2_002",)
+    assert np.array_equal(patches(one.path), patches(both.path))
+    assert one.fields()["light_DNA"].tolist() == both.fields()["light_DNA"].tolist()

@@ -35,9 +35,9 @@ def read(
     Parameters
     ----------
     table : Path
-        The CSV, gzipped or not. It needs Metadata_Plate and Metadata_Well; without Metadata_Site the fields of a well
-        are numbered. Without a compound every well is its own treatment: its compound is ``<plate>/<well>``. Further
-        ``Metadata_*`` columns are kept.
+        A CSV, gzipped or not, or the same as parquet. It needs Metadata_Plate and Metadata_Well; without Metadata_Site
+        the fields of a well are numbered. Without a compound every well is its own treatment: its compound is
+        ``<plate>/<well>``. Further ``Metadata_*`` columns are kept.
     channels : mapping of str to str
         Channel -> the X of its columns, such as ``{"DNA": "OrigDNA"}``.
     images : Path, optional

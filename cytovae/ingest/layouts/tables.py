@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +243,8 @@ def _two_rows(path: Path) -> list[str] | None:
 def _parse(path: Path, **how: Any) -> pd.DataFrame:
     try:
         require_file(path)
+        if path.suffix.lower() == ".parquet":
+            return _of_parquet(path, **how)
         if names := _two_rows(path):
             how = how | {"header": None, "skiprows": 2, "names": names}
         return parse_csv(path, dtype=str, keep_default_na=False, **how)
@@ -250,6 +252,29 @@ def _parse(path: Path, **how: Any) -> pd.DataFrame:
         raise TableError(f"{path} does not exist") from None
     except (ValueError, OSError) as broken:
         raise TableError(f"{path} cannot be read as a table: {first_line(broken)}") from None
+
+
+def _of_parquet(
+    path: Path, nrows: int | None = None, usecols: Callable[[str], bool] = lambda name: True
+) -> pd.DataFrame:
+    """A parquet table as a CSV of the same would be read: every cell as text, nothing where there is none.
+
+    Raises
+    ------
+    ValueError
+        It is no parquet, or of a column that is read there are two.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        names = [name for name in pq.read_schema(path).names if usecols(name)]
+        columns = {} if nrows == 0 else pq.read_table(path, columns=names).to_pydict()
+    except Exception as broken:  # a damaged file fails in many ways
+        raise ValueError(first_line(broken)) from None
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"the column {twice[0]!r:.80} stands there {names.count(twice[0])} times")
+    text = {n: ["" if v is None or v != v else str(v) for v in columns.get(n, ())] for n in names}
+    return pd.DataFrame(text, columns=names, dtype=object)
 
 
 _LARGEST_WHOLE = 2**53  # up to it every whole number is a float64
