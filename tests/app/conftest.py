@@ -247,8 +247,6 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..
     import streamlit as st
     from streamlit.testing.v1 import AppTest
 
-    from app.common import loaders
-
     monkeypatch.setenv("CYTOVAE_QUIZ_DB", f"sqlite:///{tmp_path / 'quiz.sqlite'}")
 
     def run(screens: Sequence[Path], models: Path, page: str = "explore", **link: str) -> Any:
@@ -267,8 +265,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..
 
     yield run
     st.cache_data.clear()
-    st.cache_resource.clear()
-    loaders.forget()
+    st.cache_resource.clear()  # what the app keeps of a screen stays: it is told by the stamps of the screen's files
 
 
 @pytest.fixture
