@@ -50,6 +50,7 @@ from cytovae.screen import (
 
 _MAX_PARTS = 256  # as many as those who read the screen hold open
 _CROPS_PER_PART = 8192
+_LEAST_PX = 8  # smaller crops show no nucleus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +314,9 @@ def width_in_crops(layout: layouts.CropLayout, record: ScreenRecord, options: In
     with contextlib.suppress(ImageError):  # it is refused by name when it is read for good
         crops = images.read_crops(layout.images, sources, len(layout.channels), None, bit_depth=options.bit_depth)
         for crop in crops:
-            if isinstance(crop, ImageError) or images.is_blank(crop[None], layout.take[0])[0]:
+            if isinstance(crop, ImageError) or min(crop.shape[:2]) < _LEAST_PX:
+                continue
+            if images.is_blank(crop[None], layout.take[0])[0]:
                 continue
             if (width := nuclei.width_in_crop(crop[..., layout.take[0]])) is not None:
                 widths.append(width)

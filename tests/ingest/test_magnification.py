@@ -116,3 +116,11 @@ def test_nuclei_of_real_crops_are_as_wide_as_patches_are_made_for(bbbc021: Path)
     asked = request.Crops()
     width, seen = assembly.width_in_crops(layout, asked.record(bbbc021, layout), asked.options)
     assert seen > 40 and 30 < width < 42
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 68), (8, 8)])
+def test_crops_that_show_no_nucleus_are_left_to_be_refused_by_name(tmp_path: Path, shape: tuple[int, int]) -> None:
+    layout = crops(tmp_path, 1)
+    np.save(tmp_path / "c.npy", np.random.default_rng(0).integers(0, 9, (9, *shape, 3), dtype=np.uint16))
+    asked = request.Crops()
+    assert assembly.width_in_crops(layout, asked.record(tmp_path, layout), asked.options) == (0.0, 0)
