@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 
-import numpy as np
 import streamlit as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -16,8 +15,6 @@ from streamlit import logger as streamlit_logger
 import cytovae
 from cytovae.errors import CytovaeError
 from cytovae.logs import LOG, JsonLines, LogForm
-from cytovae.patches import PatchStore
-from cytovae.screen import Screen
 
 SECONDS = 5.0
 """How long one who asks waits for another's check to end."""
@@ -26,6 +23,11 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def _screen_trouble(path: str) -> str:
+    import numpy as np  # tables and arrays take long to load: the server is healthy before they are
+
+    from cytovae.patches import PatchStore
+    from cytovae.screen import Screen
+
     try:
         screen = Screen.open(path)
         if not screen.cells_path.exists():
