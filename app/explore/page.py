@@ -51,9 +51,9 @@ early = None
 if not view.material(screen, model).grounded:  # the first path in this server: its pictures before its evidence
     early = place.empty()
     with early.container(), contextlib.suppress(SelectionError):  # said below
-        pictures = view.sketch_data(screen, model, request)
+        early_header, pictures = view.sketch_data(screen, model, request)
         st.markdown(":gray[:material/hourglass: **Comparing this path with control cells**]")
-        player(*pictures, key="early-player", kept=True)
+        player({**early_header, "early": True}, pictures, key="early-player", kept=True)
 shown, sentence = view.view_or_typical(screen, model, request)
 if early is not None:
     early.empty()

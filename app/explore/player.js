@@ -45,7 +45,7 @@ class Player {
     if (header.compact) this.$(".controls").replaceChildren(); else buildControls(this.$(".controls"), header);
     if (header.kept) { VIEW.step = this.at; VIEW.write(); }
     this.show();
-    this.root.dataset.ready = header.id;
+    this.root.dataset[header.early ? "early" : "ready"] = header.id;
   }
 
   // on the first visit with this browser: what can be done here
@@ -270,7 +270,9 @@ class Player {
   }
 
   key(event) {
-    if (typing(event) || !this.header || !this.root.isConnected || window.cytovaeActive !== this) return;
+    if (typing(event) || !this.header || !this.root.isConnected) return;
+    if (!window.cytovaeActive?.root.isConnected) window.cytovaeActive = this;  // the one that had the keys is gone
+    if (window.cytovaeActive !== this) return;
     const inside = event.composedPath().includes(this.root) || this.root.matches(":hover");
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) { this.stop(); this.go(this.at + step); event.preventDefault(); }
