@@ -166,7 +166,7 @@ def parse_treatment(text: str) -> tuple[str, float]:
         return compound, float(number)
     except ValueError:
         raise SelectionError(
-            f"a treatment is written compound@concentration in uM, such as 'taxol@0.3', not {text!r}"
+            f"a treatment is written compound@concentration in µM, such as 'taxol@0.3', not {text!r}"
         ) from None
 
 

@@ -327,7 +327,7 @@ def doses(shown: View) -> str:
     found = targets.dose_series(shown.cells, compound)
     if len(found) < 2:
         raise SelectionError(
-            f"{compound} was used at one concentration ({found[0].concentration:g} uM); choose a compound with several "
+            f"{compound} was used at one concentration ({found[0].concentration:g} µM); choose a compound with several "
             "to see a dose series"
         )
     return compound

@@ -245,7 +245,7 @@ def ingest_loaddata(
     images: Annotated[Path | None, typer.Option(help="Folder of relative paths; else the table's.")] = None,
     centres: Annotated[Path | None, typer.Option(help="CSV of known cell centres, such as Nuclei.csv.")] = None,
     compound_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Compound.")] = None,
-    concentration_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Concentration (uM).")] = None,
+    concentration_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Concentration (µM).")] = None,
     moa_column: Annotated[str | None, typer.Option(help="If it is not Metadata_MoA.")] = None,
     batch_column: Annotated[str | None, typer.Option(help="If it is not Metadata_Batch or WeekN of the plate.")] = None,
     *,

@@ -30,7 +30,7 @@ def interpolate(
         typer.Option(help="Instead of a bundle: package.module:factory, which gives a generator of your own."),
     ] = None,
     treatment: Annotated[
-        str | None, typer.Option(help="Where the path leads: compound@concentration (uM), such as 'taxol@0.3'.")
+        str | None, typer.Option(help="Where the path leads: compound@concentration (µM), such as 'taxol@0.3'.")
     ] = None,
     target: Annotated[
         str, typer.Option(help=f"Which of its cells: {', '.join(Target)}, subpopulation:K, or a cell id.")

@@ -278,8 +278,8 @@ def test_a_concentration_that_is_no_number_is_said_as_it_is_written(raw: Raw, tm
     fields = ingest(raw, table, tmp_path / "a.screen").screen.fields()
     bad = fields.loc[fields["code"].str.contains("bad-concentration"), "reason"].tolist()
     assert [reason.split(";")[0] for reason in bad] == [
-        "the table gives nothing as its concentration, where a number of uM is needed",
-        "the table gives 'high' as its concentration, where a number of uM is needed",
+        "the table gives nothing as its concentration, where a number of µM is needed",
+        "the table gives 'high' as its concentration, where a number of µM is needed",
     ]
     raw.moa_table.write_text("compound,concentration,moa\ntaxol,low,DNA damage\n")
     with pytest.raises(TableError, match=r"column concentration of .*moa.csv must hold numbers, .*the first 'low'"):

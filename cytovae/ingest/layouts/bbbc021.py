@@ -136,10 +136,10 @@ def _join_moa(fields: pd.DataFrame, moa: pd.DataFrame, table: str, design: table
         nearest = int(np.argmin(np.abs(concentrations - concentration)))
         found = float(concentrations[nearest])
         if not np.isclose(found, concentration, rtol=CONCENTRATION_TOLERANCE, atol=0):
-            said = f"{table} gives no mechanism for {compound!r} at {concentration:g} uM"
+            said = f"{table} gives no mechanism for {compound!r} at {concentration:g} µM"
             joined[pair] = (schema.UNKNOWN_MOA, concentration, "unknown-moa", said)
         elif found != concentration:
-            said = f"its concentration {concentration!r} uM was taken as {found!r} uM of {table}"
+            said = f"its concentration {concentration!r} µM was taken as {found!r} µM of {table}"
             joined[pair] = (str(mechanisms[nearest]), found, "concentration-within-tolerance", said)
         else:
             joined[pair] = (str(mechanisms[nearest]), concentration, "", "")

@@ -335,7 +335,7 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     if schema.CONCENTRATION not in table:
         if design.dosed:
             raise TableError(
-                f"{source} gives compounds but no {schema.CONCENTRATION} (uM); name its column with "
+                f"{source} gives compounds but no {schema.CONCENTRATION} (µM); name its column with "
                 "--column concentration=NAME, or give --treatment-columns compound where nothing has a dose"
             )
         table[schema.CONCENTRATION] = np.nan
@@ -358,7 +358,7 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     said = f"its plate, well, batch, compound or mechanism has a line break or the like, or over {MAX_NAME} characters"
     note(table, odd, REFUSED, "bad-name", said)
     bad = ~np.isfinite(table[schema.CONCENTRATION])
-    note(table, bad, REFUSED, "bad-concentration", written + " as its concentration, where a number of uM is needed")
+    note(table, bad, REFUSED, "bad-concentration", written + " as its concentration, where a number of µM is needed")
     usable = table[table[schema.STATUS] == OK]
     if len(usable) and design.treatment is None:
         _check_factors(usable, source)
