@@ -21,6 +21,14 @@ from cytovae.cli import (  # noqa: F401  (they register their verbs)
 from cytovae.cli.console import app, say
 from cytovae.errors import ConfigError, CytovaeError
 
+MOST = 3000
+"""Characters of a message; what somebody wrote into a file may be quoted in it."""
+
+
+def _shortened(failed: CytovaeError) -> str:
+    text = str(failed)
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+
 
 def run() -> None:
     """Entry point of ``cytovae``: exit status 0 done, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
@@ -30,10 +38,10 @@ def run() -> None:
     try:
         app()
     except ConfigError as misused:
-        say(f"cytovae: {misused}")
+        say(f"cytovae: {_shortened(misused)}")
         sys.exit(2)
     except CytovaeError as failed:
-        say(f"cytovae: {failed}")
+        say(f"cytovae: {_shortened(failed)}")
         sys.exit(1)
     except MemoryError:
         say("cytovae: there is not enough memory for this; close other programs, or take a part of the data")

@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cytovae import contents, images, locks, patches, schema
 from cytovae.cluster import Shard, cores, share_out
@@ -345,6 +344,9 @@ def merge(path: Path) -> Outcome:
     if not is_sharded(path):
         raise IngestError(f"there is nothing to merge into {path}: no 'cytovae ingest --shard' has ended beside it")
     with locks.held(path, "ingest"):
+        if not (work / "screen").exists() and path.exists():  # it is in place already; only the tidying was cut short
+            _put_away(work)
+            return describe(Screen.open(path), already=True)
         plan = _Plan.open(work)
         waiting = [number for number in range(len(plan.parts)) if not _result_path(work, number).exists()]
         if waiting:
@@ -737,6 +739,7 @@ def _shard_folder(
     plan = work / "plan.json"
     if not plan.exists():
         write_json(plan, wanted)
+    (work / "screen").mkdir(exist_ok=True)  # until it is put in its place
     if json.loads(plan.read_text()) != json.loads(json.dumps(wanted)):
         raise IngestError(f"{work} was begun with other data or options, or without --shard; remove it to begin anew")
     if files is not None:
@@ -1115,12 +1118,20 @@ def _finish(
     if path.exists():
         path.replace(_old(path))
     screen.path.replace(path)
-    _clear_away(work, _old(path))
+    _put_away(work)
+    _clear_away(_old(path))
 
 
 def _old(path: Path) -> Path:
     """Where a screen that is being replaced lies until the new one is in its place."""
     return path.with_name(f".{path.name}.old")
+
+
+def _put_away(work: Path) -> None:
+    """Clear a folder away of which no part may be taken for the whole."""
+    gone = locks.beside(work)
+    work.replace(gone)
+    _clear_away(gone)
 
 
 def _clear_away(*folders: Path) -> None:
@@ -1131,7 +1142,7 @@ def _clear_away(*folders: Path) -> None:
 def describe(screen: Screen, already: bool = False) -> Outcome:
     """What an ingested screen holds and what was refused."""
     fields = screen.fields()
-    blank = pq.read_table(screen.cells_path, columns=[schema.BLANK])[schema.BLANK].to_numpy()
+    blank = read_table(screen.cells_path, [schema.BLANK])[schema.BLANK].to_numpy()
     codes = fields.loc[fields[schema.CODE] != "", schema.CODE].str.split("; ").explode().value_counts()
     widths = fields[schema.NUCLEUS_WIDTH].dropna() if schema.NUCLEUS_WIDTH in fields else pd.Series(dtype=float)
     options = read_provenance(screen.cells_path).get("config", {}).get("options", {})

@@ -11,7 +11,7 @@ from cytovae.config import to_dict
 from cytovae.errors import ScreenError
 from cytovae.ingest import layouts
 from cytovae.patches import PatchStore
-from cytovae.screen import Screen, count_rows, read_provenance
+from cytovae.screen import Screen, count_rows, read_provenance, read_table
 
 
 def take(screen: Screen) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def take(screen: Screen) -> dict[str, Any]:
 
 def _cells(screen: Screen) -> dict[str, Any]:
     columns = [schema.PLATE, schema.WELL, schema.BATCH, schema.COMPOUND, schema.TREATMENT, schema.MOA, schema.BLANK]
-    cells = pd.read_parquet(screen.cells_path, columns=columns)
+    cells = read_table(screen.cells_path, columns)
     controls = cells[schema.COMPOUND] == screen.record.control
     treated = cells[~controls & schema.not_blank(cells)]
     sizes = treated[schema.TREATMENT].value_counts()

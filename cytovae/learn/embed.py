@@ -195,6 +195,7 @@ def merge(screen: Screen) -> list[str]:
         Of one of them parts are missing.
     """
     joined = []
+    locks.sweep(screen.path.parent)  # a merge that was killed while it tidied up
     for parts in sorted((screen.path / "embeddings").glob(".*.parts")):
         name = parts.name.removeprefix(".").removesuffix(".parts")
         every = _parts(parts, *json.loads((parts / _BEGUN).read_text())["cells"])

@@ -735,10 +735,11 @@ def train(
                     say(" ".join(f"{name} {value:.6g}" for name, value in line.items()))
             if progress is not None:
                 progress(done, recipe.iterations)
-            if done % checkpoint_every == 0 or last_one:
-                write_checkpoint(checkpoint, trainer, header)
+            # pictures first: whoever goes on from a checkpoint does not come to those of its own iteration again
             if len(watched) and pictures_every and (done % pictures_every == 0 or last_one):
                 snapshot(path, pool, watched, trainer.finished(batches), done)
+            if done % checkpoint_every == 0 or last_one:
+                write_checkpoint(checkpoint, trainer, header)
         if log is not None:
             log.close()
             export(trainer, pool, path, trainer.finished(batches))

@@ -241,27 +241,33 @@ def twins(tiny: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.path
 
 
+def drive(page: str, link: dict[str, str], timeout: float = 60) -> Any:
+    """A page as a link opens it, through the entry file and without a browser."""
+    from streamlit.testing.v1 import AppTest
+
+    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=timeout)
+    for key, value in link.items() if page == "explore" else ():
+        test.query_params[key] = value
+    test.run()
+    if page != "explore":
+        test.switch_page(f"{page}/page.py")
+        for key, value in link.items():
+            test.query_params[key] = value
+        test.run()
+    return test
+
+
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """``app(screens, models, page, **link)`` runs a page through the entry file, without a browser."""
     import streamlit as st
-    from streamlit.testing.v1 import AppTest
 
     monkeypatch.setenv("CYTOVAE_QUIZ_DB", f"sqlite:///{tmp_path / 'quiz.sqlite'}")
 
     def run(screens: Sequence[Path], models: Path, page: str = "explore", **link: str) -> Any:
         monkeypatch.setenv("CYTOVAE_SCREENS", os.pathsep.join(map(str, screens)))
         monkeypatch.setenv("CYTOVAE_MODELS", str(models))
-        test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-        for key, value in link.items() if page == "explore" else ():
-            test.query_params[key] = value
-        test.run()
-        if page != "explore":
-            test.switch_page(f"{page}/page.py")
-            for key, value in link.items():
-                test.query_params[key] = value
-            test.run()
-        return test
+        return drive(page, link)
 
     yield run
     st.cache_data.clear()

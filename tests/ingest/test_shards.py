@@ -73,3 +73,19 @@ def test_the_verbs_say_what_is_left_to_do(raw: Raw, tmp_path: Path) -> None:
     assert ended.exit_code == 0 and len(Screen.open(tmp_path / "s").cells()) == 36
     ended = CliRunner().invoke(console.app, [*words, "--shard", "1/2", "--overwrite"])
     assert ended.exit_code == 2
+
+
+@pytest.mark.parametrize("kept", list(Storage))
+def test_a_merge_that_ended_while_it_tidied_up_takes_nothing_from_the_screen(
+    tmp_path: Path, kept: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, path = write_raw(tmp_path / "raw", sites=1), tmp_path / "many" / "s"
+    ingest(raw, path, kept, shard=Shard(1, 1))
+    with monkeypatch.context() as killed:
+        killed.setattr(assembly, "_put_away", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            assembly.merge(path)
+    before = contents(path)
+    assert assembly.merge(path).already
+    assert contents(path) == before
+    assert sorted(p.name for p in path.parent.iterdir()) == ["s"]

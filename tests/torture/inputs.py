@@ -139,7 +139,7 @@ def crop_table(path: Path, n: int = 3, **changed: list[str]) -> None:
 def ingest(images: str, table: str = "table.csv", *more: str) -> Ended:
     return verb(
         *("ingest", "crops", "out.screen", "--images", images, "--table", table, "--channels", CHANNELS),
-        *("--patch-size-px", SIZE, *more),
+        *("--patch-size-px", SIZE, "--rescale", "none", *more),
     )
 
 
@@ -586,6 +586,7 @@ class Material:
             plate=[f"P{1 + i % 2}" for i in range(n)],
         )
         words = ["--images", folder / "cells.npz", "--table", folder / "table.csv", "--channels", CHANNELS]
+        words += ["--rescale", "none"]
         self.screen, self.bundle, self.plates = folder / "a.screen", folder / "pca", folder / "plates"
         child = os.fork()  # so that no thread of torch's is there when trials fork
         if child == 0:
@@ -646,7 +647,7 @@ class Material:
             expected = dict(zip(held["cell_id"].tolist(), held["embeddings"], strict=True))
         elif suffix == ".csv":
             rows = list(csv.DictReader(path.open(newline="", encoding="utf-8-sig")))
-            names = [n for n in rows[0] if n != "cell_id" and not n.startswith("Metadata_")]
+            names = [n for n in rows[0] if n and n != "cell_id" and not n.startswith("Metadata_")]
             expected = {row["cell_id"]: [float(row[n]) for n in names] for row in rows}
         else:
             read = pq.read_table(path).to_pandas()
@@ -799,7 +800,7 @@ def _links(self: Material, rng: Rng, folder: Path) -> tuple[str, str]:
     """An address of the app with parameters that make no sense: every page shows itself, or a sentence."""
     import logging
 
-    from streamlit.testing.v1 import AppTest
+    from ..app.conftest import drive
 
     logging.disable(logging.CRITICAL)
     os.environ |= {
@@ -812,15 +813,7 @@ def _links(self: Material, rng: Rng, folder: Path) -> tuple[str, str]:
         [*NASTY[:-3], "pca", "a", "taxol@0.5", "DMSO@0", "taxol@1e999", "c1", "mean", "subpopulation:9"], object
     )
     link = {str(key): str(rng.choice(pool)) for key in rng.choice(LINKS, int(rng.integers(1, 6)), replace=False)}
-    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=25)
-    for key, value in link.items():
-        test.query_params[key] = value
-    test.run()
-    if page != "explore":
-        test.switch_page(f"{page}/page.py")
-        for key, value in link.items():
-            test.query_params[key] = value
-        test.run()
+    test = drive(page, link, timeout=300)
     seen = f"{page} {link!r:.600}"
     if test.exception:
         return "traceback", f"{seen}: {test.exception[0].value}"

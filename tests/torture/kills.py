@@ -89,7 +89,7 @@ def steps(folder: Path, material: Material) -> list[Step]:
     return [
         Step("ingest fields", of_raw, {"raw": raw}, links=("raw",)),
         Step("ingest on demand", (*of_raw, "--patches", "on-demand"), {"raw": raw}, links=("raw",)),
-        Step("ingest crops", (*of_crops, "--channels", CHANNELS, "--patch-size-px", "36"), crops),
+        Step("ingest crops", (*of_crops, "--channels", CHANNELS, "--patch-size-px", "36", "--rescale", "none"), crops),
         Step(
             "append",
             ("append", "a.screen", "later"),
