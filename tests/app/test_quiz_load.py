@@ -60,7 +60,7 @@ class AppServer:
 class Session:
     """One browser session without a browser: Streamlit's own messages over its websocket."""
 
-    def __init__(self, address: str, link: str) -> None:
+    def __init__(self, address: str, link: str, max_queue: int = 16) -> None:
         self.link = link
         self.component = ""
         self.page = ""
@@ -70,29 +70,35 @@ class Session:
                 address,
                 subprotocols=[websockets.Subprotocol("streamlit")],
                 max_size=None,
+                max_queue=max_queue,
                 open_timeout=60,
                 ping_interval=None,  # a slow answer is no lost connection
                 proxy=None,
             )
         )
 
-    def run(self, value: dict[str, Any] | None = None) -> tuple[int | None, str]:
+    def run(self, value: dict[str, Any] | None = None, page: str = "quiz") -> tuple[int | None, str]:
         """Let the page run, with an answer or without: the position of the card it shows, if any, and its words."""
+        self.send(value, page)
+        return self.read()
+
+    def send(self, value: dict[str, Any] | None = None, page: str = "") -> None:
+        """Ask for a run of the page, and do not wait for it."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
 
         message = BackMsg()
         message.rerun_script.query_string = self.link
         message.rerun_script.page_script_hash = self.page
-        message.rerun_script.page_name = "" if self.page else "quiz"
+        message.rerun_script.page_name = "" if self.page else page
         if value is not None:
             message.rerun_script.widget_states.widgets.add(id=self.component, json_value="{}")
             state = message.rerun_script.widget_states.widgets.add()
             state.id = f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events"
             state.json_trigger_value = json.dumps([{"event": "call", "value": value}])
         self.socket.send(message.SerializeToString())
-        return self._page()
 
-    def _page(self) -> tuple[int | None, str]:
+    def read(self) -> tuple[int | None, str]:
+        """What the page shows, once its run has ended."""
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
         position, words = None, []
