@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,16 +77,6 @@ def test_names_that_lead_elsewhere_open_no_file_outside_the_folders_given(watche
         page = {"field": "screen", "plate": "screen", "deck": "quiz"}.get(key, "")
         for name in names if key in ("screen", "model") else names[4:7]:
             assert "did not foresee" not in visit(watched, page, **{key: name}), (key, name)
-    mine = [
-        watched.screen,
-        watched.models,
-        watched.home,
-        ROOT,
-        Path(sys.prefix).resolve(),
-        Path(sys.base_prefix).resolve(),
-    ]
-    mine += [Path(path) for path in (*sysconfig.get_paths().values(), *sys.path) if path]
-    mine += [Path(path) for path in ("/proc", "/sys", "/dev", "/etc", "/usr", "/tmp", "/lib")]
     seen = watched.files()
     assert any(str(watched.screen) in name for _, name in seen)  # it does write them down
     assert not [name for _, name in seen if name.startswith(str(watched.outside)) or name == "/etc/passwd"]
