@@ -1130,6 +1130,7 @@ def _old(path: Path) -> Path:
 def _put_away(work: Path) -> None:
     """Clear a folder away of which no part may be taken for the whole."""
     gone = locks.beside(work)
+    _clear_away(gone)  # what this process left there when it was interrupted
     work.replace(gone)
     _clear_away(gone)
 
