@@ -8,8 +8,10 @@ import functools
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -558,6 +560,21 @@ def tables(rng: Rng, folder: Path) -> tuple[str, str]:
     return fate, said
 
 
+def _make_material(screen: Path, bundle: Path, plates: Path, words: list[object]) -> None:
+    """A screen of crops with a model of it, embedded and profiled, and OME-Zarr plates."""
+    for command in (
+        ["ingest", "crops", screen, *words, "--patch-size-px", 36],
+        ["train", screen, bundle, "--model", "pca"],
+        ["embed", screen, bundle],
+        ["profile", screen, "pca", "--no-maps"],
+    ):
+        ended = verb(*command)
+        if ended.status:
+            print(command, ended.err, ended.broke, flush=True)
+            sys.exit(1)
+    write_plates(plates)
+
+
 class Material:
     """A screen with embeddings and a bundle, made once and copied for each trial."""
 
@@ -588,21 +605,13 @@ class Material:
         words = ["--images", folder / "cells.npz", "--table", folder / "table.csv", "--channels", CHANNELS]
         words += ["--rescale", "none"]
         self.screen, self.bundle, self.plates = folder / "a.screen", folder / "pca", folder / "plates"
-        child = os.fork()  # so that no thread of torch's is there when trials fork
-        if child == 0:
-            for command in (
-                ["ingest", "crops", self.screen, *words, "--patch-size-px", 36],
-                ["train", self.screen, self.bundle, "--model", "pca"],
-                ["embed", self.screen, self.bundle],
-                ["profile", self.screen, "pca", "--no-maps"],
-            ):
-                ended = verb(*command)
-                if ended.status:
-                    print(command, ended.err, ended.broke, flush=True)
-                    os._exit(1)
-            write_plates(self.plates)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        # In a process that begins anew: no thread of it is there when trials fork, and none of ours is missing in it.
+        making = multiprocessing.get_context("spawn").Process(
+            target=_make_material, args=(self.screen, self.bundle, self.plates, words)
+        )
+        making.start()
+        making.join()
+        assert making.exitcode == 0
 
     def imports(self, rng: Rng, folder: Path) -> tuple[str, str]:
         """Embeddings from elsewhere: parquet, CSV and npz, changed; what is taken must be what another reader finds."""
