@@ -50,9 +50,7 @@ def test_vaeplus_is_sharper_than_ae_and_vae_on_held_out_wells(name: str) -> None
     for other in (ae, vae):
         assert abs(1 - plus["sharpness_ratio"]) < abs(1 - other["sharpness_ratio"])
         assert plus["grid_ratio"] < other["grid_ratio"]
-    assert plus["frechet"] < vae["frechet"]
-    if name == "bbbc021":  # of the simulated cells, which are smooth, the AE's are as near: 7.1 and 7.2
-        assert plus["frechet"] < ae["frechet"]
+        assert plus["frechet"] < other["frechet"]
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +85,11 @@ def test_the_real_vaeplus_is_of_the_best_recipe_and_meets_the_bars_it_is_said_to
     assert bundle.metrics["coherence"][1] > 0.15
 
 
-def test_the_simulated_set_is_of_the_best_recipe_and_its_vaeplus_meets_the_bar_of_sharpness() -> None:
+def test_the_simulated_set_is_of_the_best_recipe_and_its_vaeplus_meets_every_bar() -> None:
     for model in ("ae", "vae", "vaeplus"):
         assert bundles.describe(MODELS / f"phantom-{model}")["recipe"]["recipe"] == "best"
     metrics = bundles.read_metrics(MODELS / "phantom-vaeplus")
     assert 0.8 <= metrics["sharpness_ratio"] <= 1.2
-    assert metrics["mse"] < 0.009
-    assert metrics["frame_ratio"] < 1.8
+    assert metrics["mse"] < 0.007
+    assert metrics["frechet"] <= 4
+    assert metrics["frame_ratio"] <= 1.4
