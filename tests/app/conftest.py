@@ -24,6 +24,8 @@ from cytovae.config import ScreenRecord
 from cytovae.patches import write_part
 from cytovae.screen import Screen, provenance, write_table
 
+collect_ignore = ["watched"]  # it is put before the app in another process, and is no test
+
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_FLAGS = [
     "--no-sandbox",
