@@ -18,13 +18,12 @@ import http.server
 import importlib.util
 import io
 import json
-import os
 import re
 import shlex
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -427,7 +426,7 @@ def written() -> tuple[str, list[str]]:
     """The page, and what failed."""
     failed, rows, commands = [], [], []
     for name, make in LAYOUTS.items():
-        with inside():
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             row = through(make)
         whole = "failed" not in row and row["found"] == row["there"] == row["embedded"]
         if not whole:
@@ -437,7 +436,7 @@ def written() -> tuple[str, list[str]]:
         print(rows[-1], flush=True)
     mends = []
     for name, before, make, command, wanted in MENDS:
-        with inside():
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             status, said = mended(make, command)
         if status != wanted:
             failed.append(f"{name}: exit status {status}, not {wanted}: {said}")
@@ -446,7 +445,7 @@ def written() -> tuple[str, list[str]]:
             f"```text\n{said}\n```\n"
         )
         print(f"{name}: {status}", flush=True)
-    with inside():
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         provenance()
         said = refusal("theirs.py")
         script = Path("theirs.py").read_text()
@@ -468,18 +467,6 @@ def refusal(script: str) -> str:
     except CytovaeError as refused:
         return f"{type(refused).__name__}: {refused}"
     return "nothing"
-
-
-@contextlib.contextmanager
-def inside() -> Iterator[None]:
-    """In an empty folder, as the working folder."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
 
 
 PAGE_TEXT = """# Layouts that were tried

@@ -10,28 +10,14 @@ import base64
 import contextlib
 import io
 import json
-import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
-
-
-@contextlib.contextmanager
-def empty_folder() -> Iterator[None]:
-    """Work in a new folder, and come back."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
 
 
 def command(line: str) -> None:
@@ -65,7 +51,7 @@ def run(notebook: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """What comes out of each code cell; the first error ends it."""
     names: dict[str, Any] = {"_command": command}
     came_out = []
-    with empty_folder():
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for number, cell in enumerate(c for c in notebook["cells"] if c["cell_type"] == "code"):
             tree = ast.parse(python("".join(cell["source"])))
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None

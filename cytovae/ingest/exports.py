@@ -252,9 +252,14 @@ def to_cpg(screen: Screen, out: Path, model: str, progress: Progress | None = No
     return len(cells)
 
 
+def _safe(name: object) -> str:
+    """A name without what a path may not hold."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in str(name))
+
+
 def _folder_name(name: object) -> str:
     """A name that a folder may have."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(name))
+    safe = _safe(name)
     return safe if safe.strip(".") else "_" * max(1, len(safe))
 
 
@@ -338,7 +343,7 @@ def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> 
                 (str(row), str(column)): functools.partial(mosaic, rows.index.to_numpy())
                 for (row, column), rows in by_well
             }
-            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(plate))
+            safe = _safe(plate)
             name = f"{safe}.zarr" if not (folder / f"{safe}.zarr").exists() else f"{safe}-{number}.zarr"
             record, made = screen.record, {"cytovae": _record(screen, None)}
             omezarr.write_plate(folder / name, str(plate), fields, record.channels, record.pixel_size_um, made)
