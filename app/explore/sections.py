@@ -52,6 +52,14 @@ def content(screen: Screen, model: str, shown: view.View, form: Form, seen: Mapp
     return study.content(view.veiled(screen, shown), form, chosen)
 
 
+ICONS = {
+    morphology.Beside.SO_TOO: "check",
+    morphology.Beside.LESS: "warning",
+    morphology.Beside.NOT: "warning",
+    morphology.Beside.UNTOLD: "help",
+    morphology.Beside.UNMEASURED: "help",
+}
+"""What the real cells do beside a change along the path, as a sign."""
 COLOURS = {
     Level.SHOWN: ("green", ":material/check_circle:"),
     Level.DOUBTFUL: ("orange", ":material/help:"),
@@ -182,18 +190,20 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
     if found is not None:
         real, first, second = found
         said = morphology.told(ranked, real)
-        for sentence in said:
-            st.markdown(f":material/{'warning' if ' do not: ' in sentence else 'check'}: {plain(sentence)}")
+        for sentence, says in said:
+            st.markdown(f":material/{ICONS[says]}: {plain(sentence)}")
         if not said:
             st.markdown(f"Nothing measured changes by {morphology.NOTABLE_SD:g} s.d. of control cells along this path.")
         st.caption(
             f"Rests on one path and on {first} real cells at its start and {second} at its end in which a nucleus was "
-            f"found. Real cells are said to do so too where their mean moves at least {morphology.AGREE_SD:g} s.d. the "
-            "same way."
+            "found; in brackets a 95 % interval over wells (over cells where there is one well). *Do so too*: the "
+            "interval lies on the path's side of 0. *Do not*, *do so less*: it stays below half of the path's change."
         )
-        ranked = ranked.assign(real_sd=real.reindex(ranked["measure"]).to_numpy())
-        pairs = zip(ranked["change_sd"], ranked["real_sd"], strict=True)
-        ranked["agree"] = [abs(a) < morphology.NOTABLE_SD or morphology.agrees(a, b) for a, b in pairs]
+        ranked = ranked.assign(real_sd=real["sd"].reindex(ranked["measure"]).to_numpy())
+        limits = real.reindex(ranked["measure"])[["low", "high"]].to_numpy()
+        ranked["real"] = [
+            morphology.beside(change, *each) for change, each in zip(ranked["change_sd"], limits, strict=True)
+        ]
     means = (
         "What changes most from the first step to the last, each measurement over the range in which nine of ten "
         "control and treated cells lie."
@@ -233,6 +243,7 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
         )
         explained(figures.changes(ranked), "changes", means, title="From start to end")
         names = {"change_sd": "path (s.d.)", "expected_sd": "decoded cells (s.d.)", "real_sd": "real cells (s.d.)"}
+        names["real"] = "real cells"
         st.dataframe(ranked.round(3).rename(columns=names), hide_index=True)
 
 

@@ -222,7 +222,7 @@ def along(screen: Screen, model: str, request: Request) -> morphology.Along:
 
 
 @loaders.cached(32, "Measuring the real cells")
-def real_difference(screen: Screen, model: str, request: Request) -> tuple[pd.Series, int, int] | None:
+def real_difference(screen: Screen, model: str, request: Request) -> tuple[pd.DataFrame, int, int] | None:
     """What the real cells behind the path differ by."""
     return study.real_difference(material(screen, model), view(screen, model, request).study)
 

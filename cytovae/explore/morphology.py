@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -297,47 +298,107 @@ def differences(controls: pd.DataFrame, treated: pd.DataFrame) -> pd.Series:
     return (treated.mean() - controls.mean()) / sd.where(sd > 0)
 
 
-AGREE_SD = 0.5
-"""Real cells do as a path does where their means differ by so many standard deviations, in the same direction."""
 NOTABLE_SD = 1.0
 """A change along a path of fewer standard deviations is not told in words."""
 
 
-def agrees(path_sd: float, real_sd: float) -> bool:
-    """Whether the real cells do what a path does."""
-    return bool(path_sd * real_sd > 0 and abs(real_sd) >= AGREE_SD)
+class Beside(StrEnum):
+    """What real cells do beside a change along a path."""
+
+    SO_TOO = "do so too"
+    LESS = "do so less"
+    NOT = "do not"
+    UNTOLD = "too few to tell"
+    UNMEASURED = "not measured"
 
 
-def told(ranked: pd.DataFrame, real: pd.Series, n: int = 3) -> list[str]:
+def compared(
+    controls: pd.DataFrame, treated: pd.DataFrame, control_units: npt.ArrayLike, treated_units: npt.ArrayLike
+) -> pd.DataFrame:
+    """`differences` with 95 % intervals over wells.
+
+    The half-width is the root of the sum of squares of those of the two means, each by its own t (Zou & Donner 2008).
+    The standard deviation that all is divided by is taken as known.
+
+    Parameters
+    ----------
+    controls, treated : DataFrame
+        `measure` of real cells.
+    control_units, treated_units : (n,) int
+        What counts as one, of every row: see `cytovae.explore.targets.units`.
+
+    Returns
+    -------
+    DataFrame
+        ``sd``, ``low``, ``high`` by measure; null where it was found in too few cells.
+    """
+    sd = controls.std()
+    sides = [
+        pairs_interval(table.to_numpy(np.float64), units)
+        for table, units in ((controls, control_units), (treated, treated_units))
+    ]
+    found = sides[1].mean - sides[0].mean
+    half = np.hypot(sides[0].half(), sides[1].half())
+    scaled = pd.DataFrame({"sd": found, "low": found - half, "high": found + half}, index=controls.columns)
+    return scaled.div(sd.where(sd > 0), axis=0)
+
+
+def beside(path_sd: float, low: float, high: float) -> Beside:
+    """What the real cells do, as far as the interval of their difference tells.
+
+    They do so too where the interval lies on the path's side of 0, and do not, or less, where it stays below half of
+    the path's change: each is said wrongly in at most one of forty, whatever the real cells do.
+
+    Parameters
+    ----------
+    path_sd : float
+        The change along the path.
+    low, high : float
+        The 95 % interval of the real cells' difference.
+    """
+    if not np.isfinite([path_sd, low, high]).all():
+        return Beside.UNMEASURED
+    if path_sd < 0:
+        path_sd, low, high = -path_sd, -high, -low
+    if high < path_sd / 2:
+        return Beside.LESS if low > 0 else Beside.NOT
+    return Beside.SO_TOO if low > 0 else Beside.UNTOLD
+
+
+def told(ranked: pd.DataFrame, real: pd.DataFrame, n: int = 3) -> list[tuple[str, Beside]]:
     """The largest changes along a path in words, each beside what the treatment's real cells do.
 
     Parameters
     ----------
     ranked : DataFrame
         Of an `Along`.
-    real : Series
-        `differences` of real cells.
+    real : DataFrame
+        `compared` of real cells.
     n : int
         How many are told, at most.
 
     Returns
     -------
-    list of str
-        Empty where nothing changes by `NOTABLE_SD`.
+    list of (str, Beside)
+        A sentence, and what the real cells do; empty where nothing changes by `NOTABLE_SD`.
     """
     out = []
     large = ranked[ranked["change_sd"].abs() >= NOTABLE_SD].head(n)
     for measure, label, change in large[["measure", "label", "change_sd"]].itertuples(index=False):
         what = label.split(" (")[0]
         verb = "rises" if change > 0 else "falls"
-        beside = float(real.get(measure, np.nan))
-        if np.isnan(beside):
-            so = "it could not be measured in the real cells"
-        elif agrees(change, beside):
-            so = f"the treatment's real cells do so too: {beside:+.1f}"
-        else:
-            so = f"the treatment's real cells do not: {beside:+.1f}"
-        out.append(f"{what[:1].upper()}{what[1:]} {verb} by {abs(change):.1f} s.d. of control cells; {so}.")
+        sd, low, high = real.reindex([measure])[["sd", "low", "high"]].iloc[0].astype(float)
+        seen = f"{sd:+.1f} [{low:+.1f}, {high:+.1f}]"
+        says = beside(change, low, high)
+        so = {
+            Beside.SO_TOO: f"the treatment's real cells do so too: {seen}",
+            Beside.LESS: f"the treatment's real cells do so less: {seen}",
+            Beside.NOT: f"the treatment's real cells do not: {seen}",
+            Beside.UNTOLD: f"real cells are too few to tell whether they do so: {seen}",
+            Beside.UNMEASURED: "it could not be measured in enough real cells",
+        }[says]
+        sentence = f"{what[:1].upper()}{what[1:]} {verb} by {abs(change):.1f} s.d. of control cells; {so}."
+        out.append((sentence, says))
     return out
 
 

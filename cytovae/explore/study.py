@@ -805,23 +805,25 @@ def _sides(drawn: Drawn) -> tuple[tuple[Rows, Choice], tuple[Rows, Choice]]:
     return (drawn.start_rows, drawn.start), (drawn.end_rows, drawn.end)
 
 
-def real_difference(material: Material, drawn: Drawn) -> tuple[pd.Series, int, int] | None:
+def real_difference(material: Material, drawn: Drawn) -> tuple[pd.DataFrame, int, int] | None:
     """The same measurements of the real cells behind a path, as imaged.
 
     Returns
     -------
-    tuple of (Series, int, int) or None
-        `cytovae.explore.morphology.differences` from the path's start to its end, and how many cells at either a
+    tuple of (DataFrame, int, int) or None
+        `cytovae.explore.morphology.compared` from the path's start to its end, and how many cells at either a
         nucleus was found in; None where there are no pictures to read.
     """
-    tables = []
+    tables, units = [], []
     for rows in (drawn.start_rows, drawn.end_rows):
-        images = material.images(some(rows, drawn.request.rng("measured")))
+        mine = some(rows, drawn.request.rng("measured"))
+        images = material.images(mine)
         if images is None:
             return None
         tables.append(morphology.measure(images, material.channels, material.pixel_size_um))
+        units.append(targets.units(material.cells, mine))
     first, second = (int(table.iloc[:, 0].notna().sum()) for table in tables)
-    return morphology.differences(*tables), first, second
+    return morphology.compared(*tables, *units), first, second
 
 
 def some(rows: Rows, rng: np.random.Generator) -> Rows:

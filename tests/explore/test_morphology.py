@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from cp_measure.bulk import get_core_measurements
+from scipy import stats
 
 from cytovae.errors import SelectionError
 from cytovae.explore import morphology
+from cytovae.explore.morphology import Beside
 from cytovae.patches import normalise
 
 CHANNELS = ("DNA", "Tubulin", "Actin")
@@ -165,14 +167,60 @@ def test_a_change_is_told_beside_what_the_real_cells_do():
             "change_sd": [-1.94, 1.5, 1.2, 0.4],
         }
     )
-    told = morphology.told(ranked, pd.Series({"area": -0.3, "dna": 1.1, "tiny": 3.0}))
+    real = pd.DataFrame(
+        {"sd": [-0.3, 1.1, 3.0], "low": [-0.6, 0.4, 2.0], "high": [0.1, 1.8, 4.0]}, index=["area", "dna", "tiny"]
+    )
+    told = morphology.told(ranked, real)
     assert told == [
-        "Nuclear area falls by 1.9 s.d. of control cells; the treatment's real cells do not: -0.3.",
-        "DNA mean in the nucleus rises by 1.5 s.d. of control cells; the treatment's real cells do so too: +1.1.",
-        "Actin s.d. in the cell rises by 1.2 s.d. of control cells; it could not be measured in the real cells.",
+        (
+            "Nuclear area falls by 1.9 s.d. of control cells; the treatment's real cells do not: -0.3 [-0.6, +0.1].",
+            Beside.NOT,
+        ),
+        (
+            "DNA mean in the nucleus rises by 1.5 s.d. of control cells; the treatment's real cells do so too: "
+            "+1.1 [+0.4, +1.8].",
+            Beside.SO_TOO,
+        ),
+        (
+            "Actin s.d. in the cell rises by 1.2 s.d. of control cells; it could not be measured in enough real cells.",
+            Beside.UNMEASURED,
+        ),
     ]
-    assert not morphology.agrees(2.0, -2.0)
-    assert morphology.told(ranked.tail(1), pd.Series({"tiny": 3.0})) == []
+    assert morphology.told(ranked.tail(1), real) == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_real_cells_do_beside_a_path_is_read_from_their_interval(sign):
+    for low, high, want in (
+        (0.1, 1.5, Beside.SO_TOO),
+        (0.1, 0.9, Beside.LESS),
+        (-0.2, 0.9, Beside.NOT),
+        (-2.0, -1.0, Beside.NOT),
+        (-0.2, 1.5, Beside.UNTOLD),
+        (np.nan, 1.5, Beside.UNMEASURED),
+    ):
+        assert morphology.beside(sign * 2.0, *sorted((sign * low, sign * high))) is want
+
+
+@pytest.mark.parametrize(("wells", "well_sd"), [(2, 0.5), (4, 0.5), (1, 0.0)])
+def test_real_cells_are_seldom_said_to_do_what_they_do_not(wells, well_sd):
+    """Nominally 2.5 % each; cells of a well share its effect, of which a single well says nothing."""
+    rng = np.random.default_rng(0)
+    n, each, n_controls, path = 2000, 8, 8, 2.0  # a column is a screen of its own
+    wrong = {}
+    for truth, false in ((0.0, {Beside.SO_TOO}), (path / 2, {Beside.NOT, Beside.LESS})):
+        tables, units = [], []
+        for count, shift in ((n_controls, 0.0), (wells, truth)):
+            of = np.repeat(np.arange(count), each)
+            tables.append(pd.DataFrame(shift + rng.normal(0, well_sd, (count, n))[of] + rng.normal(0, 1, (len(of), n))))
+            units.append(of if count > 1 else np.arange(len(of)))
+        found, sd = morphology.compared(*tables, *units), tables[0].std()
+        says = [morphology.beside(path / sd[k], found["low"][k], found["high"][k]) for k in range(n)]
+        wrong[truth] = sum(each in false for each in says)
+    limit = stats.binom.ppf(0.999, n, 0.025)
+    assert all(count <= limit for count in wrong.values()), wrong
+    if wells > 2:  # and it can speak: not by never saying anything
+        assert all(count >= stats.binom.ppf(0.001, n, 0.0125) for count in wrong.values()), wrong
 
 
 def test_differences_are_in_control_sd():
