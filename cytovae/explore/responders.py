@@ -176,7 +176,9 @@ def central_responder(cells: pd.DataFrame, embeddings: Embeddings, control: str,
         raise SelectionError(
             f"no cell of {treatment}{drawn} lies beyond {BEYOND:.0%} of the controls; choose the target otherwise"
         )
-    return targets.typical(cells, embeddings, beyond, f"the {len(beyond)} cells of {treatment}{drawn} that respond")
+    return targets.typical(
+        cells, embeddings, beyond, f"the {len(beyond)} cells of {schema.words(treatment)}{drawn} that respond"
+    )
 
 
 def central_of(embeddings: Embeddings, group: Rows, pool: Rows) -> int | None:

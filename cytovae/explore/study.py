@@ -1077,7 +1077,7 @@ def _ends(material: Material, request: Request) -> tuple[Choice, Choice, Rows, R
         if request.dose_series == control:
             raise SelectionError(f"{control!r} is the control itself; name a compound with doses")
         highest = targets.dose_series(cells, request.dose_series)[-1]
-        end = targets.typical(cells, embeddings, highest.rows, highest.treatment)
+        end = targets.typical(cells, embeddings, highest.rows, schema.words(highest.treatment))
         end_rows, to = highest.rows, f"{request.dose_series}, every dose"
     else:
         assert request.treatment is not None

@@ -371,8 +371,8 @@ def treated(cells: pd.DataFrame, embeddings: Embeddings, treatment: str) -> Choi
     """
     rows = rows_of(cells, treatment)
     if len(rows) == 1:
-        return _choice(cells, int(rows[0]), f"the only cell of {treatment}", 1)
-    return typical(cells, embeddings, rows, treatment)
+        return _choice(cells, int(rows[0]), f"the only cell of {schema.words(treatment)}", 1)
+    return typical(cells, embeddings, rows, schema.words(treatment))
 
 
 def typical_control(cells: pd.DataFrame, embeddings: Embeddings, control: str, like: int | None = None) -> Choice:
@@ -415,7 +415,7 @@ def chosen(cells: pd.DataFrame, embeddings: Embeddings, treatment: str, how: str
         return treated(cells, embeddings, treatment)
     if how == Target.RANDOM:
         rows = rows_of(cells, treatment)
-        return _choice(cells, int(rng.choice(rows)), f"drawn at random from {treatment}", len(rows))
+        return _choice(cells, int(rng.choice(rows)), f"drawn at random from {schema.words(treatment)}", len(rows))
     if how.startswith(SUBPOPULATION):
         return subpopulations(cells, embeddings, treatment, rng).group(how.removeprefix(SUBPOPULATION)).exemplar
     choice = by_hand(cells, how)
@@ -469,7 +469,9 @@ def subpopulations(
     groups = []
     for number, label in enumerate(order, start=1):
         mine = rows[labels == label]
-        exemplar = typical(cells, embeddings, mine, f"subpopulation {number} of {len(order)} of {treatment}")
+        exemplar = typical(
+            cells, embeddings, mine, f"subpopulation {number} of {len(order)} of {schema.words(treatment)}"
+        )
         groups.append(Subpopulation(number, mine, len(mine) / len(rows), exemplar))
     return Subpopulations(tuple(groups), p, n_clustered)
 

@@ -134,7 +134,7 @@ def test_a_treatment_of_one_cell_is_its_own_target(small):
     rows = targets.rows_of(cells, "grow@3")
     cells.loc[rows[1:], schema.BLANK] = True
     got = study.draw(material(small, cells), study.Request(treatment="grow@3"))
-    assert got.end.row == rows[0] and got.end.how == "the only cell of grow@3"
+    assert got.end.row == rows[0] and got.end.how == "the only cell of grow 3 µM"
     assert study.subpopulations(material(small, cells), study.Request(treatment="grow@3")).groups[0].share == 1.0
 
 

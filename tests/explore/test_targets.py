@@ -201,7 +201,7 @@ def test_a_choice_that_is_not_there_is_one_clear_sentence(small, call, words):
 def test_a_treatment_of_one_cell_stands_for_itself(make_table):
     cells, z = make_table([("P1", "B02", "DMSO", 0.0), ("P1", "C02", "rare", 1.0)]), np.zeros((2, 3), np.float32)
     choice = targets.treated(cells, z, "rare@1")
-    assert (choice.row, choice.how, choice.n_cells) == (1, "the only cell of rare@1", 1)
+    assert (choice.row, choice.how, choice.n_cells) == (1, "the only cell of rare 1 µM", 1)
     assert targets.chosen(cells, z, "rare@1", "cell-0001", np.random.default_rng(0)).row == 1
     with pytest.raises(SelectionError, match=r"'rare@1' has 1 cell \(cell-0001\), this needs at least 2"):
         targets.pairs(cells, "rare@1", "DMSO", 4, np.random.default_rng(0))
