@@ -103,7 +103,7 @@ class Recipe:
         Share of the iterations, at the end, over which both rates fall in a straight line towards 0; weights are
         averaged over these iterations alone.
     anneal_pixels : float
-        Weight of the pixel term over these iterations.
+        Weight of the pixel term over these iterations, where there is a discriminator.
     anneal_frame : float
         How many times more the outer `measures.FRAME_PX` pixels weigh in it than the others.
     half_size : bool
@@ -333,9 +333,14 @@ class Trainer:
                 group["lr"] = rate * (1.0 - fallen)
 
     def pixel_weights(self, x: Tensor) -> Tensor | None:
-        """Weights (H, W) of the pixels in the next step's pixel term; None where each is 1."""
+        """Weights (H, W) of the pixels in the next step's pixel term; None where each is 1.
+
+        Without a discriminator the pixel term is all there is beside the KL term, and weighs what it weighs.
+        """
         recipe, edge = self.recipe, measures.FRAME_PX
-        if not recipe.anneal or self.since_annealing() < 0 or recipe.anneal_pixels == recipe.anneal_frame == 1.0:
+        if not self.objective.similarity or not recipe.anneal or self.since_annealing() < 0:
+            return None
+        if recipe.anneal_pixels == recipe.anneal_frame == 1.0:
             return None
         weights = torch.full(x.shape[2:], recipe.anneal_pixels * recipe.anneal_frame, device=x.device)
         weights[edge:-edge, edge:-edge] = recipe.anneal_pixels

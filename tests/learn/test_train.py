@@ -198,6 +198,9 @@ def test_pixels_weigh_more_while_annealing_and_those_of_the_frame_most() -> None
         frame = (np.minimum(y, 67 - y) < 4) | (np.minimum(x, 67 - x) < 4)
         np.testing.assert_array_equal(found.numpy(), np.where(frame, 40.0, 10.0))
     assert trainings.Trainer(dataclasses.replace(recipe, anneal=0.0), 3).pixel_weights(b1) is None
+    alone = trainings.Trainer(dataclasses.replace(recipe, model="vae"), 3)
+    alone.iteration = 3
+    assert alone.pixel_weights(b1) is None  # pixels are all that a VAE looks at beside the KL term
 
 
 def test_annealing_lowers_both_rates_to_their_end_and_averages_over_itself_alone() -> None:
