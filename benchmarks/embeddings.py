@@ -12,6 +12,7 @@ them. The second scores the collection's published profiles of wells.
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ EVERY = {
     "`--with-intensity`": embed.Options(1, True),
     "both": embed.Options(8, True),
 }
+MEASUREMENTS_TVN = f"{baselines.MEASUREMENTS}, TVN"
 DRAWS = 20
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -54,27 +56,32 @@ def gained(one: pd.DataFrame, other: pd.DataFrame | None) -> str:
     found = intervals.compared(one, other)
     if found["ci95"] is None:
         return "-"
-    low, high = (f"{100 * v:+.0f}" for v in found["ci95"])
+    low, high = (f"{100 * v:+.1f}" for v in found["ci95"])
     said = f"{100 * found['difference']:+.1f} [{low}, {high}]"
     return said if found["verdict"] == intervals.Verdict.unclear else f"**{said}**"
 
 
 def show(tables: dict[str, pd.DataFrame | None], control: str) -> None:
-    """One row for every treatment profile; None where that way does not apply."""
+    """One row for every treatment profile; None where that way does not apply.
+
+    What is whitened is compared with the simple measurements whitened alike.
+    """
     calls = {
         name: {} if table is None else {rule: benchmark.neighbours(table, rule, control) for rule in RULES}
         for name, table in tables.items()
     }
     plain, simple = calls["plain"], calls[baselines.MEASUREMENTS]
+    white = calls.get(MEASUREMENTS_TVN) or simple
     heads = [f"{r.name} ({plain[r]['scored'].sum()} scored) | minus plain | minus simple measurements" for r in RULES]
     print(f"| embedding | numbers | {' | '.join(heads)} |\n|{'---|' * 8}")
     for name, own in calls.items():
         table = tables[name]
+        than = white if name in ("TVN", "both, TVN") else simple
         cells = [name, "-" if table is None else str(len(schema.feature_columns(table)))]
         for rule in RULES:
             if own:
                 cells += [percent(benchmark.accuracy(own[rule]))]
-                cells += [gained(own[rule], other.get(rule)) for other in (plain, simple)]
+                cells += [gained(own[rule], other.get(rule)) for other in (plain, than)]
             else:
                 cells += ["-"] * 3
         print(f"| {' | '.join(cells)} |", flush=True)
@@ -103,9 +110,11 @@ def of_screen(screen: Screen, path: Path, others: Sequence[Path]) -> dict[str, p
         except ProfileError as too_few:
             made[label] = None
             print(f"{label}: {too_few}\n")
-    cells, values = screen.cells(), simple(screen)
-    wells = baselines.in_control_units(profiles.wells(cells, values), screen.record.control)
-    return {**made, baselines.MEASUREMENTS: profiles.treatments(wells)}
+    cells, values, control = screen.cells(), simple(screen), screen.record.control
+    made[MEASUREMENTS_TVN] = None
+    if made["TVN"] is not None:
+        made[MEASUREMENTS_TVN] = treatments(cells, values, Whitening.tvn, control)
+    return {**made, baselines.MEASUREMENTS: treatments(cells, values, Whitening.none, control, in_units=True)}
 
 
 def simple(screen: Screen) -> npt.NDArray[np.float64]:
@@ -128,7 +137,13 @@ def of_tables(folder: Path) -> dict[str, pd.DataFrame | None]:
     return made | dict.fromkeys(("both, TVN", "joined", baselines.MEASUREMENTS))
 
 
-def curve(screen: Screen, models: dict[str, str], most: int, rule: Rule, seed: int) -> None:
+def averaged(draws: list[pd.DataFrame]) -> pd.DataFrame:
+    """Calls whose ``correct`` is the share of right ones among the draws in which a treatment is scored."""
+    right, scored = (sum(calls[column].to_numpy(float) for calls in draws) for column in ("correct", "scored"))
+    return draws[0].assign(scored=scored > 0, correct=right / np.maximum(scored, 1))
+
+
+def curve(screen: Screen, model: str, most: int, seed: int) -> None:
     """Accuracy by the number of cells that are drawn of every treatment; controls keep all of theirs.
 
     What is compared is each treatment's share of right calls over `DRAWS` draws.
@@ -140,32 +155,53 @@ def curve(screen: Screen, models: dict[str, str], most: int, rule: Rule, seed: i
     counts = pd.Series(names[usable & ~is_control]).value_counts()
     of = {name: np.flatnonzero(usable & (names == name)) for name in sorted(counts.index[counts >= most])}
     controls = np.flatnonzero(usable & is_control)
-    embeddings = {label: np.asarray(screen.embeddings(model)[1], dtype=float) for label, model in models.items()}
-    embeddings[baselines.MEASUREMENTS] = simple(screen)
+    plain, both = (np.asarray(screen.embeddings(EVERY[way].name(model))[1], dtype=float) for way in ("plain", "both"))
+    measured = simple(screen)
+    ways = {
+        "plain": (plain, Whitening.none),
+        "both": (both, Whitening.none),
+        baselines.MEASUREMENTS: (measured, Whitening.none),
+        "both, TVN": (both, Whitening.tvn),
+        MEASUREMENTS_TVN: (measured, Whitening.tvn),
+    }
+    pairs = [("plain", baselines.MEASUREMENTS), ("both", baselines.MEASUREMENTS)]
+    pairs += [("both, TVN", MEASUREMENTS_TVN)]
     rng = np.random.default_rng(seed)
-    print(f"\n{len(of)} treatments with {most} cells or more, {rule.name}, mean of {DRAWS} draws\n")
-    heads = [*embeddings, *(f"{label} minus simple" for label in models)]
-    print(f"| cells a treatment | scored | {' | '.join(heads)} |\n|{'---|' * (2 + len(heads))}")
-    for k in [k for k in SIZES if k <= most]:
-        found: dict[str, list[pd.DataFrame]] = {label: [] for label in embeddings}
-        for _ in range(DRAWS):
-            rows = np.concatenate([*(rng.choice(own, k, replace=False) for own in of.values()), controls])
-            drawn = cells.iloc[rows].reset_index(drop=True)
-            for label, values in embeddings.items():
-                wells = profiles.wells(drawn, values[rows])
-                if label == baselines.MEASUREMENTS:
-                    wells = baselines.in_control_units(wells, control)
-                found[label].append(benchmark.neighbours(profiles.treatments(wells), rule, control))
-        mean = {
-            label: calls[0].assign(correct=np.mean([c["correct"].to_numpy(float) for c in calls], axis=0))
-            for label, calls in found.items()
-        }
-        cell = [str(k), str(mean[baselines.MEASUREMENTS]["scored"].sum())]
-        for label, calls in mean.items():
-            of_draws = np.std([benchmark.accuracy(c) or 0.0 for c in found[label]], ddof=1)
-            cell.append(f"{percent(benchmark.accuracy(calls))} (s.d. {100 * of_draws:.1f})")
-        cell += [gained(mean[label], mean[baselines.MEASUREMENTS]) for label in models]
-        print(f"| {' | '.join(cell)} |", flush=True)
+    found: dict[tuple[int, Rule, str], list[pd.DataFrame]] = {}
+    for k, _ in itertools.product([k for k in SIZES if k <= most], range(DRAWS)):
+        rows = np.concatenate([*(rng.choice(own, k, replace=False) for own in of.values()), controls])
+        drawn = cells.iloc[rows].reset_index(drop=True)
+        for label, (values, by) in ways.items():
+            try:
+                table = treatments(drawn, values[rows], by, control, label == baselines.MEASUREMENTS)
+            except ProfileError:  # too few controls for TVN; said with the table
+                continue
+            for rule in RULES:
+                found.setdefault((k, rule, label), []).append(benchmark.neighbours(table, rule, control))
+    made = {label for _, _, label in found}
+    shown, pairs = [label for label in ways if label in made], [pair for pair in pairs if made.issuperset(pair)]
+    for rule in RULES:
+        print(f"\n{len(of)} treatments with {most} cells or more, {rule.name}, mean of {DRAWS} draws\n")
+        heads = ["cells a treatment", "scored", *shown, *(f"{one} minus {other}" for one, other in pairs)]
+        print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+        for k in [k for k in SIZES if k <= most]:
+            mean = {label: averaged(found[k, rule, label]) for label in shown}
+            row = [str(k), str(mean["plain"]["scored"].sum())]
+            for label in shown:
+                of_draws = np.std([benchmark.accuracy(c) or 0.0 for c in found[k, rule, label]], ddof=1)
+                row.append(f"{percent(benchmark.accuracy(mean[label]))} (s.d. {100 * of_draws:.1f})")
+            print(f"| {' | '.join([*row, *(gained(mean[one], mean[other]) for one, other in pairs)])} |", flush=True)
+
+
+def treatments(
+    cells: pd.DataFrame, values: npt.NDArray[np.float64], by: Whitening, control: str, in_units: bool = False
+) -> pd.DataFrame:
+    """Treatment profiles of the mean, whitened or, where their features differ in unit, in units of control wells."""
+    wells = profiles.wells(cells, values)
+    if in_units:
+        wells = baselines.in_control_units(wells, control)
+    white, _ = whiten.profiles(wells, whiten.Options(by), control, cells=cells, embeddings=values)
+    return profiles.treatments(white)
 
 
 def simulated(folder: Path) -> Path:
@@ -179,10 +215,8 @@ def simulated(folder: Path) -> Path:
 def measure(screen: Screen, model: Path, others: Sequence[Path], curves: Sequence[int], seed: int) -> None:
     """Print the table and the curves of a screen."""
     show(of_screen(screen, model, others), screen.record.control)
-    ours = {way: EVERY[way].name(bundles.load(model).name) for way in ("plain", "both")}
     for most in curves:
-        for rule in RULES:
-            curve(screen, ours, most, rule, seed)
+        curve(screen, bundles.load(model).name, most, seed)
 
 
 def main() -> None:
