@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.common import address, context, loaders, login, selection
+from app.common import address, collector, context, loaders, login, selection
 from app.registry import PAGES
 
 st.set_page_config(page_title="cytovae", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -34,3 +34,4 @@ finally:  # a page may stop early
     with above:
         context.say_unknown()
     address.settle()
+    collector.settle()

@@ -51,7 +51,7 @@ def stages(path: Path) -> None:
     made = timed(lambda: view.material(screen, model))
     name = timed(lambda: view.opening(screen, model))
     request = study.Request(treatment=name, target=timed(lambda: view.usual_target(screen, model, name)))
-    timed(lambda: view.sketch_data(screen, model, request))
+    timed(lambda: view.sketch_data(screen, model, view.sketch(screen, model, request)))
     shown = timed(lambda: view.view(screen, model, request))
     timed(lambda: study.draw(made, request))
     *cold, warm = taken

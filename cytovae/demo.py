@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cytovae import schema
+from cytovae import locks, schema
 from cytovae.cluster import cores
 from cytovae.config import ScreenRecord
 from cytovae.patches import PatchStore
@@ -97,7 +97,8 @@ def deepen(
         say("scoring the models against the known mechanisms; the app shows it when it is done")
     columns = study.columns(list(Summary), list(Whitening), None, FewControls.error)
     scoring = study.Benchmark(columns, strict=False, figures=True, tasks=tasks)
-    scoring.of_models([screen], names, PatchStore)
+    with locks.held(screen.path / "results", "scoring"):  # the app says so meanwhile
+        scoring.of_models([screen], names, PatchStore)
     _map(screen, names, "umap", say)
 
 

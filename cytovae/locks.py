@@ -75,6 +75,14 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
         lock.unlink(missing_ok=True)
 
 
+def busy(path: Path) -> bool:
+    """Whether somebody is at work on a path."""
+    try:
+        return _holder(path.with_name(f".{path.name}.lock").read_text(errors="replace")) is not None
+    except OSError:
+        return False
+
+
 def abandoned(path: Path) -> bool:
     """Whether a process that is gone left its lock on a path; what else it left there is for who made it to clear."""
     try:

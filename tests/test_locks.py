@@ -45,6 +45,7 @@ def test_the_living_keep_their_lock_and_are_named(tmp_path: Path, sleeper: subpr
         locks.held(tmp_path / "a", "ingest").__enter__()
     with locks.held(tmp_path / "b", "ingest"), pytest.raises(BusyError, match=f"process {os.getpid()}"):
         locks.held(tmp_path / "b", "ingest").__enter__()
+    assert [locks.busy(tmp_path / name) for name in "abc"] == [True, False, False]
     assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock"]
 
 
@@ -56,6 +57,7 @@ def test_the_dead_hold_nothing(tmp_path: Path, sleeper: subprocess.Popen[bytes],
         sleeper.wait()
     text = {"number used again": text.replace('"started": "', '"started": "0'), "says nothing": ""}.get(how, text)
     (tmp_path / ".a.lock").write_text(text)
+    assert not locks.busy(tmp_path / "a")
     os.utime(tmp_path / ".a.lock", (0, 0))
     with locks.held(tmp_path / "a", "ingest"):
         assert json.loads((tmp_path / ".a.lock").read_text())["pid"] == os.getpid()

@@ -145,9 +145,10 @@ def tabs(key: str, names: Sequence[str]) -> Sequence[Any]:
 
 @contextlib.contextmanager
 def page_errors() -> Iterator[None]:
-    """Show whatever goes wrong inside as one sentence; the log keeps the rest."""
+    """Show whatever goes wrong inside as one sentence; the log keeps the rest. Disk is looked at once inside."""
     try:
-        yield
+        with loaders.one_look():
+            yield
     except CytovaeError as refused:
         st.error(plain(refused), icon=":material/error:")
     except Exception as failed:
@@ -195,6 +196,11 @@ def choose_model(screen: Screen, *, embedded: bool = True) -> str:
 
 def treatment_labels(screen: Screen) -> dict[str, str]:
     """Treatments but the controls, by mechanism, as a searchable list shows them."""
+    return dict(_labels(screen))
+
+
+@loaders.cached(8)
+def _labels(screen: Screen) -> dict[str, str]:
     table = loaders.treatments(screen)
     table = table[table[schema.COMPOUND] != screen.record.control]
     names, moas, counts = table[schema.TREATMENT], table[schema.MOA], table[schema.N_CELLS]

@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -55,8 +55,37 @@ def stamp_of(*paths: Path) -> tuple[int, ...]:
     return tuple(marks)
 
 
+_LOOK = threading.local()
+
+
+@contextlib.contextmanager
+def one_look() -> Iterator[None]:
+    """What is read from disk anew at each run of a page is read once within this."""
+    if getattr(_LOOK, "seen", None) is not None:
+        yield
+        return
+    _LOOK.seen = {}
+    try:
+        yield
+    finally:
+        _LOOK.seen = None
+
+
+def _seen(key: Hashable, look: Callable[[], Any]) -> Any:
+    seen = getattr(_LOOK, "seen", None)
+    if seen is None:
+        return look()
+    if key not in seen:
+        seen[key] = look()
+    return seen[key]
+
+
 def fingerprint(screen: Screen) -> tuple[Any, ...]:
     """What a screen is to a cache: its folder, and the stamps of its artefacts and of the models at hand."""
+    return cast("tuple[Any, ...]", _seen(("fingerprint", str(screen.path)), lambda: _fingerprint(screen)))
+
+
+def _fingerprint(screen: Screen) -> tuple[Any, ...]:
     folder = screen.path
     made = sorted(p for room in ("embeddings", "profiles", "results", "maps") for p in (folder / room).glob("*/*"))
     patches = sorted((folder / "patches").glob("part-*.npy"))[-1:]
@@ -152,12 +181,12 @@ def _open_all() -> tuple[dict[str, Screen], list[str]]:
 
 def screens() -> dict[str, Screen]:
     """The screens that open, by name, in the order they were given."""
-    return _open_all()[0]
+    return cast("dict[str, Screen]", _seen("screens", _open_all)[0])
 
 
 def broken_screens() -> list[str]:
     """One sentence for every screen that was given and does not open."""
-    return _open_all()[1]
+    return cast("list[str]", _seen("screens", _open_all)[1])
 
 
 @cached(8)
@@ -268,7 +297,12 @@ def bundle(name: str) -> Bundle:
 
 def describe(name: str) -> dict[str, Any]:
     """What a model is, without loading it; empty where that cannot be read."""
-    found = read_json(models_dir() / name / "config.json")
+    return _described(models_dir() / name / "config.json")
+
+
+@cached(64)
+def _described(config: Path) -> dict[str, Any]:
+    found = read_json(config)
     return found if isinstance(found, dict) else {}
 
 
@@ -391,7 +425,8 @@ def _in_play(url: str, screen: str) -> tuple[frozenset[str], str]:
 def _play(screen: Screen) -> tuple[frozenset[str], str]:
     from cytovae.quiz import answers
 
-    return _in_play(os.environ.get(QUIZ_DB) or answers.default_url(), screen.name)
+    url = os.environ.get(QUIZ_DB) or answers.default_url()
+    return cast("tuple[frozenset[str], str]", _seen(("play", screen.name), lambda: _in_play(url, screen.name)))
 
 
 def in_play(screen: Screen) -> frozenset[str]:
@@ -402,6 +437,8 @@ def in_play(screen: Screen) -> frozenset[str]:
 def forget_play() -> None:
     """Ask the quiz's database anew which cells lie in quizzes: one has just been closed."""
     _in_play.clear()
+    if getattr(_LOOK, "seen", None) is not None:
+        _LOOK.seen.clear()
 
 
 def quiz_trouble(screen: Screen) -> str:

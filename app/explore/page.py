@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import streamlit as st
 
 from app.common import context, loaders, selection
 from app.common.components.link import copy_link
 from app.common.words import plain
 from app.explore import guide, pick, sections, view
-from app.explore.player import player
-from cytovae.errors import SelectionError
+from app.explore.player import evidence, player
 from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.study import Request
 from cytovae.explore.targets import Start
@@ -46,34 +43,35 @@ request = Request(
     mode=Mode(mode),
     spacing=Spacing(spacing),
 )
-place = top.container(key="explore-path")
-early = None
-if not view.material(screen, model).grounded:  # the first path in this server: its pictures before its evidence
-    early = place.empty()
-    with early.container(), contextlib.suppress(SelectionError):  # said below
-        early_header, pictures = view.sketch_data(screen, model, request)
-        st.markdown(":gray[:material/hourglass: **Comparing this path with control cells**]")
-        player({**early_header, "early": True}, pictures, key="early-player", kept=True)
-shown, sentence = view.view_or_typical(screen, model, request)
-if early is not None:
-    early.empty()
-request = shown.request
-ends = (shown.study.start.cell_id, shown.study.end.cell_id)
-st.session_state[selection.PATH] = (str(screen.path), model, shown.study.path.z, *ends)
-if by_picture:
-    pick.dialog(screen, model, shown)
-with place:
+drawn, sentence = view.sketch_or_typical(screen, model, request)
+request = drawn.request
+st.session_state[selection.PATH] = (str(screen.path), model, drawn.path.z, drawn.start.cell_id, drawn.end.cell_id)
+facts = st.empty()
+with top.container(key="explore-path"):  # the pictures first; nothing of another path stands beside them meanwhile
     if sentence:
         st.warning(plain(sentence), icon=":material/info:")
+    said = st.empty()
+    said.markdown(":gray[:material/hourglass: **Comparing this path with control cells**]")
+    with facts.container():
+        st.metric("Steps unlike any real cell", "…", width="content")
+        st.caption("…")
+    player(*view.sketch_data(screen, model, drawn), key="player", kept=True)
+    beside = st.container(key="evidence")
+shown = view.view(screen, model, request)
+with said:
     sections.verdict(screen, model, shown)
-    player(*view.player_data(screen, shown), key="player", kept=True)
-
-with st.container(horizontal=True, gap="large"):
-    for name, figure, meaning in view.figures_of(shown):
-        st.metric(name, figure, help=meaning, width="content")
-doubts = loaders.plate_doubts(screen, treatment)
-notes = [*([doubts.rstrip(".")] if doubts else []), *view.notes(shown), *view.readable(model), *view.below_zero(shown)]
-st.caption(". ".join(plain(note[:1].upper() + note[1:]) for note in notes) + ".")
+with beside:
+    evidence(*view.evidence_data(screen, shown), key="evidence-of-path")
+with facts.container():
+    with st.container(horizontal=True, gap="large"):
+        for name, figure, meaning in view.figures_of(shown):
+            st.metric(name, figure, help=meaning, width="content")
+    doubts = loaders.plate_doubts(screen, treatment)
+    notes = [*([doubts.rstrip(".")] if doubts else []), *view.notes(shown)]
+    notes += [*view.readable(model), *view.below_zero(shown)]
+    st.caption(". ".join(plain(note[:1].upper() + note[1:]) for note in notes) + ".")
+if by_picture:
+    pick.dialog(screen, model, shown)
 
 
 @st.fragment

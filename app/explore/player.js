@@ -16,6 +16,8 @@ class Player {
     this.follow = () => { if (this.header?.kept && VIEW.step !== this.at) { this.stop(); this.go(VIEW.step, false); } };
     window.addEventListener("cytovae-view", this.repaint);
     window.addEventListener("cytovae-step", this.follow);
+    this.judge = () => this.take();
+    window.addEventListener("cytovae-evidence", this.judge);
     document.addEventListener("keydown", this.keys);
     window.cytovaePictures.add(this.count);
     this.$(".play").onclick = () => this.toggle();
@@ -29,6 +31,7 @@ class Player {
     this.stop();
     window.removeEventListener("cytovae-view", this.repaint);
     window.removeEventListener("cytovae-step", this.follow);
+    window.removeEventListener("cytovae-evidence", this.judge);
     document.removeEventListener("keydown", this.keys);
     window.cytovaePictures.delete(this.count);
   }
@@ -37,7 +40,7 @@ class Player {
     const header = unpack(data);
     if (this.header?.id === header.id) return;
     this.stop();
-    this.header = header;
+    this.header = header; this.near = header;
     this.n = header.frames.length;
     this.at = Math.min((header.kept ? VIEW.step : null) ?? 0, this.n - 1);
     this.build();
@@ -45,7 +48,40 @@ class Player {
     if (header.compact) this.$(".controls").replaceChildren(); else buildControls(this.$(".controls"), header);
     if (header.kept) { VIEW.step = this.at; VIEW.write(); }
     this.show();
-    this.root.dataset[header.early ? "early" : "ready"] = header.id;
+    this.root.dataset[header.waits ? "waiting" : "ready"] = header.id;
+    this.take();
+  }
+
+  // what the server says of the path once it has been compared: the step, and whether it plays, stay
+  take() {
+    const { header } = this, told = window.cytovaeEvidence;
+    if (!header?.waits || told?.path !== header.path || this.near === told) return;
+    this.near = told;
+    header.frames.forEach((frame, i) => { Object.assign(frame, told.frames[i]); this.frames[i].classList.toggle("off", Boolean(frame.off)); });
+    const curve = this.curve();
+    curve.style.cssText = this.drawn.style.cssText;  // its place in the grid
+    this.drawn.replaceWith(curve); this.drawn = curve;
+    this.neighbours();
+    this.show();
+    this.root.dataset.ready = header.id;
+  }
+
+  // under each frame the real cell nearest to it, or the place for it
+  neighbours() {
+    const { header } = this;
+    this.thumbs = this.thumbs.filter(([, , near]) => !near);
+    header.frames.forEach((frame, i) => {
+      const box = this.nears[i];
+      const canvas = element("canvas"), name = element("div", "name", frame.nearest?.treatment ?? "\u00a0");
+      canvas.dataset.role = "near"; canvas.setAttribute("role", "img");
+      box.replaceChildren(canvas, name);
+      if (!frame.nearest) { [, canvas.height, canvas.width] = header.shape; canvas.setAttribute("aria-hidden", "true"); return; }
+      canvas.dataset.image = header.frames.length + 2 + i;
+      canvas.setAttribute("aria-label", `Nearest real cell of step ${i}: ${frame.nearest.treatment}`);
+      this.thumbs.push([canvas, frame.nearest.image, true]);
+      name.title = `${frame.nearest.treatment}, ${frame.nearest.moa}\n${frame.nearest.cell_id}\ndistance ${number(frame.nearest.distance)}`;
+      if (frame.off) { const tag = element("span", "tag", "unlike any"); tag.title = frame.why ?? ""; box.append(tag); }
+    });
   }
 
   // on the first visit with this browser: what can be done here
@@ -77,7 +113,7 @@ class Player {
       canvas.dataset.role = role; canvas.dataset.image = index;
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", this.spoken(index));
-      this.thumbs.push([canvas, index]);
+      this.thumbs.push([canvas, index, false]);
       return canvas;
     };
     const label = (row, title, lines = []) => {
@@ -111,22 +147,15 @@ class Player {
     this.slider.oninput = () => { this.stop(); this.go(Number(this.slider.value)); };
     put(element("div", "slide"), `4 / ${n + 4}`, 3).append(this.slider);
     label(4, "Cosine to target", [["planned", "dash"], ["seen in the image", "dash two"]]);
-    put(this.curve(), `4 / ${n + 4}`, 4);
+    this.drawn = put(this.curve(), `4 / ${n + 4}`, 4);
     header.frames.forEach((frame, i) => {
       const box = put(element("div", "cell numbers"), i + 4, 5);
       box.append(element("div", "", number(frame.cosine)), element("div", "muted", number(frame.cosine_reencoded)));
     });
-    if (header.frames.some((f) => f.nearest)) {
+    if (header.waits || header.frames.some((f) => f.nearest)) {
       label(6, "Nearest real cell", [["and its treatment"]]);
-      header.frames.forEach((frame, i) => {
-        if (!frame.nearest) return;
-        const box = put(element("div", "cell near"), i + 4, 6);
-        box.append(picture(frame.nearest.image, "near"));
-        const name = element("div", "name", frame.nearest.treatment);
-        name.title = `${frame.nearest.treatment}, ${frame.nearest.moa}\n${frame.nearest.cell_id}\ndistance ${number(frame.nearest.distance)}`;
-        box.append(name);
-        if (frame.off) { const tag = element("span", "tag", "unlike any"); tag.title = frame.why ?? ""; box.append(tag); }
-      });
+      this.nears = header.frames.map((_, i) => put(element("div", "cell near"), i + 4, 6));
+      this.neighbours();
     }
     this.big = [];
   }
@@ -136,9 +165,7 @@ class Player {
     const { header, n } = this;
     if (index === 0) return `${header.control.title}: ${header.control.text}`;
     if (index === n + 1) return `${header.target.title}: ${header.target.text}`;
-    if (index <= n) return `Decoded step ${index - 1} of ${n - 1}`;
-    const frame = header.frames[index - n - 2];
-    return `Nearest real cell of step ${index - n - 2}: ${frame?.nearest?.treatment ?? ""}`;
+    return `Decoded step ${index - 1} of ${n - 1}`;
   }
 
   curve() {
@@ -206,7 +233,7 @@ class Player {
 
   show() {
     if (!this.header) return;
-    const { header, at } = this, frame = header.frames[at], lut = lookup(header.top);
+    const { header, at, near } = this, frame = header.frames[at], lut = lookup(header.top), nearLut = lookup(near.top);
     this.stage();
     for (const { canvas, image, only, caption } of this.big) {
       paint(canvas, header, image === "now" ? at + 1 : image, lut, only);
@@ -222,7 +249,7 @@ class Player {
       }));
     }
     this.where();
-    for (const [canvas, index] of this.thumbs) paint(canvas, header, index, lut);
+    for (const [canvas, index, isNear] of this.thumbs) paint(canvas, isNear ? near : header, index, isNear ? nearLut : lut);
     if (!header.compact) syncControls(this.$(".controls"));
   }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,30 @@ def material(screen: Screen, model: str) -> Material:
 
 
 @loaders.cached(48)
+def sketch(screen: Screen, model: str, request: Request) -> study.Sketch:
+    """The pictures of the path that was asked for.
+
+    Raises
+    ------
+    SelectionError, ConfigError, BundleError, ScreenError
+        As of `view`.
+    """
+    return study.sketch(material(screen, model), request)
+
+
+@loaders.cached(64)
+def _null(screen: Screen, model: str, request: Request) -> study.Null | None:
+    with contextlib.suppress(SelectionError):
+        return study.null_paths(material(screen, model), request)
+    return None
+
+
+def null(screen: Screen, model: str, request: Request) -> study.Null | None:
+    """The null paths of a request, which those of its treatment and ends share; None where there are none."""
+    return _null(screen, model, study.null_request(request))
+
+
+@loaders.cached(48)
 def view(screen: Screen, model: str, request: Request) -> View:
     """The path that was asked for with everything that stands beside it.
 
@@ -73,7 +98,8 @@ def view(screen: Screen, model: str, request: Request) -> View:
         A choice that is not there, or a model that does not fit.
     """
     made = material(screen, model)
-    drawn = study.draw(made, request)
+    begun = sketch(screen, model, request)
+    drawn = study.draw(made, request, null(screen, model, request), begun)
     ids = [""] * drawn.path.steps
     ids[0], ids[-1] = drawn.start.cell_id, drawn.end.cell_id
     if request.dose_series is not None:
@@ -83,8 +109,9 @@ def view(screen: Screen, model: str, request: Request) -> View:
     return View(drawn, request, made.cells, tuple(ids))
 
 
-def view_or_typical(screen: Screen, model: str, request: Request) -> tuple[View, str]:
-    """The path that was asked for; where a cell that it names is not there, the usual one, and a sentence that says so.
+def sketch_or_typical(screen: Screen, model: str, request: Request) -> tuple[study.Sketch, str]:
+    """The pictures of the path that was asked for; where a cell that it names is not there, of the usual one, and a
+    sentence that says so.
 
     Raises
     ------
@@ -92,13 +119,13 @@ def view_or_typical(screen: Screen, model: str, request: Request) -> tuple[View,
         The treatment cannot be shown whatever the cells.
     """
     try:
-        return view(screen, model, request), ""
+        return sketch(screen, model, request), ""
     except SelectionError as unknown:
         usual = dataclasses.replace(request, target=Target.MEAN, control=Start.AUTO)
         if usual == request:
             raise
         said = str(unknown)
-        return view(screen, model, usual), f"{said[:1].upper()}{said[1:]}. Showing the most central cells instead."
+        return sketch(screen, model, usual), f"{said[:1].upper()}{said[1:]}. Showing the most central cells instead."
 
 
 @loaders.cached(16)
@@ -136,7 +163,7 @@ def judgeable(screen: Screen, model: str) -> frozenset[str]:
 @loaders.cached(256)
 def verdict(screen: Screen, model: str, request: Request) -> study.Verdict:
     """What a path shows, without its pictures."""
-    return study.verdict(material(screen, model), request)
+    return study.verdict(material(screen, model), request, null(screen, model, request))
 
 
 @loaders.cached(16)
@@ -187,6 +214,7 @@ def exemplars(screen: Screen, model: str) -> dict[str, str]:
     return {name: str(ids[targets.closest_to_mean(made.embeddings, rows)]) for name, rows in found.items() if len(rows)}
 
 
+@loaders.cached(8)
 def examples(screen: Screen, model: str, n: int = 6) -> list[str]:
     """The `strongest` treatment of each of so many mechanisms."""
     moas = loaders.treatments(screen).set_index(schema.TREATMENT)[schema.MOA]
@@ -341,38 +369,47 @@ def describe(cells: pd.DataFrame, row: int) -> str:
 
 def player_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
     """What the path player takes: captions; and the start, the frames, the end, then the nearest real cells."""
+    header, pictures = _strip(screen, shown.cells, shown.study, shown.frame_ids)
+    judged, near = evidence_data(screen, shown)
+    first = len(pictures)
+    for frame, more in zip(header["frames"], judged["frames"], strict=True):
+        frame |= more | {"nearest": {**more["nearest"], "image": first + more["nearest"]["image"]}}
+    return header, pictures + near
+
+
+def evidence_data(screen: Screen, shown: View) -> tuple[dict[str, Any], Pictures]:
+    """What stands beside the pictures of a path that the player has already; and the nearest real cells."""
     drawn, support = shown.study, shown.study.evidence
     assert drawn.near is not None
-    header, pictures = _strip(screen, shown.cells, drawn, shown.frame_ids)
-    moas = shown.cells[schema.MOA].to_numpy()
-    for i, frame in enumerate(header["frames"]):
-        frame |= {
+    moas = shown.cells[schema.MOA].iloc[support.nearest_rows[:, 0]]
+    frames = [
+        {
             "off": bool(support.off_data[i]),
             "why": f"unlike any real cell: only {100 * support.rarity[i]:.1f} % of real cells are as strange",
             "odd": "" if support.pictures is None else str(support.pictures.why[i]),
             "nearest": {
-                "image": drawn.path.steps + 2 + i,
+                "image": i,
                 "cell_id": str(support.nearest_ids[i, 0]),
                 "treatment": loaders.named(str(support.nearest_treatments[i, 0])),
-                "moa": str(moas[support.nearest_rows[i, 0]]),
+                "moa": str(moa),
                 "distance": float(support.nearest_distances[i, 0]),
             },
         }
-    return header, pictures + pixels.veil(screen, support.nearest_ids[:, 0], drawn.near)
+        for i, moa in enumerate(moas)
+    ]
+    pictures = pixels.veil(screen, support.nearest_ids[:, 0], drawn.near)
+    return {"path": _path_id(drawn.path), "frames": frames}, pictures
 
 
-def sketch_data(screen: Screen, model: str, request: Request) -> tuple[dict[str, Any], Pictures]:
-    """The same of a path that nothing stands beside yet, and so without the nearest real cells.
-
-    Raises
-    ------
-    SelectionError
-        A choice that is not there.
-    """
-    made = material(screen, model)
-    drawn = study.sketch(made, request)
+def sketch_data(screen: Screen, model: str, drawn: study.Sketch) -> tuple[dict[str, Any], Pictures]:
+    """What the path player takes of a path that nothing stands beside yet: `evidence_data` follows."""
     ids = (drawn.start.cell_id, *[""] * (drawn.path.steps - 2), drawn.end.cell_id)
-    return _strip(screen, made.cells, drawn, ids)
+    header, pictures = _strip(screen, material(screen, model).cells, drawn, ids)
+    return {**header, "path": _path_id(drawn.path), "waits": True}, pictures
+
+
+def _path_id(path: paths.Path) -> str:
+    return hashlib.sha256(np.ascontiguousarray(path.z).tobytes()).hexdigest()[:16]
 
 
 def _strip(

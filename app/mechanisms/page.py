@@ -19,6 +19,12 @@ screen, model = context.header("Does the embedding know the mechanism?", panel=P
 documents = scores.results(screen)
 if not documents:
     sections.active(screen, model)
+    if scores.under_way(screen):
+        st.info(
+            f"{plain(screen.name)} is being scored at the moment, which takes some minutes; reload this page then.",
+            icon=":material/hourglass:",
+        )
+        st.stop()
     st.info(
         f"Nothing has been scored on {plain(screen.name)} yet. Run `cytovae benchmark {screen.path} "
         f"{loaders.models_dir() / model}`, then reload this page.",

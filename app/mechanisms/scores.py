@@ -10,7 +10,7 @@ import pandas as pd
 from app.common import loaders, maps, pixels
 from app.common.components.cells import Item
 from app.common.selection import Selection
-from cytovae import schema
+from cytovae import locks, schema
 from cytovae.profiling import benchmark, figures
 from cytovae.profiling.ranking import RULES
 from cytovae.profiling.report import Table1, column_title, scores_of
@@ -26,6 +26,11 @@ def results(screen: Screen) -> dict[str, dict[str, Any]]:
         if isinstance(document, dict) and document.get("scores"):
             found[path.parent.name] = document
     return found
+
+
+def under_way(screen: Screen) -> bool:
+    """Whether somebody is scoring the screen just now."""
+    return locks.busy(screen.path / "results")
 
 
 def table1(documents: dict[str, dict[str, Any]]) -> pd.DataFrame:

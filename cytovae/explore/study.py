@@ -6,6 +6,7 @@ randomness and provenance are here and nowhere else, so that two faces that ask 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -168,7 +169,8 @@ class Material:
         patch_rows: npt.NDArray[np.int64] | None = None,
         digests: dict[str, str] | None = None,
     ) -> None:
-        self.cells, self.embeddings, self.generator, self.control = cells, embeddings, generator, control
+        self.cells, self.generator, self.control = cells, generator, control
+        self.embeddings: Embeddings = np.asarray(embeddings)  # rows of a memory map are slow to take one by one
         self.screen, self.pixel_size_um, self.read = screen, pixel_size_um, read
         self.patch_rows = np.arange(len(cells)) if patch_rows is None else patch_rows
         self.digests = digests or {}
@@ -214,11 +216,6 @@ class Material:
     @property
     def channels(self) -> tuple[str, ...]:
         return tuple(self.generator.channels)
-
-    @property
-    def grounded(self) -> bool:
-        """What paths are judged by, which takes seconds once, is there: the next `draw` is quick."""
-        return "ground" in self.__dict__ and "plausible" in self.__dict__
 
     @functools.cached_property
     def ground(self) -> evidence.Ground:
@@ -408,12 +405,22 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A path's pictures, before anything stands beside them; the names are those of `Drawn`."""
+    """A path's pictures, before anything stands beside them; the names are those of `Drawn`.
+
+    Parameters
+    ----------
+    own : (r,) int64
+        The rows of the cells that the path passes through.
+    """
 
     request: Request
     path: paths.Path
+    own: Rows
     start: Choice
     end: Choice
+    start_rows: Rows
+    end_rows: Rows
+    title: str
     real: Floats | None
 
 
@@ -482,7 +489,7 @@ def channel_numbers(channels: Sequence[str], names: Sequence[str]) -> tuple[int,
     return tuple(sorted(channels.index(name) for name in names))
 
 
-def draw(material: Material, request: Request, null: Null | None = None) -> Drawn:
+def draw(material: Material, request: Request, null: Null | None = None, begun: Sketch | None = None) -> Drawn:
     """The path that was asked for.
 
     Parameters
@@ -490,6 +497,8 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
     material : Material
     request : Request
     null : Null, optional
+        Of the same request, or of its `null_request`, where it has been drawn before.
+    begun : Sketch, optional
         Of the same request, where it has been drawn before.
 
     Raises
@@ -498,8 +507,8 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         A choice that is not there, or options that are out of range.
     """
     cells, embeddings = material.cells, material.embeddings
-    start, end, start_rows, end_rows, title = _ends(material, request)
-    path, own = _path(material, request, start, end)
+    begun = begun or sketch(material, request)
+    path, start, end, start_rows, end_rows = begun.path, begun.start, begun.end, begun.start_rows, begun.end_rows
     relation = targets.relation(cells, start.row, end.row)
     notes = [f"start: {start.cell_id}, {start.how}", f"end: {end.cell_id}, {end.how}"]
     notes.append(
@@ -513,7 +522,7 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
     behind, ahead = (targets.standing_for(rows) for rows in (start_rows, end_rows))
     if len(behind) < len(start_rows) or len(ahead) < len(end_rows):
         notes.append(f"populations of more cells are told by {targets.MOST_CELLS:,} of them, drawn at random")
-    found = evidence.assess(path, material.ground, embeddings[behind], embeddings[ahead], exclude=own)
+    found = evidence.assess(path, material.ground, embeddings[behind], embeddings[ahead], exclude=begun.own)
     if null is not None:
         found = dataclasses.replace(found, length_percentile=null.percentile(path.length), length_p=null.p(path.length))
     if null is not None and found.length_percentile is None:
@@ -524,8 +533,7 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         judged = material.plausible.judge(path.frames)
         found = dataclasses.replace(found, pictures=judged)
         notes.append(judged.summary)
-    images = material.images(np.concatenate([[start.row, end.row], found.nearest_rows[:, 0]]))
-    real = None if images is None else normalise(images)
+    near = material.images(found.nearest_rows[:, 0])
     return Drawn(
         request=request,
         path=path,
@@ -536,13 +544,13 @@ def draw(material: Material, request: Request, null: Null | None = None) -> Draw
         end_rows=end_rows,
         relation=relation,
         null=null,
-        title=title,
+        title=begun.title,
         notes=(*notes, *filter(None, [material.ground.searched_words]), found.summary),
         record=record(material, request),
         channels=material.channels,
         pixel_size_um=material.pixel_size_um,
-        real=None if real is None else real[:2],
-        near=None if real is None else real[2:],
+        real=begun.real,
+        near=None if near is None else normalise(near),
         half_gap=_half_gap(material, path, start_rows, end_rows, null) if path.by_features else None,
     )
 
@@ -555,10 +563,11 @@ def sketch(material: Material, request: Request) -> Sketch:
     SelectionError, ConfigError
         As of `draw`.
     """
-    start, end, *_ = _ends(material, request)
-    path, _ = _path(material, request, start, end)
+    start, end, start_rows, end_rows, title = _ends(material, request)
+    path, own = _path(material, request, start, end)
     images = material.images([start.row, end.row])
-    return Sketch(request, path, start, end, None if images is None else normalise(images))
+    real = None if images is None else normalise(images)
+    return Sketch(request, path, own, start, end, start_rows, end_rows, title, real)
 
 
 def _half_gap(material: Material, path: paths.Path, start_rows: Rows, end_rows: Rows, null: Null | None) -> HalfGap:
@@ -604,8 +613,13 @@ def _verdict(null: Null | None, percentile: float | None, p: float | None, along
     return Verdict(Level.SHOWN, f"This pair differs more than two control cells do ({compared}).")
 
 
-def verdict(material: Material, request: Request) -> Verdict:
+def verdict(material: Material, request: Request, null: Null | None = None) -> Verdict:
     """The verdict that `draw` would come to, without a picture being drawn.
+
+    Parameters
+    ----------
+    material, request, null
+        As of `draw`.
 
     Raises
     ------
@@ -614,10 +628,9 @@ def verdict(material: Material, request: Request) -> Verdict:
     """
     start, end, *populations, _ = _ends(material, request)
     z0, z1 = (material.embeddings[row].astype(np.float64) for row in (start.row, end.row))
-    try:
-        null = null_paths(material, request)
-    except SelectionError:
-        null = None
+    if null is None:
+        with contextlib.suppress(SelectionError):
+            null = null_paths(material, request)
     behind, ahead = (material.embeddings[targets.standing_for(rows)] for rows in populations)
     length = float(evidence.null_lengths(material.embeddings, [start.row], [end.row])[0])
     percentile, p = (None, None) if null is None else (null.percentile(length), null.p(length))
@@ -639,6 +652,11 @@ def record(material: Material, request: Request, **more: Any) -> dict[str, Any]:
         **more,
     }
     return provenance("interpolate", config=json.loads(json.dumps(config)), inputs=material.digests, seed=request.seed)
+
+
+def null_request(request: Request) -> Request:
+    """The request that stands for all whose null paths are the same: how a path goes is nothing to them."""
+    return dataclasses.replace(request, steps=STEPS, mode=Mode.TOP_FEATURES, spacing=Spacing.GAIN, reverse=False)
 
 
 def null_paths(material: Material, request: Request) -> Null:

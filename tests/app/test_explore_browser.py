@@ -153,6 +153,8 @@ def test_verdict_pictures_and_cosine_are_in_view_at_1366(tab: Tab, url: str) -> 
         box = page.locator(part).first.bounding_box()
         assert box["y"] > 0 and box["y"] + box["height"] <= 768, part
     assert "cosine" in page.locator(".player .stage figure.now figcaption").inner_text()
+    curve, frames = page.locator(".player svg.curve").bounding_box(), page.locator(".player .frame").count()
+    assert curve["width"] > frames * page.locator(".player .frame").first.bounding_box()["width"]
     wide = opened(tab(width=1920, height=1080), url)
     sizes = [p.locator(".player canvas[data-role=now]").first.bounding_box()["width"] for p in (page, wide)]
     assert sizes[1] > 1.5 * sizes[0]

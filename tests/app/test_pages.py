@@ -18,7 +18,7 @@ from app.common import galleries, loaders
 from app.common.selection import Selection
 from app.explore import view
 from app.reconstructions import compare
-from cytovae import schema
+from cytovae import locks, schema
 from cytovae.explore import study
 from cytovae.explore.study import Level, Request
 from cytovae.profiling import study as profiling
@@ -100,6 +100,9 @@ def test_mechanisms_without_scores_name_the_command(app: App, tiny: Any, tmp_pat
     test = app([bare], tiny.models, "mechanisms")
     sound(test)
     assert "cytovae benchmark" in words(test)
+    with locks.held(bare / "results", "scoring"):
+        test.run()
+        assert "being scored" in words(test) and "cytovae benchmark" not in words(test)
 
 
 def test_tampered_model_is_refused_in_one_sentence(app: App, tiny: Any, tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_same_content_has_the_same_id_and_another_caption_another() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_a_run_looks_at_a_screen_once_and_the_next_one_anew(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, looks = Screen.open(tiny.screen), []
+    look = loaders._fingerprint
+    monkeypatch.setattr(loaders, "_fingerprint", lambda asked: looks.append(asked) or look(asked))
+    for _ in range(2):
+        with loaders.one_look():
+            first = loaders.fingerprint(screen)
+            with loaders.one_look():
+                assert loaders.fingerprint(screen) == first
+    assert len(looks) == 2
+    loaders.fingerprint(screen)
+    assert len(looks) == 3
+
+
 @pytest.fixture
 def cells() -> pd.DataFrame:
     return pd.DataFrame(

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from benchmarks.load import VERDICT, Visitor
+
 from .conftest import ROOT, Loaded, _serve
 from .test_quiz_load import Session
 
@@ -84,6 +86,15 @@ def test_names_that_lead_elsewhere_open_no_file_outside_the_folders_given(watche
     allowed = (watched.home, watched.slow, Path("/dev"), Path("/proc"))
     odd = [p for p in written if not any(p == place or place in p.parents for place in allowed)]
     assert not [p for p in odd if p.suffix != ".pyc" and "__pycache__" not in p.parts], odd
+
+
+def test_the_pictures_of_a_path_come_before_its_verdict(watched: Watched) -> None:
+    session = Visitor(watched.address, "")
+    for treatment in ("taxol@0.3", "nocodazole@1", "taxol@0.3"):
+        pictures, verdict, words = session.change({"treatment": treatment, "steps": "5"})
+        assert 0 < pictures < verdict
+        assert words.index("Comparing this path") < words.index(VERDICT)
+    session.close()
 
 
 @pytest.mark.parametrize("leaves", [True, False])

@@ -240,12 +240,27 @@ def test_a_verdict_without_pictures_is_that_of_the_path(small, target):
 def test_a_sketch_shows_the_pictures_of_the_path_and_asks_for_no_evidence(small):
     made, request = material(small), study.Request(treatment="grow@3", reverse=True)
     sketch = study.sketch(made, request)
-    assert not made.grounded
-    drawn = study.draw(made, request)
-    assert made.grounded
+    assert not {"ground", "plausible"} & vars(made).keys()
+    drawn = study.draw(made, request, begun=sketch)
+    assert {"ground", "plausible"} <= vars(made).keys()
+    again = study.draw(material(small), request)
+    np.testing.assert_array_equal(drawn.near, again.near)
+    assert study.document(drawn) == study.document(again)
     np.testing.assert_array_equal(sketch.path.frames, drawn.path.frames)
     np.testing.assert_array_equal(sketch.real, drawn.real)
     assert (sketch.start, sketch.end) == (drawn.start, drawn.end)
+
+
+@pytest.mark.parametrize("target", ["mean", "responding", "random"])
+def test_null_paths_are_those_of_all_requests_that_differ_in_how_the_path_goes(small, target):
+    made = material(small)
+    request = study.Request("grow@3", target, steps=5, mode="linear", spacing="count", reverse=target == "mean")
+    mine, shared = (study.null_paths(made, each) for each in (request, study.null_request(request)))
+    assert study.null_request(request) != request
+    assert [(d.start, d.end) for d in mine.draws] == [(d.start, d.end) for d in shared.draws]
+    assert study.document(study.draw(made, request, shared)) == study.document(study.draw(made, request))
+    for other in ({"target": "blank"}, {"control": "random"}, {"seed": 1}, {"treatment": "none@3"}):
+        assert study.null_request(dataclasses.replace(request, **other)) != study.null_request(request)
 
 
 @pytest.mark.parametrize(("target", "n"), [("mean", 80), ("responding", 40)])
