@@ -118,6 +118,24 @@ def detail() -> str:
     return "Coherence of the shipped models on held-out cells, with its floor in brackets:\n\n" + table(head, rows)
 
 
+def steadiness() -> str:
+    """How far the last five snapshots of the shipped trainings lie apart."""
+    rows = []
+    for bundle in (*REAL, *SIMULATED):
+        path = MODELS / bundle / "snapshots.jsonl"
+        if not path.exists():
+            continue  # trained before snapshots were measured
+        last = [json.loads(line) for line in path.read_text().splitlines()][-5:]
+        cells = [f"`{bundle}`", f"{last[0]['iteration']:,} to {last[-1]['iteration']:,}"]
+        for name in ("frechet", "sharpness_ratio", "ssim"):
+            found = [line[name] for line in last]
+            apart = (max(found) - min(found)) * len(found) / sum(found)
+            said = f"{min(found):.3g} to {max(found):.3g} ({100 * apart:.0f} %)"
+            cells.append(f"**{said}**" if apart < 0.1 else said)
+        rows.append([*cells, f"{last[-1]['n_cells']:,}"])
+    return table(["model", "iterations", "Frechet", "sharpness", "SSIM", "cells"], rows)
+
+
 def mechanisms() -> str:
     """Accuracy on the sample of real cells."""
     found = read("sample")
@@ -183,6 +201,7 @@ def truth() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models_table,
     "detail": detail,
+    "steadiness": steadiness,
     "mechanisms": lambda: f"{mechanisms()}\n\n{sample_words()}",
     "elsewhere": elsewhere,
     "truth": truth,
