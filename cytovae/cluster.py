@@ -82,7 +82,7 @@ def share_out(work: Callable[[Job], Made], jobs: Sequence[Job], where: int | str
     Raises
     ------
     IngestError
-        A process died, on a cluster several times at the same job.
+        A process died, on a cluster several times at the same job; or there cannot be several.
     ConfigError
         The cluster is not there.
     """
@@ -98,7 +98,14 @@ def share_out(work: Callable[[Job], Made], jobs: Sequence[Job], where: int | str
     from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(where, len(jobs)), context, initializer=_start) as pool:
+    try:
+        several = ProcessPoolExecutor(min(where, len(jobs)), context, initializer=_start)
+    except OSError as failed:
+        raise IngestError(
+            f"several processes cannot share their work here ({failed.strerror}: the shared memory of this machine, "
+            "/dev/shm, must be writable); where a verb has --workers, 1 does without"
+        ) from None
+    with several as pool:
         try:
             yield from pool.map(work, jobs)
         except BrokenProcessPool:

@@ -11,7 +11,7 @@ import pytest
 
 from cytovae import cluster
 from cytovae.cluster import Shard, share_out
-from cytovae.errors import ConfigError
+from cytovae.errors import ConfigError, IngestError
 from cytovae.ingest import assembly
 
 
@@ -46,6 +46,16 @@ def test_a_killed_worker_of_a_cluster_costs_its_unit_only(tmp_path: Path) -> Non
     assert (tmp_path / "died").exists()
     assert sorted((tmp_path / "tries.txt").read_text().split()) == sorted([*map(str, range(8)), "3"])
     assert heard[-1] == (8, 8) and [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+
+def test_processes_that_cannot_share_memory_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # what a semaphore says, without a name
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", denied)
+    with pytest.raises(IngestError, match=r"Permission denied.*/dev/shm, must be writable"):
+        list(share_out(str, [1, 2], 2))
+    assert list(share_out(str, [1, 2], 1)) == ["1", "2"]
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
