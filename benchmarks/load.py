@@ -5,8 +5,8 @@ percentile and the longest are printed, with the changes they rest on; beside th
 processor a change, and its memory as changes go by. The clock depends on what else the machine does, processor seconds
 hardly.
 
-    python benchmarks/load.py SCREEN MODELS [--sessions 20] [--minutes 5] [--pause 5] [--seed 0]
-    python benchmarks/load.py SCREEN MODELS --soak [--changes 1000]
+    python benchmarks/load.py [SCREEN [MODELS]] [--sessions 20] [--minutes 5] [--pause 5] [--seed 0]
+    python benchmarks/load.py [SCREEN [MODELS]] --soak [--changes 1000]
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import numpy as np
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cytovae import schema
+from cytovae import demo, schema
 from cytovae.explore.paths import Mode
+from cytovae.learn import bundle
 from cytovae.screen import Screen
 from tests.app.conftest import _serve
 from tests.app.test_quiz_load import Session
@@ -122,8 +123,9 @@ def said(name: str, seconds: np.ndarray) -> str:
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("screen", type=lambda text: Path(text).resolve())  # the server has a folder of its own
-    asked.add_argument("models", type=lambda text: Path(text).resolve())
+    # whole paths: the server has a folder of its own
+    asked.add_argument("screen", nargs="?", type=lambda text: Path(text).resolve(), help="else the demo's, made anew")
+    asked.add_argument("models", nargs="?", type=lambda text: Path(text).resolve(), help="else the shipped ones")
     asked.add_argument("--sessions", type=int, help="20; 3 in a soak")
     asked.add_argument("--minutes", type=float, help="5; until the changes are made in a soak")
     asked.add_argument("--pause", type=float, help="seconds between two changes of one session: 5; 1 in a soak")
@@ -135,12 +137,14 @@ def main() -> None:
     pause = (1.0 if given.soak else 5.0) if given.pause is None else given.pause
     most_s = 60 * (given.minutes or (600 if given.soak else 5))
     most = given.changes if given.soak else sys.maxsize
-    cells = Screen.open(given.screen).cells()
-    treated = cells[cells[schema.COMPOUND] != Screen.open(given.screen).record.control]
     what = f"a soak of {most:,} changes" if given.soak else f"{most_s / 60:g} minutes"
     print(f"{sessions} sessions, a change every {pause:g} s, {what}, seed {given.seed}; {os.cpu_count()} processors")
+    models = given.models or bundle.shipped_dir()
     with tempfile.TemporaryDirectory() as folder:
-        server, url = _serve(Path(folder), [given.screen], given.models, {})
+        screen = Screen.open(given.screen) if given.screen else demo.prepare(Path(folder), models)
+        cells = screen.cells()
+        treated = cells[cells[schema.COMPOUND] != screen.record.control]
+        server, url = _serve(Path(folder), [screen.path], models, {})
         try:
             load = Load(
                 url.replace("http://", "ws://") + "/_stcore/stream", sorted(treated[schema.TREATMENT].unique()), pause

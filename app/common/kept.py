@@ -12,7 +12,7 @@ import os
 import threading
 import types
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,13 @@ def budget() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
-def buffers(value: Any) -> dict[int, int]:
+def buffers(value: Any, known: Mapping[int, _Answer] | None = None) -> dict[int, int]:
     """What a value holds: identity -> bytes, of every array and table in it; files mapped into memory weigh nothing.
+
+    Parameters
+    ----------
+    known : mapping, optional
+        Identity of a value -> the answer that it is: what that holds is not looked for again.
 
     Examples
     --------
@@ -52,7 +57,9 @@ def buffers(value: Any) -> dict[int, int]:
         if id(each) in seen or depth > _DEEP or isinstance(each, _NOTHING):
             continue
         seen.add(id(each))
-        if isinstance(each, np.ndarray):
+        if known and id(each) in known:
+            found |= known[id(each)].held
+        elif isinstance(each, np.ndarray):
             while isinstance(each.base, np.ndarray):
                 each = each.base
             if not isinstance(each.base, mmap.mmap) and not isinstance(each, np.memmap):
@@ -155,7 +162,9 @@ class Kept:
                 self._check()
         try:
             value = make()
-            held = buffers(value)
+            with self._lock:
+                known = {id(answer.value): answer for answer in self._answers.values()}
+            held = buffers(value, known)
             if more := weigh(value):
                 held[id(value)] = more
             self._keep(place, _Answer(value, held, room), entries)

@@ -59,9 +59,8 @@ class View:
 @loaders.cached(4)
 def material(screen: Screen, model: str) -> Material:
     """The screen as the model sees it."""
-    return Material.of(
-        screen, loaders.bundle(model), functools.partial(loaders.patches, screen), loaders.embeddings(screen, model)
-    )
+    read = functools.partial(loaders.patches, screen)
+    return Material.of(screen, loaders.bundle(model), read, loaders.embeddings(screen, model), loaders.checkpoint)
 
 
 @loaders.cached(48)
@@ -76,7 +75,7 @@ def sketch(screen: Screen, model: str, request: Request) -> study.Sketch:
     return study.sketch(material(screen, model), request)
 
 
-@loaders.cached(64)
+@loaders.cached(256)
 def _null(screen: Screen, model: str, request: Request) -> study.Null | None:
     with contextlib.suppress(SelectionError):
         return study.null_paths(material(screen, model), request)

@@ -12,7 +12,7 @@ to the rim of the nucleus. A cell is cut at the patch's edge; of a fragmented nu
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -165,7 +165,11 @@ def masks(images: npt.NDArray, channels: Sequence[str]) -> tuple[Masks, Masks]:
 
 
 def measure(
-    images: npt.NDArray, channels: Sequence[str], pixel_size_um: float | None = None, full: bool = False
+    images: npt.NDArray,
+    channels: Sequence[str],
+    pixel_size_um: float | None = None,
+    full: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Measurements of the cell in the middle of each patch.
 
@@ -178,6 +182,8 @@ def measure(
         Areas and lengths are in um where it is known, else in px.
     full : bool
         Add everything cp_measure has (about 160 columns per channel, in px, named as CellProfiler names them); slow.
+    check : callable
+        Called for every patch and channel; it may end the work by an exception.
 
     Returns
     -------
@@ -194,7 +200,7 @@ def measure(
         return out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # flat or tiny objects make ratios of nothing; they come out as not-a-number
-        columns = _subset(images[found], channels, dna, nucleus[found], cell[found], pixel_size_um)
+        columns = _subset(images[found], channels, dna, nucleus[found], cell[found], pixel_size_um, check)
         for name in names:
             out.loc[found, name] = columns[name]
         if full:
@@ -408,6 +414,7 @@ def population(
     pixel_size_um: float | None = None,
     first: npt.ArrayLike | None = None,
     second: npt.ArrayLike | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Mean curves with 95 % intervals over the paths of many cells.
 
@@ -417,6 +424,8 @@ def population(
         See `cytovae.explore.paths.PopulationPath`.
     first, second : (n,), optional
         What the ends of each pair are units of, see `cytovae.explore.intervals.pairs_interval`.
+    check : callable
+        As of `measure`.
 
     Returns
     -------
@@ -425,7 +434,7 @@ def population(
         difference to step 0 within each path) and ``n`` paths in which a nucleus was found at that step.
     """
     n, k = frames.shape[:2]
-    table = measure(frames.reshape(n * k, *frames.shape[2:]), channels, pixel_size_um)
+    table = measure(frames.reshape(n * k, *frames.shape[2:]), channels, pixel_size_um, check=check)
     values = table.to_numpy().reshape(n, k, -1)  # (n, k, measures)
     found, moved = (pairs_interval(v, first, second) for v in (values, values - values[:, :1]))
     mean, low, high = found.mean, found.low(), found.high()
@@ -527,6 +536,7 @@ def _subset(
     nucleus: Masks,
     cell: Masks,
     pixel_size_um: float | None,
+    check: Callable[[], None],
 ) -> dict[str, npt.NDArray[np.float64]]:
     from cp_measure.core.measuregranularity import get_granularity
     from cp_measure.core.measureobjectintensity import get_intensity
@@ -547,17 +557,17 @@ def _subset(
 
     def granularity(mask: Masks, c: int) -> npt.NDArray[np.float64]:
         # reads beyond the mask, so patch by patch
-        return np.array(
-            [
-                get_granularity(
-                    mask[i].astype(np.int32),
-                    images[i, ..., c].astype(np.float64),
-                    subsample_size=GRANULARITY_SAMPLING,
-                    granular_spectrum_length=1,
-                )["Granularity_1"][0]
-                for i in range(n)
-            ]
-        )
+        found = []
+        for i in range(n):
+            check()
+            spectrum = get_granularity(
+                mask[i].astype(np.int32),
+                images[i, ..., c].astype(np.float64),
+                subsample_size=GRANULARITY_SAMPLING,
+                granular_spectrum_length=1,
+            )
+            found.append(spectrum["Granularity_1"][0])
+        return np.array(found)
 
     key = _key(channels[dna])
     light = get_intensity(labels["nucleus"], pixels[dna], edge_measurements=False)

@@ -8,7 +8,7 @@ et al. 2005; ties count as stranger), on average over the cells that happened to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ NUCLEUS = "nucleus in the middle"
 COUNTS = ("nuclei in the middle", "nuclei in view")
 
 
-def measured(frames: npt.NDArray, channels: Sequence[str]) -> pd.DataFrame:
+def measured(frames: npt.NDArray, channels: Sequence[str], check: Callable[[], None] = lambda: None) -> pd.DataFrame:
     """What a picture is judged by.
 
     Parameters
@@ -38,6 +38,8 @@ def measured(frames: npt.NDArray, channels: Sequence[str]) -> pd.DataFrame:
     frames : (n, H, W, C)
         As decoded.
     channels : sequence of str
+    check : callable
+        Called for every picture; it may end the work by an exception.
 
     Returns
     -------
@@ -52,6 +54,7 @@ def measured(frames: npt.NDArray, channels: Sequence[str]) -> pd.DataFrame:
     central = (y - (height - 1) / 2) ** 2 + (x - (width - 1) / 2) ** 2 <= (min(height, width) / 4) ** 2
     lines = []
     for image, mine, whole in zip(images, nucleus, cell, strict=True):
+        check()
         if not mine.any():
             lines.append({NUCLEUS: 0.0})
             continue

@@ -155,6 +155,8 @@ class Material:
         The row of each embedded cell among the screen's cells; the same order where not given.
     digests : dict of str to str
         What ``cells`` and ``weights`` were, for the provenance.
+    check : callable
+        Called now and then by work that takes seconds; it may end it by an exception.
     """
 
     def __init__(
@@ -168,12 +170,13 @@ class Material:
         read: Read | None = None,
         patch_rows: npt.NDArray[np.int64] | None = None,
         digests: dict[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.cells, self.generator, self.control = cells, generator, control
         self.embeddings: Embeddings = np.asarray(embeddings)  # rows of a memory map are slow to take one by one
         self.screen, self.pixel_size_um, self.read = screen, pixel_size_um, read
         self.patch_rows = np.arange(len(cells)) if patch_rows is None else patch_rows
-        self.digests = digests or {}
+        self.digests, self.check = digests or {}, check
 
     @classmethod
     def of(
@@ -182,6 +185,7 @@ class Material:
         generator: Generator,
         read: Read | None = None,
         embedded: tuple[pd.DataFrame, Embeddings, npt.NDArray[np.int64]] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Material:
         """A screen on disk and a model that it is embedded with.
 
@@ -193,6 +197,7 @@ class Material:
         read : callable, optional
         embedded : tuple, optional
             The embedded cells, the embeddings and the cells' patch rows, where they have been read already.
+        check : callable
 
         Raises
         ------
@@ -210,7 +215,16 @@ class Material:
         if weights := str(getattr(generator, "digest", "")):
             digests["weights"] = weights
         return cls(
-            cells, embeddings, generator, record.control, screen.name, record.pixel_size_um, read, patch_rows, digests
+            cells,
+            embeddings,
+            generator,
+            record.control,
+            screen.name,
+            record.pixel_size_um,
+            read,
+            patch_rows,
+            digests,
+            check,
         )
 
     @property
@@ -226,7 +240,7 @@ class Material:
     def plausible(self) -> plausible.Reference | None:
         """Decoded real cells that decoded pictures are compared with; None where too few show a nucleus."""
         rows = np.random.default_rng(SEED).permutation(np.flatnonzero(schema.not_blank(self.cells)))[: plausible.N_REAL]
-        real = plausible.measured(self.generator.decode(self.embeddings[rows]), self.channels)
+        real = plausible.measured(self.generator.decode(self.embeddings[rows]), self.channels, self.check)
         try:
             return plausible.Reference(real, self.channels)
         except SelectionError:
@@ -838,7 +852,8 @@ def real_difference(material: Material, drawn: Drawn) -> tuple[pd.DataFrame, int
         images = material.images(mine)
         if images is None:
             return None
-        tables.append(morphology.measure(images, material.channels, material.pixel_size_um))
+        table = morphology.measure(images, material.channels, material.pixel_size_um, check=material.check)
+        tables.append(table)
         units.append(targets.units(material.cells, mine))
     first, second = (int(table.iloc[:, 0].notna().sum()) for table in tables)
     return morphology.compared(*tables, *units), first, second
@@ -851,9 +866,8 @@ def some(rows: Rows, rng: np.random.Generator) -> Rows:
 
 def measured(material: Material, rows: Rows) -> pd.DataFrame:
     """Measurements of decoded cells, by their rows."""
-    return morphology.measure(
-        material.generator.decode(np.asarray(material.embeddings[rows])), material.channels, material.pixel_size_um
-    )
+    images = material.generator.decode(np.asarray(material.embeddings[rows]))
+    return morphology.measure(images, material.channels, material.pixel_size_um, check=material.check)
 
 
 def subpopulations(material: Material, request: Request) -> targets.Subpopulations:
@@ -918,7 +932,9 @@ def population(material: Material, request: Request, n: int) -> Population:
             "gap_closed_reencoded": evidence.population_gap_closed(again, embeddings[goal]),
         }
     )
-    curves = morphology.population(drawn.frames, material.channels, material.pixel_size_um, first, second)
+    curves = morphology.population(
+        drawn.frames, material.channels, material.pixel_size_um, first, second, material.check
+    )
     words = " and ".join(
         f"{len(np.unique(rows))} different cells of {len(np.unique(targets.wells(cells, rows)))} wells "
         f"at the {end} of the paths"

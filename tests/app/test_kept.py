@@ -54,6 +54,18 @@ def test_memory_that_answers_share_counts_once_and_until_the_last_has_gone() -> 
     assert store.bytes == 0
 
 
+def test_an_answer_in_another_counts_once_and_for_as_long_as_either_stays() -> None:
+    store, inner = kept.Kept(lambda: 100 * MB), {"a": zeros(MB), "b": [zeros(MB)]}
+    store.get("null", 1, lambda: inner)
+    store.get("view", 1, lambda: {"null": inner, "frames": zeros(MB)})
+    held = store.bytes
+    assert 3 * MB <= held < 3.1 * MB
+    store.clear("null")
+    assert 3 * MB <= store.bytes < held
+    store.clear("view")
+    assert store.bytes == 0
+
+
 def test_tables_and_objects_weigh_what_they_hold_and_files_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", zeros(MB))
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")

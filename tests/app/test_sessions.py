@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from app.registry import PAGES
 from benchmarks.load import VERDICT, Visitor
 
 from .conftest import ROOT, Loaded, _serve
@@ -82,10 +84,29 @@ def test_names_that_lead_elsewhere_open_no_file_outside_the_folders_given(watche
     seen = watched.files()
     assert any(str(watched.screen) in name for _, name in seen)  # it does write them down
     assert not [name for _, name in seen if name.startswith(str(watched.outside)) or name == "/etc/passwd"]
-    written = [Path(name) for how, name in seen if how == "w"]
-    allowed = (watched.home, watched.slow, Path("/dev"), Path("/proc"))
-    odd = [p for p in written if not any(p == place or place in p.parents for place in allowed)]
-    assert not [p for p in odd if p.suffix != ".pyc" and "__pycache__" not in p.parts], odd
+
+
+SYSTEM = [Path("/", name) for name in ("dev", "etc", "lib", "lib64", "proc", "sys", "usr")]
+
+
+def test_no_file_is_written_or_read_outside_the_folders_stated(watched: Watched) -> None:
+    """What Python opens, lists or changes is seen; parquet and weights are read by libraries that do not say so."""
+    for entry in PAGES:
+        assert "did not foresee" not in visit(watched, entry.name)
+    code = [ROOT / "app", ROOT / "cytovae", HERE / "watched", Path(sys.prefix), Path(sys.base_prefix)]
+    own = [watched.home, watched.slow, Path("/dev"), Path("/proc")]
+    allowed = {"w": own, "r": [*own, *code, *SYSTEM, watched.screen, watched.models]}
+    looked_through = [*map(Path, sys.path), ROOT, ROOT / "pyproject.toml"]  # where modules may lie; what tools look for
+    odd, seen = [], watched.files()
+    for how, name in seen:
+        path = Path(name)
+        if how == "r" and path in looked_through:
+            continue
+        compiled = path.suffix == ".pyc" or "__pycache__" in path.parts
+        if not any(place.resolve() in (path, *path.parents) for place in allowed["r" if compiled else how]):
+            odd.append((how, name))
+    assert not odd
+    assert {how for how, name in seen if name.startswith(str(watched.home))} == {"r", "w"}  # it does see both
 
 
 def test_the_pictures_of_a_path_come_before_its_verdict(watched: Watched) -> None:

@@ -251,6 +251,29 @@ def test_a_sketch_shows_the_pictures_of_the_path_and_asks_for_no_evidence(small)
     assert (sketch.start, sketch.end) == (drawn.start, drawn.end)
 
 
+def test_long_work_asks_now_and_then_whether_it_is_still_wanted(small):
+    class GoneError(Exception):
+        pass
+
+    def gone():
+        raise GoneError
+
+    made, request, asked = material(small), study.Request(treatment="grow@3", steps=3), []
+    made.check = lambda: asked.append(1)
+    drawn = study.draw(made, request)
+    before = len(asked)
+    study.along(made, drawn)
+    assert len(asked) - before > 2 * len(made.channels)
+    made.check = gone
+    for work in (study.along, study.real_difference, lambda made, _: study.population(made, request, 2)):
+        with pytest.raises(GoneError):
+            work(made, drawn)
+    with pytest.raises(GoneError):
+        other = material(small)
+        other.check = gone
+        _ = other.plausible
+
+
 @pytest.mark.parametrize("target", ["mean", "responding", "random"])
 def test_null_paths_are_those_of_all_requests_that_differ_in_how_the_path_goes(small, target):
     made = material(small)

@@ -8,13 +8,27 @@ from pathlib import Path
 _log = os.open(os.environ["WATCHED_FILES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = {"os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.link", "os.symlink", "os.truncate", "sqlite3.connect"}
+
+
 def _seen(event, arguments):
-    if event == "open" and isinstance(arguments[0], str):
-        how = "w" if isinstance(arguments[1], str) and arguments[1][:1] in "wxa" else "r"
+    if event in _CHANGES:
+        how = "w"
+    elif event == "open":
+        how = "w" if isinstance(arguments[2], int) and arguments[2] & _WRITES else "r"
+    elif event in ("os.listdir", "os.scandir"):
+        how = "r"
+    else:
+        return
+    for given in arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]:
+        if not isinstance(given, (str, bytes, os.PathLike)):  # a file that is open already
+            continue
+        given = os.fsdecode(given)
         try:
-            name = str(Path(arguments[0]).resolve())
+            name = str(Path(given).resolve())
         except (OSError, RuntimeError, ValueError):
-            name = arguments[0]
+            name = given
         os.write(_log, f"{how} {name!a}\n".encode())
 
 
