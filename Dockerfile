@@ -2,8 +2,8 @@
 # PyTorch's CPU build is a tenth of the size of the CUDA one that pip takes on Linux: give the index that serves it as
 # --build-arg PIP_EXTRA_INDEX_URL=... All other packages are checked against their hashes.
 # The demo writes into /screens as user 10001: a folder mounted there must let that user write, or be given with --user.
-# The root file system may be read-only (--read-only --tmpfs /tmp): numba's cache, the only other thing written, is then
-# lost with the container.
+# The root file system may be read-only (--read-only --tmpfs /tmp). Besides /screens two things are written: numba's cache,
+# which is lost with the container, and the quiz's answers, which lie in the volume /var/lib/cytovae.
 FROM python:3.11-slim AS build
 ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /src
@@ -18,9 +18,10 @@ COPY models models
 RUN /opt/cytovae/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim
-RUN useradd --create-home --uid 10001 cytovae && mkdir -p /screens /var/cache/numba && chown cytovae /screens /var/cache/numba
+RUN useradd --create-home --uid 10001 cytovae && mkdir -p /screens /var/lib/cytovae && chown cytovae /screens /var/lib/cytovae
 COPY --from=build /opt/cytovae /opt/cytovae
-ENV PATH=/opt/cytovae/bin:$PATH NUMBA_CACHE_DIR=/tmp/numba PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/cytovae/bin:$PATH NUMBA_CACHE_DIR=/tmp/numba CYTOVAE_QUIZ_DB=sqlite:////var/lib/cytovae/quiz.sqlite PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+VOLUME /var/lib/cytovae
 USER cytovae
 WORKDIR /screens
 EXPOSE 8501

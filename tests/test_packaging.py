@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -12,6 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from cytovae.quiz.answers import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -139,6 +142,17 @@ def test_only_the_proxy_can_be_reached_and_secrets_are_files() -> None:
     assert services["proxy"]["ports"] == ["127.0.0.1:8080:8080"]
     assert services["app"]["read_only"] and services["proxy"]["read_only"]
     assert "PASSWORD_FILE" in str(services["database"]["environment"])
+
+
+def test_a_container_with_a_read_only_root_keeps_the_quizs_answers_in_a_volume(tmp_path: Path) -> None:
+    lines = (ROOT / "Dockerfile").read_text()
+    found = re.search(r"CYTOVAE_QUIZ_DB=(\S+)", lines)
+    volume = re.search(r"^VOLUME (\S+)$", lines, flags=re.M)
+    assert found and volume and re.search(rf"chown cytovae .*{volume[1]}", lines)
+    assert found[1].startswith(f"sqlite:///{volume[1]}/")
+    with contextlib.closing(Store(found[1].replace(volume[1], str(tmp_path)))) as store:
+        assert store.calls().empty
+    assert list(tmp_path.iterdir())
 
 
 def test_the_proxy_asks_for_a_login_and_lets_websockets_through() -> None:
