@@ -737,7 +737,10 @@ def null_draws(
                 return left & there, relation == apart
         return left, False
 
-    as_far = np.array([start_from(w, np.arange(len(size)) != w)[1] for w in range(len(size))])
+    both_of = np.unique(np.stack([plate_of, batch_of]), axis=1, return_inverse=True)[1].ravel()
+    on_plate, in_batch, in_both = (np.bincount(of + 1, weights=size)[of + 1] for of in (plate_of, batch_of, both_of))
+    away = {Relation.PLATE: on_plate - size, Relation.BATCH: in_batch - in_both, Relation.NONE: len(rows) - in_batch}
+    as_far = away[apart] >= MIN_NEAR  # wells from which `start_from` finds cells as far away as the request's start
     homes = np.flatnonzero(as_far & (size >= each))
     used, alike = n_wells, True
     if len(homes) // used < MIN_GROUPS and choose is None:
