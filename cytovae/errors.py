@@ -20,7 +20,11 @@ Every message is one sentence for a person: what is wrong, what was seen, what w
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk."""
 
 
 class CytovaeError(Exception):

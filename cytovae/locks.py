@@ -56,8 +56,11 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     mine = json.dumps({"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()} | _life(now))
     for _ in range(_TRIES):
-        if _made(lock, mine):
-            break
+        try:
+            if _made(lock, mine):
+                break
+        except OSError as failed:  # under a name that nobody knows
+            raise OSError(failed.errno, failed.strerror, str(path.parent)) from None
         with contextlib.suppress(FileNotFoundError):  # ended just now
             there = _refuse(lock, path, work)
             if not there and time.time() - lock.stat().st_mtime < _BEING_MADE_S:

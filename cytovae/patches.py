@@ -36,7 +36,7 @@ from cytovae import contents, locks
 from cytovae.errors import ImageError, ScreenError
 from cytovae.fields import Field
 from cytovae.images import Image, Plane
-from cytovae.screen import read_table, whole_file, write_json, write_table
+from cytovae.screen import called, read_table, whole_file, write_json, write_table
 
 Patches = npt.NDArray[np.uint16]
 """Patches as acquired (n, H, W, C)."""
@@ -80,8 +80,9 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._beside = locks.beside(self.path)
-        self._handle = self._stack.enter_context(self._beside.open("wb"))
-        self._handle.write(bytes(self._HEADER))
+        with called(self.path, self._beside):
+            self._handle = self._stack.enter_context(self._beside.open("wb"))
+            self._handle.write(bytes(self._HEADER))
         return self
 
     def append(self, patches: Patches) -> None:
@@ -91,7 +92,8 @@ class PartWriter:
         if self._shape not in (None, patches.shape[1:]):
             raise ScreenError(f"patches of {patches.shape[1:]} do not fit into a part of {self._shape}")
         self._shape = patches.shape[1:]
-        self._handle.write(np.ascontiguousarray(patches).data)
+        with called(self.path, self._beside):
+            self._handle.write(np.ascontiguousarray(patches).data)
         self.count += len(patches)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -104,12 +106,14 @@ class PartWriter:
                 )
                 if header.tell() != self._HEADER:
                     raise ScreenError(f"patches of {shape} need a header of {header.tell()} bytes")
-                self._handle.seek(0)
-                self._handle.write(header.getvalue())
-                self._stack.close()
-                self._beside.replace(self.path)
+                with called(self.path, self._beside):
+                    self._handle.seek(0)
+                    self._handle.write(header.getvalue())
+                    self._stack.close()
+                    self._beside.replace(self.path)
         finally:
-            self._stack.close()
+            with contextlib.suppress(OSError):  # what could not be written is not wanted any more
+                self._stack.close()
             self._beside.unlink(missing_ok=True)
 
 

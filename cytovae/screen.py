@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
@@ -165,8 +166,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     locks.sweep(path.parent)
     beside = locks.beside(path)
     try:
-        yield beside
-        beside.replace(path)
+        with called(path, beside):
+            yield beside
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -178,18 +180,32 @@ def whole_folder(path: Path) -> Iterator[Path]:
     locks.sweep(path.parent)
     beside = locks.beside(path)
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
     try:
-        yield beside
-        if not path.exists():
-            beside.replace(path)
-        elif not _exchange(beside, path):
-            old = locks.beside(path, "old")
-            path.replace(old)
-            beside.replace(path)
-            shutil.rmtree(old)
+        with called(path, beside):
+            beside.mkdir()
+            yield beside
+            if not path.exists():
+                beside.replace(path)
+            elif not _exchange(beside, path):
+                old = locks.beside(path, "old")
+                path.replace(old)
+                beside.replace(path)
+                shutil.rmtree(old)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def called(path: Path, beside: Path) -> Iterator[None]:
+    """Raise with the path what the block raises without a name, as on a full disk, or under the name beside it."""
+    try:
+        yield
+    except OSError as failed:
+        short = re.search(r"^\d+ requested and \d+ written$", str(failed))  # numpy's words for a full disk
+        number, name = errno.ENOSPC if short else failed.errno, str(failed.filename or beside)
+        if number and name.startswith(str(beside)):
+            raise OSError(number, os.strerror(number), str(path) + name.removeprefix(str(beside))) from None
+        raise
 
 
 def _exchange(one: Path, other: Path) -> bool:

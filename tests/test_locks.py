@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -127,3 +128,13 @@ def test_nothing_can_be_kept_where_nothing_can_be_written(tmp_path: Path, monkey
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         locks.held(tmp_path / "file" / "a", "ingest").__enter__()
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    with pytest.raises(PermissionError) as said, locks.held(tmp_path / "a", "ingest"):
+        pass
+    assert said.value.filename == str(tmp_path)

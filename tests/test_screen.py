@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +16,7 @@ import pytest
 
 from cytovae import schema
 from cytovae.config import ScreenRecord, from_dict, to_dict
-from cytovae.errors import ConfigError, ScreenError
+from cytovae.errors import FULL, ConfigError, ScreenError
 from cytovae.screen import (
     Screen,
     provenance,
@@ -78,6 +82,28 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         beside.write_text("new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("write", [np.save, lambda path, values: path.write_bytes(values.tobytes())])
+def test_a_full_disk_is_said_with_what_there_is_no_room_for(tmp_path: Path, write: Any) -> None:
+    target, limits = tmp_path / "a.npy", resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (1, 5000, 150_000):  # numpy has words of its own where a part of the values could be written
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        with contextlib.ExitStack() as after:
+            after.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+            with pytest.raises(OSError) as full, whole_file(target) as beside, beside.open("wb") as handle:
+                write(handle if write is np.save else beside, np.zeros(200_000, np.uint8))
+        assert full.value.errno in FULL
+        assert full.value.filename == str(target)
+    with pytest.raises(PermissionError), whole_folder(tmp_path / "b"):
+        raise PermissionError(errno.EACCES, "no", "elsewhere")
+    with pytest.raises(OSError) as full, whole_folder(tmp_path / "b"):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+    assert full.value.filename == str(tmp_path / "b")
+    with pytest.raises(FileNotFoundError) as lost, whole_folder(tmp_path / "b") as folder:
+        (folder / "c" / "d").read_bytes()
+    assert lost.value.filename == str(tmp_path / "b" / "c" / "d")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

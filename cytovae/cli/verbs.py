@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 from cytovae.cli import (  # noqa: F401  (they register their verbs)
@@ -19,7 +20,7 @@ from cytovae.cli import (  # noqa: F401  (they register their verbs)
     reproduce,
 )
 from cytovae.cli.console import app, say
-from cytovae.errors import ConfigError, CytovaeError
+from cytovae.errors import FULL, ConfigError, CytovaeError
 
 MOST = 3000
 """Characters of a message; what somebody wrote into a file may be quoted in it."""
@@ -47,7 +48,11 @@ def run() -> None:
         say("cytovae: there is not enough memory for this; close other programs, or take a part of the data")
         sys.exit(1)
     except OSError as failed:
-        say(f"cytovae: {failed.strerror or failed}{f': {failed.filename}' if failed.filename else ''}")
+        if failed.errno in FULL:
+            said = f"there is no room for {failed.filename or 'what is written'} ({os.strerror(failed.errno)})"
+            say(f"cytovae: {said}; free some space and run the same command again")
+        else:
+            say(f"cytovae: {failed.strerror or failed}{f': {failed.filename}' if failed.filename else ''}")
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == 130:

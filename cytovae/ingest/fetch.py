@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import errno
 import http.client
 import json
 import shutil
@@ -22,7 +21,7 @@ import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from cytovae.errors import IngestError, did_you_mean
+from cytovae.errors import FULL, IngestError, did_you_mean
 from cytovae.ingest.layouts.bbbc021 import CHANNELS
 from cytovae.schema import Progress
 from cytovae.screen import digest_file, whole_file, write_json
@@ -30,9 +29,6 @@ from cytovae.screen import digest_file, whole_file, write_json
 BASE_URL = "https://data.broadinstitute.org/bbbc/BBBC021"
 IMAGE_TABLE, MOA_TABLE = "BBBC021_v1_image.csv", "BBBC021_v1_moa.csv"
 RECORD = "fetched.json"
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a full disk."""
 
 _CHUNK = 1 << 20
 _TRIES = 5

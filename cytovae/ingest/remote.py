@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cytovae.errors import DependencyError, IngestError, first_line
-from cytovae.ingest.fetch import FULL
+from cytovae.errors import FULL, DependencyError, IngestError, first_line
 from cytovae.schema import Progress
 from cytovae.screen import whole_file
 
@@ -126,7 +125,8 @@ def _get(system: Any, address: str, target: Path, signed: bool, wait_s: float) -
             raise IngestError(f"{address} is not to be read{more}") from None
         except Exception as broken:  # each kind of address fails in ways of its own
             if getattr(broken, "errno", None) in FULL:
-                raise IngestError(f"{address} does not fit on the disk; make room and run the same again") from None
+                said = f"{address} does not fit on the disk; free some space and run the same command again"
+                raise IngestError(said) from None
             if attempt == _TRIES - 1:
                 raise IngestError(
                     f"{address} cannot be fetched: {first_line(broken)}; what came is kept, and the same goes on"

@@ -21,7 +21,7 @@ import pandas as pd
 
 from cytovae import locks, schema
 from cytovae.config import ScreenRecord, to_dict
-from cytovae.errors import ConfigError, CytovaeError, IngestError, did_you_mean
+from cytovae.errors import FULL, ConfigError, CytovaeError, IngestError, did_you_mean
 from cytovae.learn.recipe import Preset
 from cytovae.reproduce import paper
 from cytovae.schema import Progress
@@ -232,8 +232,6 @@ def run(project: Project, tasks: Tasks, say: Callable[[str], None] = lambda text
     CytovaeError
         What a step says; what is done stays, and the same call goes on.
     """
-    from cytovae.ingest.fetch import FULL
-
     with locks.held(project.report, "reproduce"):
         if not (project.source.raw or project.source.crops):
             _tables(project)
