@@ -572,9 +572,8 @@ def append(
     as_json: Json = False,
 ) -> None:
     """New plates into a screen, in one step; what was embedded stays, and 'cytovae embed' adds the new cells."""
-    import shutil
-
-    from cytovae.ingest import joining
+    from cytovae import locks
+    from cytovae.ingest import assembly, joining
     from cytovae.screen import Screen
 
     opened = Screen.open(screen)
@@ -584,15 +583,17 @@ def append(
         source: source if (source / "screen.json").exists() else screen.with_name(f"{screen.name}.new-{source.stem}")
         for source in raw
     }
-    for source, path in sources.items():
-        if path != source:
-            _read_alike(opened, source, path, options)
-    try:
-        found = joining.append(opened, [Screen.open(path) for path in sources.values()])
-    finally:
-        for source, path in sources.items():
-            if path != source:
-                shutil.rmtree(path)
+    made: list[Path] = []
+    with locks.held(screen, joining.WORK):
+        try:
+            for source, path in sources.items():
+                if path != source:
+                    _read_alike(opened, source, path, options)
+                    made.append(path)
+            found = joining.append_held(opened, [Screen.open(path) for path in sources.values()])
+        finally:
+            for path in made:
+                assembly.put_away(path)
     if not found.plates:
         console.say(f"{screen} holds these plates already, with the same cells; there was nothing to do")
     lines = [f"{screen}: {found.n_cells} cells of {len(found.plates)} plates appended"] if found.plates else []
@@ -642,7 +643,7 @@ def merge(
 
     merged: list[dict[str, Any]] = []
     for path in screens:
-        outcome = assembly.merge(path) if assembly.is_sharded(path) or not path.exists() else None
+        outcome = assembly.merge(path)
         names = embed.merge(Screen.open(path))
         merged.append({"screen": str(path), "ingested": outcome is not None, "embeddings": names})
         if outcome is None and not names:

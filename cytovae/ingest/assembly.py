@@ -30,7 +30,7 @@ import pyarrow as pa
 from cytovae import contents, images, locks, patches, schema
 from cytovae.cluster import Shard, cores, share_out
 from cytovae.config import ScreenRecord, from_dict, to_dict
-from cytovae.errors import ConfigError, ImageError, IngestError, ScreenError
+from cytovae.errors import BusyError, ConfigError, ImageError, IngestError, ScreenError
 from cytovae.fields import SHRINK, Field, fits, rescaled
 from cytovae.ingest import illumination, layouts, nuclei, scale
 from cytovae.ingest.illumination import Correction
@@ -332,8 +332,8 @@ def is_sharded(path: Path) -> bool:
     return (_work_path(Path(path)) / "layout.json").exists()
 
 
-def merge(path: Path) -> Outcome:
-    """The screen of shards that are all done; the same bytes as without shards.
+def merge(path: Path) -> Outcome | None:
+    """The screen of shards that are all done; the same bytes as without shards. None where it is there without any.
 
     Raises
     ------
@@ -342,10 +342,16 @@ def merge(path: Path) -> Outcome:
     """
     path, work = Path(path), _work_path(path)
     if not is_sharded(path):
-        raise IngestError(f"there is nothing to merge into {path}: no 'cytovae ingest --shard' has ended beside it")
+        if not path.exists():
+            raise IngestError(f"there is nothing to merge into {path}: no 'cytovae ingest --shard' has ended beside it")
+        if locks.abandoned(path):  # by a merge that was killed in its last moment
+            with contextlib.suppress(BusyError, OSError), locks.held(path, "ingest"):
+                pass
+        return None
     with locks.held(path, "ingest"):
         if not (work / "screen").exists() and path.exists():  # it is in place already; only the tidying was cut short
-            _put_away(work)
+            if work.exists():  # another merge may have ended while this one waited
+                put_away(work)
             return describe(Screen.open(path), already=True)
         plan = _Plan.open(work)
         waiting = [number for number in range(len(plan.parts)) if not _result_path(work, number).exists()]
@@ -1118,7 +1124,7 @@ def _finish(
     if path.exists():
         path.replace(_old(path))
     screen.path.replace(path)
-    _put_away(work)
+    put_away(work)
     _clear_away(_old(path))
 
 
@@ -1127,11 +1133,11 @@ def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _put_away(work: Path) -> None:
+def put_away(folder: Path) -> None:
     """Clear a folder away of which no part may be taken for the whole."""
-    gone = locks.beside(work)
+    gone = locks.beside(folder)
     _clear_away(gone)  # what this process left there when it was interrupted
-    work.replace(gone)
+    folder.replace(gone)
     _clear_away(gone)
 
 

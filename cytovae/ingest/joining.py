@@ -40,6 +40,8 @@ _MADE_ANEW = {
     "screen.json", "cells.parquet", "fields.parquet", "images.parquet", "illumination.npz", "patches", "embeddings",
 }  # fmt: skip
 _OF_OTHER_CELLS = ("profiles", "results", "maps")
+WORK = "append"
+"""What the lock of a screen says while plates are appended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,25 +89,30 @@ def append(screen: Screen, others: Sequence[Screen]) -> Appended:
     BusyError
         Something is at work on the screen.
     """
-    with locks.held(screen.path, "append"):
-        for other in others:
-            _refuse_unlike(screen, other)
-        new = [other for other in others if not _there(screen, other)]
-        if not new:
-            return Appended()
-        plates = [set(_plates(one)) for one in (screen, *new)]
-        for k, one in enumerate(plates):
-            if twice := sorted(one & set().union(*plates[:k])):
-                raise IngestError(f"plate {twice[0]} is in {new[k - 1].path} and in another of the screens to append")
-        models = screen.models()
-        gone = tuple(kind for kind in _OF_OTHER_CELLS if (screen.path / kind).exists())
-        with whole_folder(screen.path) as folder:
-            _copy_rest(screen.path, folder)
-            joined = _join([screen, *new], folder)
-            whole = tuple(model for model in models if _join_embeddings([screen, *new], joined, model))
-        partial = tuple(model for model in models if model not in whole)
-        count = sum(count_rows(one.cells_path) for one in new)
-        return Appended(tuple(sorted(set().union(*plates[1:]))), count, whole, partial, gone)
+    with locks.held(screen.path, WORK):
+        return append_held(screen, others)
+
+
+def append_held(screen: Screen, others: Sequence[Screen]) -> Appended:
+    """As `append`, for whoever holds the screen's lock (`WORK`) already."""
+    for other in others:
+        _refuse_unlike(screen, other)
+    new = [other for other in others if not _there(screen, other)]
+    if not new:
+        return Appended()
+    plates = [set(_plates(one)) for one in (screen, *new)]
+    for k, one in enumerate(plates):
+        if twice := sorted(one & set().union(*plates[:k])):
+            raise IngestError(f"plate {twice[0]} is in {new[k - 1].path} and in another of the screens to append")
+    models = screen.models()
+    gone = tuple(kind for kind in _OF_OTHER_CELLS if (screen.path / kind).exists())
+    with whole_folder(screen.path) as folder:
+        _copy_rest(screen.path, folder)
+        joined = _join([screen, *new], folder)
+        whole = tuple(model for model in models if _join_embeddings([screen, *new], joined, model))
+    partial = tuple(model for model in models if model not in whole)
+    count = sum(count_rows(one.cells_path) for one in new)
+    return Appended(tuple(sorted(set().union(*plates[1:]))), count, whole, partial, gone)
 
 
 def _plates(screen: Screen) -> list[str]:

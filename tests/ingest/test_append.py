@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cytovae import locks, schema
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
-from cytovae.errors import IngestError
+from cytovae.errors import BusyError, IngestError
 from cytovae.ingest import assembly, inventory, joining, layouts
 from cytovae.ingest.illumination import Correction
 from cytovae.patches import PatchStore, Storage
@@ -156,6 +156,19 @@ def test_the_verb_reads_raw_data_as_those_of_the_screen_were(old: Raw, new: Raw,
     assert Screen.open(tmp_path / "a").record.pixel_size_um == 0.5
     assert json.loads(run("append", str(tmp_path / "a"), str(new.folder)))["already"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "next", "raw"]
+
+
+def test_the_verb_takes_nothing_away_that_it_did_not_read(old: Raw, new: Raw, tmp_path: Path) -> None:
+    words = ["ingest", "bbbc021", str(old.folder), str(tmp_path / "a"), "--workers", "1"]
+    assert CliRunner().invoke(console.app, words).exit_code == 0
+    appends, place = ["append", str(tmp_path / "a"), str(new.folder)], tmp_path / "a.new-next"
+    place.mkdir()
+    (place / "mine").write_text("of somebody else")
+    assert isinstance(CliRunner().invoke(console.app, appends).exception, IngestError)
+    assert (place / "mine").exists()
+    with locks.held(tmp_path / "a", "append"):
+        refused = CliRunner().invoke(console.app, appends).exception
+    assert isinstance(refused, BusyError) and "another append is at work on" in str(refused)
 
 
 def test_raw_data_are_read_as_those_of_shards_and_of_crops_were(old: Raw, new: Raw, tmp_path: Path) -> None:

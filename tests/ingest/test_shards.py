@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from cytovae import locks
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.cluster import Shard
 from cytovae.config import ScreenRecord
@@ -41,8 +43,16 @@ def test_shards_in_any_order_make_the_screen_of_one_process_byte_for_byte(tmp_pa
     assembly.merge(path)
     assert contents(path) == contents(tmp_path / "one" / "s")
     assert sorted(p.name for p in path.parent.iterdir()) == ["s"]
+    killed = os.fork()  # a merge that is killed in its last moment leaves its lock
+    if killed == 0:
+        with locks.held(path, "ingest"):
+            os._exit(0)
+    os.waitpid(killed, 0)
+    assert locks.abandoned(path)
+    assert assembly.merge(path) is None
+    assert sorted(p.name for p in path.parent.iterdir()) == ["s"]
     with pytest.raises(IngestError, match="nothing to merge"):
-        assembly.merge(path)
+        assembly.merge(path.with_name("t"))
 
 
 def test_shards_of_other_options_or_of_files_that_changed_are_refused(tmp_path: Path) -> None:
@@ -82,10 +92,15 @@ def test_a_merge_that_ended_while_it_tidied_up_takes_nothing_from_the_screen(
     raw, path = write_raw(tmp_path / "raw", sites=1), tmp_path / "many" / "s"
     ingest(raw, path, kept, shard=Shard(1, 1))
     with monkeypatch.context() as killed:
-        killed.setattr(assembly, "_put_away", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(assembly, "put_away", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             assembly.merge(path)
     before = contents(path)
-    assert assembly.merge(path).already
+    again = assembly.merge(path)
+    assert again and again.already
+    with monkeypatch.context() as meanwhile:  # another ended between the look and the lock
+        meanwhile.setattr(assembly, "is_sharded", lambda path: True)
+        again = assembly.merge(path)
+    assert again and again.already
     assert contents(path) == before
     assert sorted(p.name for p in path.parent.iterdir()) == ["s"]
