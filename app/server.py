@@ -7,10 +7,13 @@ import os
 import threading
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import logger as streamlit_logger
+from streamlit.web.server.starlette.starlette_server_config import SESSION_COOKIE_NAME
 
 import cytovae
 from cytovae.errors import CytovaeError
@@ -89,6 +92,32 @@ def _log_as_json() -> None:
     streamlit_logger.update_formatter()
 
 
+class OwnCookie:
+    """Keep the cookie of a login that is under way below the app's path: several apps may share an address."""
+
+    def __init__(self, app: ASGIApp, base: str) -> None:
+        self._app, self._base = app, base.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [self._own(*header) for header in message["headers"]]
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+    def _own(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+        if name.lower() == b"set-cookie" and value.startswith(f"{SESSION_COOKIE_NAME}=".encode()):
+            value = value.replace(b"; path=/;", b"; path=" + self._base + b";")
+        return name, value
+
+
 if os.environ.get(LOG) == LogForm.JSON:
     _log_as_json()
-app = st.App("main.py", routes=[Route("/ready", ready)])
+BASE = "/".join(["", *filter(None, (st.get_option("server.baseUrlPath") or "").split("/"))])
+"""The path below which all is served, as ``/genes``; empty where it is the root."""
+app = st.App(
+    "main.py",
+    routes=[Route(f"{BASE}/ready", ready)],
+    middleware=[Middleware(OwnCookie, base=BASE)] if BASE else None,
+)

@@ -69,8 +69,14 @@ def _listed(address: str, names: frozenset[str]) -> bool:
     return bool(local and at and domain) and "@" not in local and (address in names or domain in names)
 
 
-def read(path: Path) -> Access:
+def read(path: Path, callback: str = CALLBACK) -> Access:
     """Read and check the file.
+
+    Parameters
+    ----------
+    path : Path
+    callback : str
+        How the address ends to which the provider sends people back: that of an app below a path has the path in it.
 
     Raises
     ------
@@ -94,11 +100,11 @@ def read(path: Path) -> Access:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
         where = f" ({wrong})" if isinstance(wrong, tomllib.TOMLDecodeError) and "at line" in str(wrong) else ""
         raise ConfigError(f"{path} is not TOML in UTF-8{where}") from None
-    _check_client(path, tables.get("auth"))
+    _check_client(path, tables.get("auth"), callback)
     return _check_list(path, tables.get("cytovae"))
 
 
-def _check_client(path: Path, client: Any) -> None:
+def _check_client(path: Path, client: Any, callback: str) -> None:
     if not isinstance(client, dict):
         raise ConfigError(f"{path} has no table [auth]; it holds {', '.join(CLIENT_KEYS)}")
     for key in CLIENT_KEYS:
@@ -117,8 +123,8 @@ def _check_client(path: Path, client: Any) -> None:
             safe = False
         if not safe:
             raise ConfigError(f"{path}: {key} must begin with https:// (http:// is for this machine alone)")
-    if not client["redirect_uri"].endswith(CALLBACK):
-        raise ConfigError(f"{path}: redirect_uri is the app's own address and ends with {CALLBACK}")
+    if not client["redirect_uri"].endswith(callback):
+        raise ConfigError(f"{path}: redirect_uri is the app's own address and ends with {callback}")
 
 
 def _check_list(path: Path, table: Any) -> Access:

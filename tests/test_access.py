@@ -106,6 +106,27 @@ def test_every_fault_is_one_sentence_without_a_secret(tmp_path: Path, old: str, 
     assert "\n" not in str(refused.value)
 
 
+def test_below_a_path_the_provider_sends_people_back_below_it(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with pytest.raises(ConfigError, match=r"the app's own address and ends with /genes/oauth2callback"):
+        access.read(path, "/genes" + access.CALLBACK)
+    access.read(written(tmp_path, GOOD.replace("/oauth2", "/genes/oauth2")), "/genes" + access.CALLBACK)
+
+
+@pytest.mark.parametrize(
+    ("path", "below"), [("", ""), ("/", ""), ("genes", "/genes"), ("/lab/genes-2/", "/lab/genes-2")]
+)
+def test_a_path_to_serve_below_is_written_one_way(path: str, below: str) -> None:
+    assert apps.below(path) == below
+
+
+@pytest.mark.parametrize("path", ["..", "a/../b", "a//b", "a b", "a?b", "a#b", "%2e", "http://x", "gène", "a\nb"])
+def test_what_is_no_path_to_serve_below_is_refused(path: str) -> None:
+    done = CliRunner().invoke(console.app, ["app", "none.screen", "--base-path", path])
+    assert done.exit_code == 2
+    assert "is no path to serve below" in " ".join(done.output.split()).replace("│ ", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of files are POSIX's")
 @pytest.mark.parametrize(
     ("mode", "fits"), [(0o600, True), (0o400, True), (0o640, True), (0o644, False), (0o660, False)]

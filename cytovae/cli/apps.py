@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -44,6 +45,9 @@ AuthOption = Annotated[
 NoLoginOption = Annotated[
     bool, typer.Option("--no-login", help="Serve on --address without a login, behind a proxy that has one.")
 ]
+BaseOption = Annotated[
+    str, typer.Option("--base-path", metavar="PATH", help="Serve below this path, such as genes; behind a proxy.")
+]
 LogOption = Annotated[LogForm, typer.Option("--log", help="Write log lines as text or as JSON.")]
 LOCAL = "127.0.0.1"
 STOP_SECONDS = 10
@@ -73,11 +77,22 @@ def bound(address: str, auth: Path | None, no_login: bool) -> str:
     return LOCAL
 
 
-def check_auth(auth: Path | None) -> None:
+def below(path: str) -> str:
+    """The path to serve below, as ``/genes``; empty where it is the root."""
+    parts = path.strip("/")
+    if parts and not re.fullmatch(r"[\w-]+(/[\w-]+)*", parts, re.ASCII):
+        raise typer.BadParameter(
+            f"{path!r} is no path to serve below; it is made of letters, digits, - and _, such as genes or lab/genes",
+            param_hint="--base-path",
+        )
+    return f"/{parts}" if parts else ""
+
+
+def check_auth(auth: Path | None, base: str = "") -> None:
     """Raise where a login cannot be asked for as this file says."""
     if auth is None:
         return
-    access.read(auth)
+    access.read(auth, base + access.CALLBACK)
     if not all(importlib.util.find_spec(name) for name in ("authlib", "httpx")):
         raise ConfigError("a login needs Authlib; install it with: pip install 'cytovae[auth]'")
 
@@ -100,6 +115,7 @@ def start_app(
     quiz_db: str | None = None,
     auth: Path | None = None,
     log: LogForm = LogForm.TEXT,
+    base: str = "",
 ) -> subprocess.Popen[bytes]:
     """Start the app as a process of its own."""
     refuse_used_port(address, port)
@@ -117,7 +133,7 @@ def start_app(
     if quiz_db is not None:
         environment["CYTOVAE_QUIZ_DB"] = quiz_db
     command = [sys.executable, "-m", "streamlit", "run", str(root / "app" / "server.py")]
-    command += [f"--server.port={port}", f"--server.address={address}"]
+    command += [f"--server.port={port}", f"--server.address={address}", f"--server.baseUrlPath={base}"]
     if auth is not None:
         environment["CYTOVAE_AUTH"] = str(auth.resolve())
         command.append(f"--secrets.files={auth.resolve()}")
@@ -194,9 +210,9 @@ def check(url: str) -> None:
     console.say(f"cytovae {told['version']} at {url} is ready: {told['screens']} screens and the quiz answer")
 
 
-def url_of(address: str, port: int) -> str:
+def url_of(address: str, port: int, base: str = "") -> str:
     """The address a person types."""
-    return f"http://{'localhost' if address in ('0.0.0.0', '127.0.0.1', '::') else address}:{port}"
+    return f"http://{'localhost' if address in ('0.0.0.0', '127.0.0.1', '::') else address}:{port}{base}"
 
 
 @console.app.command("app")
@@ -208,6 +224,7 @@ def app_command(
     quiz_db: QuizOption = None,
     auth: AuthOption = None,
     no_login: NoLoginOption = False,
+    base_path: BaseOption = "",
     log: LogOption = LogForm.TEXT,
     check_url: Annotated[
         str | None,
@@ -220,15 +237,15 @@ def app_command(
         return
     if not screens:
         raise typer.BadParameter("name one screen or more", param_hint="SCREENS")
-    address = bound(address, auth, no_login)
-    check_auth(auth)
+    address, base = bound(address, auth, no_login), below(base_path)
+    check_auth(auth, base)
     for path in screens:
         Screen.open(path)
-    server = start_app(screens, models, address, port, quiz_db, auth, log)
-    say = announcer(log)
+    server = start_app(screens, models, address, port, quiz_db, auth, log, base)
+    say, url = announcer(log), url_of(address, port, base)
     with ended_with_us(server):
-        wait_healthy(server, url_of(address, port))
-        say(f"cytovae {cytovae.__version__} is at {url_of(address, port)} (Ctrl-C ends it)")
+        wait_healthy(server, url)
+        say(f"cytovae {cytovae.__version__} is at {url} (Ctrl-C ends it)")
         server.wait()
     say("cytovae has ended")
 

@@ -27,6 +27,8 @@ from cytovae.screen import Screen, provenance, write_table
 collect_ignore = ["watched"]  # it is put before the app in another process, and is no test
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = float(os.environ.get("CYTOVAE_PATIENCE", "1"))
+"""How many times as long as usual to wait for servers and pages, where the machine has other work."""
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--headless",
@@ -59,7 +61,7 @@ def tab(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(30_000 * PATIENCE)
         page.on("pageerror", lambda error: errors.append(str(error)))
         return page
 
@@ -111,7 +113,7 @@ def _serve(
             stderr=subprocess.STDOUT,
         )
     url = f"http://127.0.0.1:{port}"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 60 * PATIENCE
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/_stcore/health", timeout=1) as answer:
             if answer.read() == b"ok":

@@ -25,6 +25,8 @@ class Provider:
         self.person: dict[str, Any] = {}
         """Claims of whoever sits before the browser."""
         self.logins = 0
+        self.asked, self.answers = threading.Event(), threading.Event()  # a person thinks before the second is set
+        self.answers.set()
         self._key = RSAKey.generate_key(2048, {"kid": "1", "use": "sig", "alg": "RS256"})
         self._codes: dict[str, dict[str, str]] = {}
         provider = self
@@ -72,6 +74,8 @@ class Provider:
             assert given["client_id"] == CLIENT
             assert given["response_type"] == "code"
             assert given["code_challenge_method"] == "S256"
+            self.asked.set()
+            self.answers.wait(600)
             code = secrets.token_urlsafe(8)
             self._codes[code] = given
             back = urllib.parse.urlencode({"code": code, "state": given["state"]})

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from cytovae.cli import apps
+from cytovae.quiz.answers import Store
 
-from .conftest import ROOT, Loaded
+from .conftest import PATIENCE, ROOT, Loaded
 from .provider import CLIENT, SECRET, Provider
+from .test_quiz_load import dealt
 
 COOKIE_SECRET = "the-secret-that-signs-cookies-of-the-test"
 WHO = """
@@ -35,6 +38,9 @@ all_raters = ["anna@example.org"]
 """
 
 
+ANNA = {"email": "Anna@Example.org", "email_verified": True}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,25 +50,36 @@ def free_port() -> int:
 class Guarded:
     """The app as `cytovae app --auth` starts it, its provider, and all that it wrote."""
 
-    def __init__(self, folder: Path, tiny: Loaded) -> None:
-        self.provider, port = Provider(), free_port()
-        self.url = f"http://localhost:{port}"
+    def __init__(self, folder: Path, tiny: Loaded, *more: str, url: str = "") -> None:
+        self.provider, self.port, self.folder = Provider(), free_port(), folder
+        self.url = url or f"http://localhost:{self.port}"
         self.file, self.log = folder / "secrets.toml", folder / "log"
+        self.database = f"sqlite:///{folder}/quiz.sqlite"
         text = WHO.format(
             url=self.url, cookie=COOKIE_SECRET, client=CLIENT, secret=SECRET, discovery=self.provider.discovery
         )
         self.file.write_text(text)
         self.file.chmod(0o600)
-        words = ["app", str(tiny.screen), "--models", str(tiny.models), "--port", str(port), "--auth", str(self.file)]
+        words = ["app", str(tiny.screen), "--models", str(tiny.models), "--port", str(self.port)]
+        words += ["--auth", str(self.file), *more]
         with self.log.open("wb") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "cytovae", *words, "--quiz-db", f"sqlite:///{folder}/quiz.sqlite"],
+                [sys.executable, "-m", "cytovae", *words, "--quiz-db", self.database],
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        apps.wait_healthy(self.server, self.url)
+        apps.wait_healthy(
+            self.server, f"http://localhost:{self.port}{urllib.parse.urlsplit(self.url).path}", 60 * PATIENCE
+        )
+
+    def deck(self) -> str:
+        """The token of a deck that waits for its first answer."""
+        store = Store(self.database)
+        (token,) = dealt(store, 1)
+        store.close()
+        return token
 
     def close(self) -> None:
         self.server.terminate()
@@ -92,7 +109,7 @@ def test_whoever_is_on_the_list_comes_in_and_sees_what_their_role_allows(
     anna.get_by_text("Please log in").wait_for()
     assert anna.get_by_role("heading").all_inner_texts() == ["cytovae"]
     assert not anna.locator("img, canvas, [data-testid=stSelectbox]").count()
-    log_in(anna, guarded, {"email": "Anna@Example.org", "email_verified": True})
+    log_in(anna, guarded, ANNA)
     anna.get_by_text("Logged in as").wait_for()
     anna.goto(f"{guarded.url}/quiz")
     anna.get_by_role("tab", name="All raters").click()
@@ -131,6 +148,48 @@ def test_others_stay_outside(guarded: Guarded, tab: Callable[..., Any]) -> None:
     pretending = tab()  # the provider has not verified that the address is theirs
     log_in(pretending, guarded, {"email": "anna@example.org", "email_verified": False})
     pretending.get_by_text("may not open this app").wait_for()
+
+
+@pytest.mark.browser
+def test_the_link_of_a_quiz_opens_after_the_login_and_once(guarded: Guarded, tab: Callable[..., Any]) -> None:
+    guarded.provider.person = ANNA
+    link = f"{guarded.url}/quiz?deck={guarded.deck()}"
+    page = tab()
+    page.goto(link)
+    page.wait_for_function("sessionStorage.length > 0")
+    page.get_by_role("button", name="Log in").click()
+    page.locator('.quiz[data-position="0"]').wait_for()
+    assert page.url == link
+    assert not page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('cytovae-way')).length")
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_text("Please log in").wait_for()
+    log_in(page, guarded, ANNA)
+    page.get_by_role("heading", name="What does the drug do to the cell?").first.wait_for()
+
+
+@pytest.mark.browser
+def test_what_a_tab_keeps_leads_to_no_other_site_and_not_for_long(guarded: Guarded, tab: Callable[..., Any]) -> None:
+    page = tab()
+    page.goto(guarded.url)
+    page.get_by_text("Please log in").wait_for()
+    source = urllib.parse.quote((ROOT / "app/common/components/way.js").read_text())
+    come_back = """async ([source, kept, base, minutes]) => {
+      sessionStorage.setItem(`cytovae-way ${base}`, JSON.stringify([kept, Date.now() - 60000 * minutes]));
+      const { default: way } = await import(`data:text/javascript,${source}`);
+      setTimeout(() => way({ data: { base, back: true } }), 20);
+    }"""
+    elsewhere: list[Any] = ["https://evil.example/", "//evil.example/", "/\\evil.example/", "\\\\evil.example", ""]
+    elsewhere += ["https:evil.example", "javascript:document.title = 'x'", "data:text/html,x", 7, None]
+    outside = ("/drugs/quiz", "/genes", "/genes/../drugs", "/genes/%2e%2e/drugs")
+    tried = [(kept, "/", 0) for kept in elsewhere] + [(kept, "/genes/", 0) for kept in outside]
+    for kept, base, minutes in [*tried, ("/quiz?deck=1", "/", 16)]:
+        page.evaluate(come_back, [source, kept, base, minutes])
+        page.wait_for_function("base => sessionStorage.getItem(`cytovae-way ${base}`) === null", arg=base)
+        page.wait_for_timeout(100)
+        assert urllib.parse.urlsplit(page.url).netloc == urllib.parse.urlsplit(guarded.url).netloc
+        assert urllib.parse.urlsplit(page.url).query == ""
+    page.evaluate(come_back, [source, "/quiz?deck=1#step=2", "/", 14])  # it leads somewhere: the attack is built right
+    page.wait_for_url(f"{guarded.url}/quiz?deck=1#step=2")
 
 
 @pytest.mark.browser

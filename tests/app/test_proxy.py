@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -29,9 +30,9 @@ SIGNED_IN = "Basic YW5uYTphLXBhc3N3b3Jk"
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt-get install nginx-light)")
 
 
-@pytest.fixture(scope="module")
-def proxy(tiny: Loaded, app_server: Callable[..., str]) -> Iterator[str]:
-    behind, port = app_server([tiny.screen], tiny.models), free_port()
+@contextlib.contextmanager
+def nginx(port: int, *changes: tuple[str, str]) -> Iterator[str]:
+    """nginx with the configuration of `packaging/proxy` and these changes, on a port of this machine."""
     folder = Path(tempfile.mkdtemp(prefix="cytovae-nginx-"))
     hashed = subprocess.run(
         ["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
@@ -45,9 +46,9 @@ def proxy(tiny: Loaded, app_server: Callable[..., str]) -> Iterator[str]:
         ("/run/nginx.pid", f"{folder}/pid"),
         ("/run/secrets/users", f"{folder}/users"),
         ("listen 8080", f"listen 127.0.0.1:{port}"),
-        ("server app:8501", f"server {behind.removeprefix('http://')}"),
         ("worker_processes auto", "worker_processes 1"),
         ("http {\n", "http {\n" + places),
+        *changes,
     ):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -68,10 +69,19 @@ def proxy(tiny: Loaded, app_server: Callable[..., str]) -> Iterator[str]:
             break
         except OSError:
             time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(timeout=20)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def proxy(tiny: Loaded, app_server: Callable[..., str]) -> Iterator[str]:
+    behind = app_server([tiny.screen], tiny.models).removeprefix("http://")
+    with nginx(free_port(), ("server app:8501", f"server {behind}")) as url:
+        yield url
 
 
 def ask(url: str, *, signed_in: bool = True, data: bytes | None = None, **headers: str) -> tuple[int, Any, bytes]:

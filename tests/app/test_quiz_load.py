@@ -26,7 +26,7 @@ from cytovae.quiz.answers import Store
 
 from ..databases import PostgreSQL
 from ..quiz.conftest import Identity, Screen
-from .conftest import _serve
+from .conftest import PATIENCE, _serve
 
 RATERS = int(os.environ.get("CYTOVAE_RATERS", "12"))
 """At once; `make torture` takes fifty."""
@@ -71,7 +71,7 @@ class Session:
                 subprotocols=[websockets.Subprotocol("streamlit")],
                 max_size=None,
                 max_queue=max_queue,
-                open_timeout=60,
+                open_timeout=60 * PATIENCE,
                 ping_interval=None,  # a slow answer is no lost connection
                 proxy=None,
             )
@@ -103,7 +103,7 @@ class Session:
 
         position, words = None, []
         while True:
-            told = ForwardMsg.FromString(self.socket.recv(timeout=300))
+            told = ForwardMsg.FromString(self.socket.recv(timeout=300 * PATIENCE))
             if told.WhichOneof("type") == "script_finished":
                 return position, " ".join(words)
             if told.WhichOneof("type") == "navigation":
@@ -132,7 +132,7 @@ def rate(server: AppServer, token: str, rater: int, said: list[list[bool]], gate
 
     A card is acknowledged once the server shows the next one. It must never be shown again.
     """
-    acknowledged, waited, end = 0, False, time.monotonic() + 700
+    acknowledged, waited, end = 0, False, time.monotonic() + 700 * PATIENCE
     session: Session | None = None
     shown: int | None = None
     while time.monotonic() < end:
@@ -152,7 +152,7 @@ def rate(server: AppServer, token: str, rater: int, said: list[list[bool]], gate
             acknowledged = shown
             if shown == CARDS // 2 and not waited:
                 waited = True
-                gate.wait(timeout=300)  # all of them are between two cards, then all of them go on at once
+                gate.wait(timeout=300 * PATIENCE)  # all of them are between two cards, then all of them go on at once
             said[shown].append(planned(rater, shown, len(said[shown])))
             value = {"position": shown, "real": said[shown][-1], "seconds": float(len(said[shown]))}
             shown, words = session.run(value)
@@ -188,7 +188,7 @@ def server(url: str, tiny: Any, tmp_path: Path) -> Iterator[AppServer]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900 * PATIENCE)
 def test_raters_lose_no_answer_while_server_and_database_are_killed(
     server: AppServer, url: str, request: pytest.FixtureRequest
 ) -> None:
