@@ -63,9 +63,9 @@ nginx:
 test: $(VENV)/dev.stamp chromium postgresql nginx
 	$(BIN)/python -m pytest
 
-# N, KILLS and SEED say how many inputs, how many kills of each step, and the first seed.
+# N, KILLS and SEED say how many inputs, how many kills of each step, and the first seed; LOG, where to go on after a break.
 torture: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 nice $(BIN)/python -m tests.torture $(or $(N),10000) $(or $(KILLS),100) $(or $(SEED),0)
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m tests.torture --inputs $(or $(N),10000) --kills $(or $(KILLS),100) --seed $(or $(SEED),0) $(if $(LOG),--log $(LOG))
 	OMP_NUM_THREADS=1 nice $(BIN)/python benchmarks/load.py --soak --seed $(or $(SEED),0)
 	CYTOVAE_RATERS=50 OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest tests/app/test_quiz_load.py
 

@@ -212,15 +212,21 @@ def finish(folder: Path, words: list[str], tries: int = 10) -> list[str]:
 
 
 def content(report: Path) -> dict[str, bytes]:
-    """A report's files without what tells the time: the hours, and digests of what holds them."""
-    found = {path.name: path.read_bytes() for path in sorted(report.iterdir())}
+    """A report's files without what tells the time."""
+    found = {path.name: timeless(path) for path in sorted(report.iterdir())}
     del found["hours.csv"]
-    page = found["report.html"]
-    begin = page.index(b'<section id="hours">')
-    found["report.html"] = page[:begin] + page[page.index(b"</section>", begin) :]
-    lines = found["results.json"].splitlines()
-    found["results.json"] = b"\n".join(x for x in lines if b'"report.html"' not in x and b'"hours.csv"' not in x)
     return found
+
+
+def timeless(path: Path) -> bytes:
+    """A file of a report without the hours, and without the digests of what holds them."""
+    held = path.read_bytes()
+    if path.name == "report.html":
+        begin = held.index(b'<section id="hours">')
+        return held[:begin] + held[held.index(b"</section>", begin) :]
+    if path.name == "results.json":
+        return b"\n".join(x for x in held.splitlines() if b'"report.html"' not in x and b'"hours.csv"' not in x)
+    return held
 
 
 def marks(rng: np.random.Generator, n: int) -> list[str]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
+import functools
 import hashlib
+import importlib
+import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -19,11 +24,16 @@ from typing import Any
 import numpy as np
 
 from ..ingest.drawn import write_raw
+from ..reproduce.site import timeless
 from . import trial
-from .inputs import CHANNELS, Material
+from .inputs import CHANNELS, Material, crop_table, crops
 from .trial import Attack
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}
+_TIMES = {"training.jsonl", "hours.jsonl", "hours.csv"}
+HANGS = 3600
+"""Seconds after which a step, or whoever tries it, is taken to hang: machines may be busy."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +91,13 @@ def steps(folder: Path, material: Material) -> list[Step]:
         (place / "raw").symlink_to(raw)
     begun = [("a.screen", grown, ())] + [("out.screen", shared, ("--shard", f"{k}/2")) for k in (1, 2)]
     for name, place, more in begun:
-        status, err, _, _ = once((*of_raw[:3], name, *of_raw[4:], *more), place)
-        assert status == 0, err
+        ended = once((*of_raw[:3], name, *of_raw[4:], *more), place, imports=True)
+        assert ended.status == 0, ended.err
     work = {"out.screen.ingest": shared / "out.screen.ingest", "raw": raw}
     training = ("train", "a.screen", "vae", "--model", "vae", "--iterations", "3", "--batch-size", "2")
     training += ("--checkpoint-every", "1", "--pictures-every", "2")
+    paper = ("reproduce", "bbbc021", "out", "--crops", "paper.npz,paper.csv", "--models", "ae", "--seeds", "1")
+    paper += ("--iterations", "2", "--batch-size", "2", "--threads", "1", "--workers", "1", "--device", "cpu")
     return [
         Step("ingest fields", of_raw, {"raw": raw}, links=("raw",)),
         Step("ingest on demand", (*of_raw, "--patches", "on-demand"), {"raw": raw}, links=("raw",)),
@@ -109,7 +121,30 @@ def steps(folder: Path, material: Material) -> list[Step]:
         Step("export", ("export", "a.screen", "crops", "--to", "crops"), screen),
         Step("benchmark", ("benchmark", "a.screen", "pca", "--no-figures"), made),
         Step("train", training, {"a.screen": bare}, again=(*training, "--resume")),
+        Step("reproduce", paper, _paper(folder)),
     ]
+
+
+def _paper(folder: Path) -> dict[str, Path]:
+    """The least that the paper can be reproduced from: controls, and two mechanisms of two compounds."""
+    drugs = ["DMSO"] * 8 + [drug for drug in ("taxol", "epothilone", "emetine", "anisomycin") for _ in range(4)]
+    n = len(drugs)
+    mechanisms = ["DMSO"] * 8 + ["Microtubule stabilizers"] * 8 + ["Protein synthesis"] * 8
+    np.savez(
+        folder / "paper.npz",
+        images=crops(np.random.default_rng(2), n, 68),
+        cell_id=np.array([f"c{i}" for i in range(n)]),
+    )
+    crop_table(
+        folder / "paper.csv",
+        n,
+        plate=[f"P{1 + i % 2}" for i in range(n)],
+        well=[f"{'ABCDEF'[i // 4]}{1 + i % 4:02d}" for i in range(n)],
+        compound=drugs,
+        concentration_uM=["0" if drug == "DMSO" else "1" for drug in drugs],
+        moa=mechanisms,
+    )
+    return {"paper.npz": folder / "paper.npz", "paper.csv": folder / "paper.csv"}
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -117,13 +152,35 @@ def contents(folder: Path) -> dict[str, str]:
     held = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or name.endswith("training.jsonl"):
+        if path.is_symlink() or path.name in _TIMES:
             continue
         if path.name in ("images.parquet", "sources.json"):
             held[name] = "its stamps differ"
         else:
-            held[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+            held[name] = hashlib.sha256(timeless(path)).hexdigest() if path.is_file() else "folder"
     return held
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How a verb ended in a process of its own.
+
+    Parameters
+    ----------
+    status : int
+        -9: killed.
+    err : str
+        What stood on stderr.
+    changes : int
+        How many files were changed.
+    seconds : float
+        Of the processor.
+    """
+
+    status: int
+    err: str
+    changes: int
+    seconds: float
 
 
 def once(
@@ -133,41 +190,51 @@ def once(
     after: float | None = None,
     at: int | None = None,
     before: Callable[[], Any] = lambda: None,
-) -> tuple[int, str, int, float]:
+    imports: bool = False,
+) -> Run:
     """A verb in a child process of its own, perhaps killed.
 
     Parameters
     ----------
     after : float, optional
-        Seconds until it is killed.
+        Seconds of the processor until it is killed: a moment of its work, however busy the machine is.
     at : int, optional
         The change of a file before which it is killed, from 1.
     before : callable
         Called in the child first.
-
-    Returns
-    -------
-    tuple of (int, str, int, float)
-        Status (-9: killed), what stood on stderr, how many files were changed, seconds.
+    imports : bool
+        Whether this process imports afterwards what the child had imported: later ones begin with all of it.
     """
     reading, writing = os.pipe()
-    started = time.monotonic()
     child = os.fork()
     if child == 0:
-        _child(command, folder, at, before, writing)
+        _child(command, folder, at, before, writing, imports)
     os.close(writing)
     if after is not None:
-        time.sleep(after)
+        while _spent(child) < after:
+            time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
     with os.fdopen(reading, errors="replace") as said:
-        text = said.read()
-    _, status = os.waitpid(child, 0)
-    count, _, err = text.partition("\n")
+        told = json.loads(said.read() or "[0, null, []]")
+    _, status, used = os.wait4(child, 0)
     ended = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return ended, err, int(count or 0), time.monotonic() - started
+    if told[1] is None:
+        told[1] = f"it said nothing and ended with {ended}"
+    for name in told[2]:
+        with contextlib.suppress(ImportError):  # it had other arguments, or is gone
+            importlib.import_module(name)
+    return Run(ended, told[1], told[0], used.ru_utime + used.ru_stime)
 
 
-def _child(command: Sequence[str], folder: Path, at: int | None, before: Callable[[], Any], writing: int) -> None:
+def _spent(child: int) -> float:
+    """Seconds of the processor that a child has used; without end once it is done."""
+    state, *rest = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return float("inf") if state == "Z" else (int(rest[10]) + int(rest[11])) / _TICKS
+
+
+def _child(
+    command: Sequence[str], folder: Path, at: int | None, before: Callable[[], Any], writing: int, imports: bool
+) -> None:
     """Never returns."""
     try:
         from cytovae import locks
@@ -177,7 +244,7 @@ def _child(command: Sequence[str], folder: Path, at: int | None, before: Callabl
         embed.PART_CELLS = 4  # type: ignore[misc]  # several parts of a small screen
         os.chdir(folder)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(300)
+        signal.alarm(HANGS)
         changes = 0
 
         def seen(event: str, arguments: tuple[Any, ...]) -> None:
@@ -191,18 +258,41 @@ def _child(command: Sequence[str], folder: Path, at: int | None, before: Callabl
         sys.addaudithook(seen)
         before()
         ended = trial.verb(*command)
-        os.write(writing, f"{changes}\n{ended.broke}{ended.err[-3000:]}".encode())
+        said = [changes, f"{ended.broke}{ended.err[-3000:]}", list(sys.modules) if imports else []]
+        os.write(writing, json.dumps(said).encode())
         os._exit(ended.status)
     except BaseException:
-        os.write(writing, f"0\n{traceback.format_exc()}".encode())
+        os.write(writing, json.dumps([0, traceback.format_exc(), []]).encode())
     finally:
         os._exit(99)
 
 
-def one_sentence(status: int, err: str) -> str:
-    """Nothing, or what is wrong with the end of a verb that could not do its work."""
-    said = [line for line in err.splitlines() if line.startswith("cytovae: ")]
-    return "" if status == 1 and len(said) == 1 and "Traceback" not in err else f"status {status}: {err[-1500:]}"
+def bad(ended: Run, words: str = "") -> tuple[str, str] | None:
+    """Nothing where a verb did its work, or said why not in one sentence, with these words and no hidden name."""
+    said = [line for line in ended.err.splitlines() if line.startswith("cytovae: ")]
+    traced = "Traceback" in ended.err
+    fit = len(said) == 1 and words in said[0] and not re.search(r"\.\d+-\w{6}\.part", said[0])
+    if ended.status == 0 or (ended.status == 1 and fit and not traced):
+        return None
+    return "traceback" if traced else "wrong", f"status {ended.status}: {ended.err[-1500:]}"
+
+
+def lost(ended: Run, before: dict[str, str], folder: Path) -> tuple[str, str] | None:
+    """What a verb that could not do its work took away or changed."""
+    now = contents(folder)
+    gone = [name for name, held in before.items() if now.get(name) != held]
+    return ("wrong", f"lost {', '.join(gone[:5])}; {ended.err[-500:]}") if ended.status and gone else None
+
+
+def _small_files(size: int) -> None:
+    """No file of this process may grow beyond so many bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def _pages(folder: Path) -> int:
+    """Pages of 4096 bytes that the files of a folder take."""
+    return sum(-(-p.stat().st_size // 4096) for p in folder.rglob("*") if not p.is_symlink() and p.is_file())
 
 
 def unprivileged() -> None:
@@ -212,29 +302,93 @@ def unprivileged() -> None:
         assert ctypes.CDLL(None).capset(head, none) == 0
 
 
+class Disk:
+    """A file system of a few pages in memory, in this process alone; Linux, and root with the right to mount."""
+
+    MARGIN = 2**30
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._call("unshare", 0x20000)  # CLONE_NEWNS: what is mounted is gone with this process
+        self._mount(b"none", b"/", 0x44000)  # MS_REC | MS_PRIVATE
+        self._mount(b"tmpfs", os.fsencode(folder), 0, b"size=%d" % self.MARGIN)
+
+    def fill(self, pages: int, files: int) -> None:
+        """Leave room for so many pages of 4096 bytes and so many files."""
+        there = os.statvfs(self.folder)
+        used = (there.f_blocks - there.f_bfree) * there.f_frsize // 4096
+        self._limit((used + pages) * 4096, there.f_files - there.f_ffree + files)
+
+    def free(self) -> None:
+        """Leave room for all there may be."""
+        self._limit(self.MARGIN, 10**6)
+
+    def _limit(self, size: int, files: int) -> None:
+        self._mount(b"tmpfs", os.fsencode(self.folder), 0x20, b"size=%d,nr_inodes=%d" % (size, files))  # MS_REMOUNT
+
+    def _mount(self, source: bytes, target: bytes, flags: int, data: bytes | None = None) -> None:
+        self._call("mount", source, target, b"tmpfs", ctypes.c_ulong(flags), data)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if getattr(self._libc, name)(*arguments):
+            raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+
+
+def _mounts(folder: Path) -> bool:
+    """Whether a file system can be mounted; tried in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        try:
+            Disk(folder)
+        except (OSError, AttributeError):
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
 class Steps:
-    """Steps with what they leave when nobody disturbs them."""
+    """Steps with what they leave when nobody disturbs them; each is tried when it is first asked for."""
 
     def __init__(self, folder: Path, material: Material, only: Sequence[str] = ()) -> None:
         self.all = [step for step in steps(folder, material) if not only or step.name in only]
         self.whole: dict[str, dict[str, str]] = {}
         self.changes: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
-        for step in self.all:
-            place = folder / f"undisturbed {step.name}"
+        self.room: dict[str, int] = {}
+        self.mounts = _mounts(folder)
+        self.ways = {
+            "killed": self.killed,
+            "full disk" if self.mounts else "full disk (a limit on files)": self.full,
+            "read only": self.closed,
+            "together": self.together,
+        }
+        self._folder = folder
+
+    def _try(self, step: Step) -> None:
+        """Let a step run undisturbed, twice: what it imports at first counts in no trial."""
+        if step.name in self.whole:
+            return
+        before = None
+        for turn in ("first", "undisturbed"):
+            place = self._folder / f"{turn} {step.name}"
             place.mkdir()
             step.lay(place)
-            status, err, self.changes[step.name], self.seconds[step.name] = once(step.command, place)
-            assert status == 0, f"{step.name}: {err}"
-            self.whole[step.name] = contents(place)
+            laid = _pages(place)
+            ended = once(step.command, place, imports=turn == "first")
+            assert ended.status == 0, f"{step.name}: {ended.err}"
+            whole = contents(place)
+            assert before in (None, whole), f"{step.name} is never the same"
+            before = whole
+        self.room[step.name], self.whole[step.name] = max(2, _pages(place) - laid), whole
+        self.changes[step.name], self.seconds[step.name] = ended.changes, ended.seconds
 
     def same(self, step: Step, folder: Path) -> tuple[str, str]:
         """The step again, undisturbed; and what it left beside what it should have."""
-        status, err, _, _ = once(step.again or step.command, folder)
-        if status:
-            return (
-                "traceback" if "Traceback" in err else "wrong"
-            ), f"not to be repeated: status {status}: {err[-1500:]}"
+        ended = once(step.again or step.command, folder)
+        if ended.status:
+            said = f"not to be repeated: status {ended.status}: {ended.err[-1500:]}"
+            return "traceback" if "Traceback" in ended.err else "wrong", said
         got, whole = contents(folder), self.whole[step.name]
         if more := got.keys() - whole.keys():
             return "leftovers", ", ".join(sorted(more))
@@ -242,8 +396,14 @@ class Steps:
             return "wrong", f"other bytes: {', '.join(other[:5])}"
         return "accepted", ""
 
+    def again(self, ended: Run, step: Step, folder: Path) -> tuple[str, str]:
+        """As `same`, after a run that may have been refused."""
+        fate, said = self.same(step, folder)
+        return ("refused", ended.err[-300:]) if ended.status and fate == "accepted" else (fate, said)
+
     def killed(self, step: Step) -> Attack:
         """Killed up to three times, at a change of a file or at any time."""
+        self._try(step)
 
         def act(rng: np.random.Generator, folder: Path) -> tuple[str, str]:
             step.lay(folder)
@@ -258,29 +418,39 @@ class Steps:
         return Attack(f"killed: {step.name}", act)
 
     def full(self, step: Step) -> Attack:
-        """No file may grow beyond a limit, as where a disk is full; then there is space again."""
+        """A disk of its own with little room, or where none can be mounted no file that grows; then there is room."""
+        self._try(step)
 
         def act(rng: np.random.Generator, folder: Path) -> tuple[str, str]:
-            step.lay(folder)
-            before = contents(folder)
-            limit = int(2 ** rng.uniform(0, 17))
+            place = folder / "disk"
+            place.mkdir()
+            disk = Disk(place) if self.mounts else None
+            step.lay(place)
+            before = contents(place)
+            if disk:
+                if rng.random() < 0.7:
+                    pages, files = int(self.room[step.name] ** rng.uniform(0, 1)), 10**5
+                else:  # a disk may also be out of files
+                    pages, files = 2**16, int(self.changes[step.name] ** rng.uniform(0, 1))
+                limit = f"room for {pages} pages and {files} files"
+                disk.fill(pages, files)
+                ended = once(step.command, place)
+            else:
+                size = int(2 ** rng.uniform(0, 17))
+                limit = f"files of {size} bytes"
+                ended = once(step.command, place, before=functools.partial(_small_files, size))
+            verdict = bad(ended, "free some space") or lost(ended, before, place)
+            if disk:
+                disk.free()
+            fate, said = verdict or self.again(ended, step, place)
+            return fate, said and f"{limit}: {said}"
 
-            def little() -> None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-            status, err, _, _ = once(step.command, folder, before=little)
-            if status and (odd := one_sentence(status, err)):
-                return ("traceback" if "Traceback" in err else "wrong"), f"limit {limit}: {odd}"
-            if status and (lost := [name for name in before if contents(folder).get(name) != before[name]]):
-                return "wrong", f"limit {limit}: lost {', '.join(lost[:5])}"
-            fate, said = self.same(step, folder)
-            return ("refused" if status and fate == "accepted" else fate), said and f"limit {limit}: {said}"
-
-        return Attack(f"disk full: {step.name}", act)
+        how = "full disk" if self.mounts else "full disk (a limit on files)"
+        return Attack(f"{how}: {step.name}", act)
 
     def closed(self, step: Step) -> Attack:
         """Nothing may be written; then it may."""
+        self._try(step)
 
         def act(rng: np.random.Generator, folder: Path) -> tuple[str, str]:
             step.lay(folder)
@@ -290,38 +460,31 @@ class Steps:
             modes = {p: p.stat().st_mode for p in tree}
             for p in some:
                 p.chmod(0o555 if p.is_dir() else 0o444)
-            status, err, _, _ = once(step.command, folder, before=unprivileged)
+            ended = once(step.command, folder, before=unprivileged)
             for p, mode in modes.items():
                 if p.exists():
                     p.chmod(mode)
-            if status and (odd := one_sentence(status, err)):
-                return ("traceback" if "Traceback" in err else "wrong"), odd
-            if status and (lost := [name for name in before if contents(folder).get(name) != before[name]]):
-                return "wrong", f"lost {', '.join(lost[:5])}"
-            fate, said = self.same(step, folder)
-            return ("refused" if status and fate == "accepted" else fate), said
+            return bad(ended) or lost(ended, before, folder) or self.again(ended, step, folder)
 
         return Attack(f"read only: {step.name}", act)
 
     def together(self, step: Step) -> Attack:
         """Started twice at a time: one waits, does it too, or says who is at it."""
+        self._try(step)
 
         def act(rng: np.random.Generator, folder: Path) -> tuple[str, str]:
             step.lay(folder)
             other = os.fork()
             if other == 0:
                 time.sleep(float(rng.uniform(0, 0.5)) * self.seconds[step.name])
-                status, err, _, _ = once(step.command, folder)
-                bad = status and (one_sentence(status, err) or "at work on" not in err)
-                if bad:
-                    (folder / "said").write_text(f"{status}: {err}")
-                os._exit(bool(bad))
-            status, err, _, _ = once(step.command, folder)
-            _, ended = os.waitpid(other, 0)
-            if status and (odd := one_sentence(status, err) or ("" if "at work on" in err else err)):
-                return ("traceback" if "Traceback" in err else "wrong"), odd
-            if ended:
-                return "wrong", (folder / "said").read_text()
-            return self.same(step, folder)
+                fate, said = bad(once(step.command, folder), "at work on") or ("", "")
+                if fate:
+                    (folder / "said").write_text(said)
+                os._exit(bool(fate))
+            verdict = bad(once(step.command, folder), "at work on")
+            _, other_ended = os.waitpid(other, 0)
+            if other_ended:
+                return "wrong", f"the other: {(folder / 'said').read_text()}"
+            return verdict or self.same(step, folder)
 
         return Attack(f"together: {step.name}", act)

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,21 +102,26 @@ class Row:
     """What became of the trials of one attack."""
 
     name: str
-    counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(FATES, 0))
-    bad: list[tuple[int, str, str]] = dataclasses.field(default_factory=list)  # seed, fate, what was seen
-    said: dict[str, str] = dataclasses.field(default_factory=dict)
+    all: list[tuple[int, str, str]] = dataclasses.field(default_factory=list)  # seed, fate, what was seen
+
+    @property
+    def bad(self) -> list[tuple[int, str, str]]:
+        return [one for one in self.all if one[1] not in ("refused", "accepted")]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        fates = [fate for _, fate, _ in self.all]
+        return {fate: fates.count(fate) for fate in FATES}
 
     @property
     def tried(self) -> int:
-        return sum(self.counts.values())
+        return len(self.all)
 
     def add(self, seed: int, fate: str, said: str) -> None:
-        self.counts[fate] += 1
-        if fate not in ("refused", "accepted"):
-            self.bad.append((seed, fate, said))
+        self.all.append((seed, fate, said))
 
 
-def run(attack: Attack, seeds: range, folder: Path, seconds: int = SECONDS) -> Row:
+def run(attack: Attack, seeds: Sequence[int], folder: Path, seconds: int = SECONDS) -> Row:
     """Try an attack with every seed. A child does one after the other; where one kills it, another goes on."""
     row, todo = Row(attack.name), list(seeds)
     while todo:
@@ -176,4 +181,4 @@ def table(rows: list[Row], seconds: float) -> str:
         lines.append(f"| {row.name} | {row.tried:,} | " + " | ".join(f"{row.counts[f]:,}" for f in FATES) + " |")
     total = {f: sum(row.counts[f] for row in rows) for f in FATES}
     lines.append(f"| all | {sum(total.values()):,} | " + " | ".join(f"{n:,}" for n in total.values()) + " |")
-    return "\n".join(lines) + f"\n\n{time.strftime('%Y-%m-%d')}, {seconds:,.0f} s\n"
+    return "\n".join(lines) + f"\n\n{time.strftime('%Y-%m-%d')}, {seconds:,.0f} s of a processor\n"
