@@ -322,7 +322,7 @@ class Player {
   }
 }
 
-function number(value) { return value === null || value === undefined ? "–" : Number(value).toFixed(2); }
+function number(value) { return value === null || value === undefined ? "–" : Number(value).toFixed(2).replace(/^-(?=0\.00$)/, ""); }
 
 export default function (component) {
   const root = component.parentElement.querySelector(".player");
