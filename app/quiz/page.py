@@ -94,7 +94,7 @@ def start(store: Store) -> None:
             "- Press `R` for real, `S` for synthetic. There is no way back.\n"
             "- Number keys switch channels, `L` the look, `P` shows single pixels.\n"
             "- Take your time. Pause whenever you like: each answer is saved before the next card shows.\n"
-            f"- An unfinished quiz is open for {answers.OPEN_DAYS} days. Until it ends, its cells are hidden on all "
+            f"- An unfinished quiz is open for {answers.OPEN_HOURS} hours. Until it ends, its cells are hidden on all "
             "other pages."
         )
         st.caption(
@@ -286,7 +286,7 @@ def still_open(store: Store) -> None:
     st.subheader("Not finished")
     st.caption(
         f"These quizzes hide their cells on all other pages until they are finished, closed by who opened them, or end "
-        f"{answers.OPEN_DAYS} days after they were begun."
+        f"{answers.OPEN_HOURS} hours after they were begun."
     )
     st.dataframe(quizzes.open_table(waiting), hide_index=True)
     closing(store)

@@ -2,7 +2,7 @@
 
 Truth, order and pictures of a deck lie in the database and leave it one picture at a time. A deck is known to its rater
 by an unguessable token, the link to resume it; whoever lists results sees numbers, never tokens. An answer is
-committed before the next card can be read, and cannot be given twice. A deck that is not finished ends `OPEN_DAYS`
+committed before the next card can be read, and cannot be given twice. A deck that is not finished ends `OPEN_HOURS`
 after it was dealt, or when its rater closes it: it takes no more answers, counts for nothing, and its cells are free.
 """
 
@@ -34,8 +34,8 @@ EXPERTISE = ("Cell biologist", "Microscopist", "Other biologist", "Image analyst
 
 POOL, RATERS_AT_ONCE = 5, 50
 """Connections to the database that are kept, and the most there are at once."""
-OPEN_DAYS = 7
-"""How long a deck can be answered, from the moment it was dealt (days)."""
+OPEN_HOURS = 24
+"""How long a deck can be answered, from the moment it was dealt (hours)."""
 
 CALL_COLUMNS = (
     "deck",
@@ -164,7 +164,7 @@ class DeckState:
     @property
     def open_until(self) -> dt.datetime:
         """The moment from which it takes no more answers, UTC."""
-        return self.created + dt.timedelta(days=OPEN_DAYS)
+        return self.created + dt.timedelta(hours=OPEN_HOURS)
 
     @property
     def ended(self) -> bool:
@@ -588,7 +588,7 @@ def _still_open() -> tuple[sa.ColumnElement[bool], ...]:
     """What is true of decks that take answers."""
     return (
         _Deck.finished.is_(None),
-        _Deck.created > _now() - dt.timedelta(days=OPEN_DAYS),
+        _Deck.created > _now() - dt.timedelta(hours=OPEN_HOURS),
         ~sa.exists().where(_Closed.deck_id == _Deck.id),
     )
 

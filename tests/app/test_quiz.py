@@ -278,7 +278,7 @@ def test_a_name_is_kept_only_with_permission_asked_for_once(quiz: Any) -> None:
 
 def test_the_page_says_until_when_a_quiz_is_open(quiz: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     test = quiz()
-    assert "open for 7 days" in words(test)
+    assert "open for 24 hours" in words(test)
     token = begin(test)
     press(test, "Pause")
     assert f"open until {answers.day(store().state(token).open_until)}" in words(test)

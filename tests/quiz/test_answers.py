@@ -256,18 +256,18 @@ def test_cells_seen_and_cells_in_play(store: Store) -> None:
     assert store.cells_seen("Ada", "Small") == mine
 
 
-def days_later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+def hours_later(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
     """Let the store's clock run on."""
-    moment = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
     monkeypatch.setattr(answers, "_now", lambda: moment)
 
 
-def test_a_deck_takes_answers_until_its_last_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deck_takes_answers_until_its_last_hour(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     token = opened(store)
-    days_later(monkeypatch, answers.OPEN_DAYS - 0.01)
+    hours_later(monkeypatch, answers.OPEN_HOURS - 0.1)
     assert not store.answer(token, 0, True).ended
     assert store.cells_in_play("Small")
-    days_later(monkeypatch, answers.OPEN_DAYS + 0.01)
+    hours_later(monkeypatch, answers.OPEN_HOURS + 0.1)
     state = store.state(token)
     assert state.ended
     assert not state.finished
