@@ -285,7 +285,7 @@ def test_a_deck_takes_answers_until_its_last_hour(store: Store, monkeypatch: pyt
 def test_a_finished_deck_never_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     token = opened(store)
     answer_all(store, token)
-    days_later(monkeypatch, 1000)
+    hours_later(monkeypatch, 24_000)
     assert not store.state(token).ended
     assert len(store.result(token)[0]) == len(store.calls()) == 8
 
