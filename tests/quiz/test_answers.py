@@ -271,7 +271,7 @@ def test_a_deck_takes_answers_until_its_last_hour(store: Store, monkeypatch: pyt
     state = store.state(token)
     assert state.ended
     assert not state.finished
-    assert state.open_until - state.created == dt.timedelta(days=7)
+    assert state.open_until - state.created == dt.timedelta(days=1)
     said = rf"this quiz was open until {state.open_until.day} \w+ \d+, \d\d:\d\d UTC, with 1 of 8 cards answered"
     for ask in (store.card, store.result, store.end, lambda t: store.answer(t, 1, True)):
         with pytest.raises(QuizError, match=said):
