@@ -66,7 +66,8 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
             if not there and time.time() - lock.stat().st_mtime < _BEING_MADE_S:
                 time.sleep(0.02)
                 continue
-            _remove(lock, there)
+            if _taken_over(lock, there, mine):
+                break
     else:
         raise BusyError(f"the lock {lock} cannot be had: others take it again and again; try later")
     try:
@@ -154,13 +155,23 @@ def _only(lock: Path) -> Path:
     return lock
 
 
-def _remove(lock: Path, text: str) -> None:
-    """Remove a lock that nobody holds, unless it has become another one meanwhile."""
-    with lock.open() as handle:
-        with contextlib.suppress(OSError):  # some network file systems have no flock
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if handle.read() == text and os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
-            lock.unlink()
+def _taken_over(lock: Path, text: str, mine: str) -> bool:
+    """Whether a lock that nobody holds is ours now, unless it has become another one meanwhile.
+
+    There is a lock at every moment: whoever is killed here leaves one, and so the sign that something is to be cleared.
+    """
+    half = beside(lock)
+    half.write_text(mine)
+    try:
+        with lock.open() as handle:
+            with contextlib.suppress(OSError):  # some network file systems have no flock
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if handle.read() != text or not os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
+                return False
+            half.replace(lock)
+            return True
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _holder(text: str) -> dict[str, object] | None:

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,3 +140,30 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, monkeypatc
     with pytest.raises(PermissionError) as said, locks.held(tmp_path / "a", "ingest"):
         pass
     assert said.value.filename == str(tmp_path)
+
+
+def test_whoever_is_killed_while_taking_over_the_lock_of_the_dead_leaves_a_lock(tmp_path: Path) -> None:
+    def die(changes: int) -> None:
+        """In another process, after so many files were removed or renamed, or at work."""
+        child = os.fork()
+        if child == 0:
+
+            def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+                def done(*words: Any, **more: Any) -> Any:
+                    nonlocal changes
+                    made, changes = change(*words, **more), changes - 1
+                    return os._exit(0) if not changes else made
+
+                return done
+
+            Path.unlink, Path.replace = counted(Path.unlink), counted(Path.replace)  # type: ignore[method-assign]
+            with locks.held(tmp_path / "a", "ingest"):
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    for changes in (1000, 1, 2, 3, 4, 5):
+        die(changes)
+        assert locks.abandoned(tmp_path / "a")
+    with locks.held(tmp_path / "a", "ingest"):
+        assert not locks.abandoned(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
