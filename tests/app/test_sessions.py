@@ -111,10 +111,12 @@ def test_no_file_is_written_or_read_outside_the_folders_stated(watched: Watched)
 
 def test_the_pictures_of_a_path_come_before_its_verdict(watched: Watched) -> None:
     session = Visitor(watched.address, "")
-    for treatment in ("taxol@0.3", "nocodazole@1", "taxol@0.3"):
-        pictures, verdict, words = session.change({"treatment": treatment, "steps": "5"})
+    for treatment in ("taxol@0.3", "nocodazole@1"):
+        pictures, verdict, words = session.change({"treatment": treatment, "steps": "7"})
         assert 0 < pictures < verdict
         assert words.index("Comparing this path") < words.index(VERDICT)
+    _, _, words = session.change({"treatment": "taxol@0.3", "steps": "7"})  # what has been seen comes at once
+    assert VERDICT in words
     session.close()
 
 
