@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cytovae.errors import ConfigError, DependencyError, IngestError
+from cytovae.errors import ConfigError, DependencyError, IngestError, first_line
+from cytovae.screen import read_json
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -165,18 +166,20 @@ def client(where: str) -> Iterator[Any]:
                 cluster.scale(jobs=int(count))
             yield stack.enter_context(Client(stack.enter_context(cluster)))
             return
+        address = where
         if Path(where).is_file():
-            to = {"scheduler_file": where}
-        elif "://" in where:
-            to = {"address": where}
-        else:
+            said = read_json(Path(where), ConfigError)
+            address = said.get("address", "") if isinstance(said, dict) else ""
+            if not isinstance(address, str) or "://" not in address:
+                raise ConfigError(f"{where} is no scheduler file of Dask: it has no address such as tcp://HOST:PORT")
+        elif "://" not in where:
             raise ConfigError(
                 f"a cluster is tcp://HOST:PORT, the path of a scheduler file, local:N or slurm:N, not {where!r}"
             )
         try:
-            dask = Client(**to, timeout=30)
-        except (OSError, ValueError) as failed:
-            raise ConfigError(f"no Dask scheduler answers at {where}: {failed}") from None
+            dask = Client(address, timeout=30)
+        except Exception as failed:  # each protocol fails in ways of its own, for want of a certificate or a package
+            raise ConfigError(f"no Dask scheduler answers at {where}: {first_line(failed)}") from None
         yield stack.enter_context(dask)
 
 

@@ -395,8 +395,8 @@ def _of_zarr(path: Path, plane: Plane | None) -> npt.NDArray[Any]:
         index = tuple(_along(lambda: about.names, path, axis, n, plane, True) for axis, n in lengths)
     _check_size(path, math.prod(array.shape[-2:]))
     try:
-        if torn := omezarr.torn_chunk(about.path, array, index):
-            raise ImageError("unreadable-file", torn)
+        if bad := omezarr.bad_chunk(about.path, array, index):
+            raise ImageError("unreadable-file", bad)
         return np.asarray(array[index])
     except ImageError:
         raise

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cytovae.errors import DependencyError, ImageError, IngestError, first_line
+from cytovae.screen import require_file
 
 VERSIONS = ("0.4", "0.5")
 AXES = "TCZYX"
@@ -80,7 +81,15 @@ class Picture:
     pixel_size_um: float | None
 
     def array(self) -> Any:
-        """The zarr array."""
+        """The zarr array.
+
+        Raises
+        ------
+        OSError
+            What describes it is a pipe or folder, which zarr would wait for; zarr raises others, of many kinds.
+        """
+        for name in ("zarr.json", ".zarray", ".zattrs"):
+            require_file(self.path / name)
         return _zarr().open_array(self.path, mode="r")
 
     def absent_chunks(self) -> tuple[int, int]:
@@ -92,10 +101,11 @@ class Picture:
             return 0, 0
 
 
-def torn_chunk(path: Path, array: Any, index: tuple[Any, ...]) -> str:
-    """The first chunk of those meant that is not as long as it says, in words; empty where none is.
+def bad_chunk(path: Path, array: Any, index: tuple[Any, ...]) -> str:
+    """The first chunk of those meant that zarr would not notice to be bad, in words; empty where none is.
 
-    Blosc is not told how long a chunk is: of one that was cut off it gives whatever lay in memory. Other codecs notice.
+    A pipe would be waited for without end, and a folder passed over. Blosc is not told how long a chunk is: of one that
+    was cut off it gives whatever lay in memory. Other codecs notice.
 
     Parameters
     ----------
@@ -107,16 +117,16 @@ def torn_chunk(path: Path, array: Any, index: tuple[Any, ...]) -> str:
     """
     about = array.metadata
     codecs = [about.compressor] if about.zarr_format == 2 else about.codecs
-    if not any("blosc" in type(codec).__name__.lower() for codec in codecs):
-        return ""
-    each = [range(-(-n // size)) for n, size in zip(array.shape, array.chunks, strict=True)]
+    blosc = any("blosc" in type(codec).__name__.lower() for codec in codecs)
+    sizes = array.shards or array.chunks  # what lies in a file of its own
+    each = [range(-(-n // size)) for n, size in zip(array.shape, sizes, strict=True)]
     for axis, at in enumerate(index):
-        each[axis] = (
-            range(at // array.chunks[axis], at // array.chunks[axis] + 1) if isinstance(at, int) else each[axis]
-        )
+        each[axis] = range(at // sizes[axis], at // sizes[axis] + 1) if isinstance(at, int) else each[axis]
     for place in itertools.product(*each):
         chunk = path / about.encode_chunk_key(place)
-        if chunk.is_file():
+        if chunk.exists() and not chunk.is_file():
+            return f"{chunk} cannot be read: it is a folder, pipe or device, not a file"
+        if blosc and chunk.is_file():
             with chunk.open("rb") as opened:
                 head = opened.read(16)
             says, has = int.from_bytes(head[12:16], "little"), chunk.stat().st_size

@@ -184,9 +184,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         with called(path, beside):
             beside.mkdir()
             yield beside
-            if not path.exists():
-                beside.replace(path)
-            elif not _exchange(beside, path):
+            if not _put(beside, path) and not _exchange(beside, path):
                 old = locks.beside(path, "old")
                 path.replace(old)
                 beside.replace(path)
@@ -206,6 +204,17 @@ def called(path: Path, beside: Path) -> Iterator[None]:
         if number and name.startswith(str(beside)):
             raise OSError(number, os.strerror(number), str(path) + name.removeprefix(str(beside))) from None
         raise
+
+
+def _put(folder: Path, path: Path) -> bool:
+    """Give a folder its name, unless there is another one by then, perhaps since a moment ago."""
+    try:
+        folder.replace(path)
+    except OSError as failed:
+        if failed.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -59,8 +59,18 @@ def test_processes_that_cannot_share_memory_say_what_they_need(monkeypatch: pyte
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a cluster is tcp://HOST:PORT, .* not 'nowhere'"):
-        list(share_out(str, [1], "nowhere"))
+    for name in ("nowhere", ""):
+        with pytest.raises(ConfigError, match=rf"a cluster is tcp://HOST:PORT, .* not '{name}'"):
+            list(share_out(str, [1], name))
+    with pytest.raises(ConfigError, match="no Dask scheduler answers at tls://127.0.0.1:9"):
+        list(share_out(str, [1], "tls://127.0.0.1:9"))  # without a certificate
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"address": 3}', '{"address": "here"}', "{}", "\0"])
+def test_a_scheduler_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scheduler.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"scheduler.json (cannot be understood|is no scheduler file of Dask)"):
+        list(share_out(str, [1], str(tmp_path / "scheduler.json")))
 
 
 @pytest.mark.filterwarnings("ignore")

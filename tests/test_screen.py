@@ -106,6 +106,17 @@ def test_a_full_disk_is_said_with_what_there_is_no_room_for(tmp_path: Path, writ
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_two_that_write_one_folder_the_last_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with whole_folder(tmp_path / "b") as late:
+        (late / "late").touch()
+        (tmp_path / "b").mkdir()  # another process is done, after we looked
+        (tmp_path / "b" / "early").touch()
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["late"]
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "x"
     for words in ("old", "new"):

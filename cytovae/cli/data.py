@@ -112,9 +112,9 @@ class Run:
         """A number of processes, or a cluster."""
         from cytovae.cluster import cores
 
-        if self.workers and self.cluster:
+        if self.workers and self.cluster is not None:
             raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
-        return self.cluster or self.workers or cores()
+        return self.cluster if self.cluster is not None else self.workers or cores()
 
     def share(self) -> Shard | None:
         """The shard, where one is asked for."""

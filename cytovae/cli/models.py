@@ -159,7 +159,7 @@ def embed(
     opened, options = Screen.open(screen), embeddings.Options(orientations, with_intensity)
     done: list[dict[str, Any]] = []
     for named in bundle:
-        here = "cpu" if cluster else bundles.choose_device(device)
+        here = "cpu" if cluster is not None else bundles.choose_device(device)
         loaded = open_model(named, bundles.models_dir(), here)
         name = options.name(loaded.name)
         with console.progress(f"embed {name}") as advance:
@@ -169,7 +169,7 @@ def embed(
                 progress=advance,
                 overwrite=overwrite,
                 options=options,
-                workers=cluster or 1,
+                workers=1 if cluster is None else cluster,
                 shard=share,
                 device=device,
             )

@@ -60,7 +60,7 @@ def reproduce_bbbc021(
     pair = tuple(map(Path, words(crops)))
     if crops and len(pair) != 2:
         raise typer.BadParameter("the cells and their table: cells.npz,cells.csv", param_hint="--crops")
-    if workers and cluster:
+    if workers and cluster is not None:
         raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
     project = steps.Project(
         folder,
@@ -68,7 +68,7 @@ def reproduce_bbbc021(
         steps.Source(raw, (pair[0], pair[1]) if crops else None, words(plates), base_url, keep_archives, published),
         device,
         threads,
-        cluster or workers or cores(),
+        cluster if cluster is not None else workers or cores(),
     )
     if dry_run:
         with console.progress("ten steps of each model") as progress:

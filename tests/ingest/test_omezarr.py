@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import ngio
@@ -206,6 +208,25 @@ def test_a_chunk_that_was_cut_off_is_refused_whatever_its_codec_makes_of_it(tmp_
     with pytest.raises(ImageError, match=r"has 88 bytes and says [\d,]+, so it was cut off"):
         read_plane(tmp_path / "a.zarr", Plane(names=("B",)))
     np.testing.assert_array_equal(read_plane(tmp_path / "a.zarr", Plane(names=("A",))), plane[0])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("what", ["chunk", "array"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_folder_in_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, version: str, what: str, make: Callable[[Path], None]
+) -> None:
+    plane = np.ones((1, 64, 64), np.uint16)
+    image(tmp_path / "a.zarr", plane, "cyx", version, ["A"])
+    import zarr
+
+    folder = tmp_path / "a.zarr" / "0"
+    key = zarr.open_array(folder, mode="r").metadata.encode_chunk_key((0, 0, 0))
+    file = folder / key if what == "chunk" else folder / (".zarray" if version == "0.4" else "zarr.json")
+    file.unlink()
+    make(file)
+    with pytest.raises(ImageError, match="folder, pipe or device, not a file"):
+        read_plane(tmp_path / "a.zarr", Plane(names=("A",)))
 
 
 @pytest.mark.parametrize(

@@ -822,6 +822,7 @@ def _links(self: Material, rng: Rng, folder: Path) -> tuple[str, str]:
         [*NASTY[:-3], "pca", "a", "taxol@0.5", "DMSO@0", "taxol@1e999", "c1", "mean", "subpopulation:9"], object
     )
     link = {str(key): str(rng.choice(pool)) for key in rng.choice(LINKS, int(rng.integers(1, 6)), replace=False)}
+    link = {key: value.encode(errors="replace").decode() for key, value in link.items()}  # as an address can hold it
     test = drive(page, link, timeout=300)
     seen = f"{page} {link!r:.600}"
     if test.exception:
