@@ -49,9 +49,10 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
     BusyError
         Another process is at it, here or on another machine; says which and since when.
     """
+    path = named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
-    whole = path.with_name(f".{path.name}.lock")
+    whole = _lock(path)
     lock = path.with_name(f".{path.name}.{share}.lock") if share else whole
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     mine = json.dumps({"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()} | _life(now))
@@ -82,7 +83,7 @@ def held(path: Path, work: str, share: str = "") -> Iterator[None]:
 def busy(path: Path) -> bool:
     """Whether somebody is at work on a path."""
     try:
-        return _holder(path.with_name(f".{path.name}.lock").read_text(errors="replace")) is not None
+        return _holder(_lock(path).read_text(errors="replace")) is not None
     except OSError:
         return False
 
@@ -90,7 +91,7 @@ def busy(path: Path) -> bool:
 def abandoned(path: Path) -> bool:
     """Whether a process that is gone left its lock on a path; what else it left there is for who made it to clear."""
     try:
-        return _holder(path.with_name(f".{path.name}.lock").read_text(errors="replace")) is None
+        return _holder(_lock(path).read_text(errors="replace")) is None
     except OSError:
         return False
 
@@ -109,7 +110,18 @@ def _refuse(lock: Path, path: Path, work: str) -> str:
 
 def beside(path: Path, kind: str = "part") -> Path:
     """The hidden name beside `path` under which this process writes (``part``) or puts aside (``old``)."""
+    path = named(path)
     return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.{kind}")
+
+
+def named(path: Path) -> Path:
+    """A path that ends with a name, for what lies beside it: ``.`` and ``..`` become what they stand for."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
+def _lock(path: Path) -> Path:
+    path = named(path)
+    return path.with_name(f".{path.name}.lock")
 
 
 @functools.lru_cache(maxsize=1024)

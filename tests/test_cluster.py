@@ -62,7 +62,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     for name in ("nowhere", ""):
         with pytest.raises(ConfigError, match=rf"a cluster is tcp://HOST:PORT, .* not '{name}'"):
             list(share_out(str, [1], name))
-    with pytest.raises(ConfigError, match="no Dask scheduler answers at tls://127.0.0.1:9"):
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tls://127\.0\.0\.1:9"):
         list(share_out(str, [1], "tls://127.0.0.1:9"))  # without a certificate
 
 

@@ -167,3 +167,13 @@ def test_whoever_is_killed_while_taking_over_the_lock_of_the_dead_leaves_a_lock(
     with locks.held(tmp_path / "a", "ingest"):
         assert not locks.abandoned(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_one_stands_in_is_locked_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.screen" / "maps").mkdir(parents=True)
+    for at, path in (("a.screen", "."), ("a.screen/maps", "..")):
+        monkeypatch.chdir(tmp_path / at)
+        with locks.held(Path(path), "append"):
+            assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [".a.screen.lock"]
+            assert locks.busy(tmp_path / "a.screen")
+        assert locks.beside(Path(path)).parent == tmp_path

@@ -576,6 +576,7 @@ def append(
     from cytovae.ingest import assembly, joining
     from cytovae.screen import Screen
 
+    screen = locks.named(screen)
     opened = Screen.open(screen)
     more = {"--plate-map": plate_map, "--images": images, "--centres": centres, "--table": table}
     options = [str(word) for name, path in more.items() if path for word in (name, path)]

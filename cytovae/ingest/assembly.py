@@ -340,7 +340,8 @@ def merge(path: Path) -> Outcome | None:
     IngestError
         No shards were begun, some are not done, or one is at work.
     """
-    path, work = Path(path), _work_path(path)
+    path = locks.named(Path(path))
+    work = _work_path(path)
     if not is_sharded(path):
         if not path.exists():
             raise IngestError(f"there is nothing to merge into {path}: no 'cytovae ingest --shard' has ended beside it")
@@ -668,6 +669,7 @@ def _digest_table(fields: pd.DataFrame) -> str:
 
 
 def _work_path(path: Path) -> Path:
+    path = locks.named(path)
     return path.with_name(f"{path.name}.ingest")
 
 
@@ -1130,6 +1132,7 @@ def _finish(
 
 def _old(path: Path) -> Path:
     """Where a screen that is being replaced lies until the new one is in its place."""
+    path = locks.named(path)
     return path.with_name(f".{path.name}.old")
 
 
