@@ -480,7 +480,8 @@ def write_checkpoint(path: Path, trainer: Trainer, header: dict[str, str]) -> No
             raise TrainingError(f"training diverged by iteration {trainer.iteration}: {name} is not finite; {kept}")
     try:
         with whole_file(path) as beside:
-            safetensors.torch.save_file(state, beside, metadata={**header, "iteration": str(trainer.iteration)})
+            # save_file writes under a name of its own, which a kill would leave
+            beside.write_bytes(safetensors.torch.save(state, {**header, "iteration": str(trainer.iteration)}))
     except (OSError, safetensors.SafetensorError) as failed:
         raise TrainingError(
             f"the checkpoint of iteration {trainer.iteration} could not be written ({failed}); {kept}; "
