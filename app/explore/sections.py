@@ -242,8 +242,12 @@ def changed(screen: Screen, model: str, shown: view.View) -> None:
             "a diamond is what the populations of cells do."
         )
         explained(figures.changes(ranked), "changes", means, title="From start to end")
-        names = {"change_sd": "path (s.d.)", "expected_sd": "decoded cells (s.d.)", "real_sd": "real cells (s.d.)"}
-        names["real"] = "real cells"
+        names = {
+            "change_sd": "path (s.d.)",
+            "expected_sd": "decoded cells (s.d.)",
+            "real_sd": "real cells (s.d.)",
+            "real": "real cells",
+        }
         st.dataframe(ranked.round(3).rename(columns=names), hide_index=True)
 
 

@@ -328,10 +328,7 @@ def notes(shown: View) -> list[str]:
     said = list(shown.study.notes)
     for cell_id, name in names.items():
         said = [note.replace(cell_id, name) for note in said]
-    return [
-        note.replace(treatment, loaders.named(treatment)) if (treatment := shown.request.treatment) else note
-        for note in said
-    ]
+    return said
 
 
 def below_zero(shown: View) -> list[str]:

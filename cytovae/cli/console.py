@@ -25,6 +25,15 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(fetch_app, name="fetch")
 
 
+def where(workers: int | None, cluster: str | None) -> int | str:
+    """Where work is done: a number of processes, or a cluster."""
+    from cytovae.cluster import cores
+
+    if workers and cluster is not None:
+        raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
+    return cluster if cluster is not None else workers or cores()
+
+
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Progress]:
     """A progress line with n / N and the time left, on stderr; yields the callback to hand to the work."""

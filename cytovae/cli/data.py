@@ -110,11 +110,7 @@ class Run:
 
     def where(self) -> int | str:
         """A number of processes, or a cluster."""
-        from cytovae.cluster import cores
-
-        if self.workers and self.cluster is not None:
-            raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
-        return self.cluster if self.cluster is not None else self.workers or cores()
+        return console.where(self.workers, self.cluster)
 
     def share(self) -> Shard | None:
         """The shard, where one is asked for."""

@@ -51,7 +51,6 @@ def reproduce_bbbc021(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Lafarge et al. (2019) from the images: Table 1, Figures 2 to 4, one report; goes on when killed."""
-    from cytovae.cluster import cores
     from cytovae.reproduce import estimate, steps
 
     def words(text: str | None) -> tuple[str, ...]:
@@ -60,15 +59,13 @@ def reproduce_bbbc021(
     pair = tuple(map(Path, words(crops)))
     if crops and len(pair) != 2:
         raise typer.BadParameter("the cells and their table: cells.npz,cells.csv", param_hint="--crops")
-    if workers and cluster is not None:
-        raise typer.BadParameter("processes here or a cluster, not both", param_hint="--cluster")
     project = steps.Project(
         folder,
         steps.Options(seeds, iterations, batch_size, words(models), tuple(recipe or [Preset.PAPER])),
         steps.Source(raw, (pair[0], pair[1]) if crops else None, words(plates), base_url, keep_archives, published),
         device,
         threads,
-        cluster if cluster is not None else workers or cores(),
+        console.where(workers, cluster),
     )
     if dry_run:
         with console.progress("ten steps of each model") as progress:
