@@ -37,14 +37,53 @@ CHROMIUM_FLAGS = [
 ]
 
 
+WIRE = """(() => {
+  const wire = window.cytovaeWire = { sent: 0, answered: false, at: performance.now() };
+  window.WebSocket = class extends WebSocket {
+    constructor(...where) {
+      super(...where);
+      this.addEventListener("message", () => { wire.answered = true; wire.at = performance.now(); });
+    }
+    send(...what) { wire.sent += 1; wire.answered = false; wire.at = performance.now(); super.send(...what); }
+  };
+})()"""
+"""What a page sends to its server, and whether it was answered."""
+
+STILL = """async (ms) => {
+  await new Promise((done) => setTimeout(done, ms));  // what was clicked is sent by now
+  const app = () => document.querySelector("[data-testid=stApp]")?.dataset.testScriptState;
+  const still = () => cytovaeWire.answered && app() === "notRunning" && performance.now() - cytovaeWire.at > ms;
+  while (!still() || document.querySelector("[data-testid=stSkeleton]")) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}"""
+
+
+def quiet(page: Any) -> None:
+    """Wait until the server has answered what the page sent, its script has ended, and nothing has come since.
+
+    Clocks of the page itself tell the time, so a page that gets no processor is waited for.
+    """
+    page.evaluate(STILL, 300)
+
+
+def until(page: Any, holds: Callable[[], bool], what: str) -> None:
+    """Wait until it holds: for what no locator can see."""
+    end = time.monotonic() + 30 * PATIENCE
+    while not holds():
+        assert time.monotonic() < end, what
+        page.wait_for_timeout(50)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium under Playwright; tests that need it skip where it is not installed."""
     path = os.environ.get("CYTOVAE_CHROMIUM") or shutil.which("chromium")
     if not path:
         pytest.skip("chromium is not on the PATH: 'make chromium' installs it (or set CYTOVAE_CHROMIUM)")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000 * PATIENCE)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield chromium
@@ -59,6 +98,7 @@ def tab(browser: Any) -> Iterator[Callable[..., Any]]:
 
     def opened(width: int = 1440, height: int = 900, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.add_init_script(WIRE)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000 * PATIENCE)

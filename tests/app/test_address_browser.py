@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
+
+from .conftest import quiet, until
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -16,13 +19,6 @@ Tab = Callable[..., Any]
 @pytest.fixture(scope="module")
 def url(app_server: Callable[..., str], tiny: Any) -> str:
     return app_server([tiny.screen], tiny.models)
-
-
-def quiet(page: Any) -> None:
-    """Wait until no script of the page runs any more, and the browser has written its part of the address."""
-    page.wait_for_selector("h1")
-    page.wait_for_timeout(500)
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
 
 
 def said(page: Any) -> tuple[dict[str, str], dict[str, str]]:
@@ -61,6 +57,8 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     quiet(page)
     query, view = said(page)
     keys = ["screen", "model", "treatment", "target", "control", "steps", "mode", "spacing", "from", "direction", "tab"]
+    until(page, lambda: "step" in said(page)[1], "the address holds the view")
+    query, view = said(page)
     assert list(query) == keys
     assert view["step"] == "0" and view["look"] == "rgb" and view["channels"] == "123" and view["white"] == "1"
     page.keyboard.press("ArrowRight")
@@ -72,9 +70,9 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     page.get_by_role("tab", name="Control to control").click()
     page.wait_for_url(re.compile(r"tab=Control"))
     quiet(page)
-    query, view = said(page)
-    assert query["tab"] == "Control to control"
-    assert (view["step"], view["look"], view["channels"], view["white"]) == ("2", "mgc", "23", "0.5_1_1")
+    held = {"step": "2", "look": "mgc", "channels": "23", "white": "0.5_1_1"}
+    until(page, lambda: held.items() <= said(page)[1].items(), f"the address holds the view: {held}")
+    assert said(page)[0]["tab"] == "Control to control"
     other = tab()
     other.goto(page.url)
     other.wait_for_selector(".player[data-ready]")
@@ -82,8 +80,8 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     pixels = "(canvas) => canvas.toDataURL()"
     mine, theirs = (p.locator(".player canvas[data-role=now]").first.evaluate(pixels) for p in (page, other))
     assert mine == theirs
-    assert other.get_by_role("tab", name="Control to control").get_attribute("aria-selected") == "true"
-    assert said(other) == said(page)
+    expect(other.get_by_role("tab", name="Control to control")).to_have_attribute("aria-selected", "true")
+    until(page, lambda: said(other) == said(page), "both have the same address")
 
 
 def test_back_steps_through_choices_and_then_leaves(tab: Tab, url: str) -> None:
@@ -99,18 +97,19 @@ def test_back_steps_through_choices_and_then_leaves(tab: Tab, url: str) -> None:
     before = page.locator(".player").first.get_attribute("data-ready")
     back(page, "emetine")
     assert said(page)[0]["target"] == "random"
-    assert page.locator(".player").first.get_attribute("data-ready") != before
+    expect(page.locator(".player").first).not_to_have_attribute("data-ready", before)
     back(page, "most central cell of the treatment")
-    assert said(page)[0]["treatment"] == "emetine@0.1" and said(page)[1]["step"] == "1"
+    until(page, lambda: said(page)[1]["step"] == "1", "the step that was looked at is back")
+    assert said(page)[0]["treatment"] == "emetine@0.1"
     back(page, "taxol 0.3")
-    assert "taxol 0.3 µM" in page.locator(".player .stage").first.inner_text()
+    expect(page.locator(".player .stage").first).to_contain_text("taxol 0.3 µM")
     page.go_forward()
     page.wait_for_url(re.compile("treatment=emetine"))
     quiet(page)
     assert "emetine" in chosen(page)
     back(page, "taxol 0.3")
     page.go_back()
-    assert page.url == "about:blank"
+    page.wait_for_url("about:blank")
 
 
 def test_another_page_is_one_step_for_back(tab: Tab, url: str) -> None:
@@ -123,4 +122,4 @@ def test_another_page_is_one_step_for_back(tab: Tab, url: str) -> None:
     quiet(page)
     assert "treatment" not in said(page)[0] and said(page)[0]["level"] == "treatments"
     back(page, "emetine")
-    assert page.locator(".player").count() == 1
+    expect(page.locator(".player")).to_have_count(1)

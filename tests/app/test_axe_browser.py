@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.registry import PAGES
-from tests.app.conftest import Loaded
+from tests.app.conftest import Loaded, quiet
 
 KNOWN: dict[str, str] = {}
 """Faults of Streamlit's own elements: part of the element's HTML -> why it stays."""
@@ -39,8 +39,7 @@ def test_nothing_serious_on_any_page(
     for entry in PAGES:
         page.goto(f"{url}/{entry.name}")
         page.wait_for_selector("h1")
-        page.wait_for_timeout(600)  # the first run of the page begins
-        page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget], [data-testid=stSkeleton]')")
+        quiet(page)
         if said := faults(page):
             found[entry.name] = said
     assert not found

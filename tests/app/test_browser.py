@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from app.common import galleries
 from app.registry import PAGES
 from cytovae import schema
 from cytovae.screen import Screen
+
+from .conftest import quiet
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -43,12 +46,6 @@ def explore(tab: Tab, url: str) -> Any:
     return page
 
 
-def quiet(page: Any) -> None:
-    """Wait until no script of the page runs any more."""
-    page.wait_for_timeout(250)
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
-
-
 def big(page: Any) -> list[float]:
     """Sums of red, green and blue of the large picture of the path."""
     return page.locator(".player canvas[data-role=now]").first.evaluate(PIXELS)
@@ -58,33 +55,45 @@ def frame(page: Any) -> int:
     return int(page.locator(".player").first.get_attribute("data-frame"))
 
 
-def count_messages(page: Any) -> None:
-    """Count in ``window.__sent`` what the page sends to the server from now on."""
-    page.evaluate(
-        "() => { window.__sent = 0; const s = WebSocket.prototype.send;"
-        "WebSocket.prototype.send = function (...a) { window.__sent++; return s.apply(this, a); }; }"
-    )
+def sent(page: Any) -> int:
+    """Messages that the page has sent to the server."""
+    return int(page.evaluate("cytovaeWire.sent"))
+
+
+def at_frame(page: Any, step: int) -> None:
+    """The path's player has come to this step."""
+    expect(page.locator(".player").first).to_have_attribute("data-frame", str(step))
+
+
+def choose(page: Any, menu: str, words: str) -> None:
+    """Write a word into a menu and take what it finds."""
+    page.get_by_role("combobox", name=re.compile(menu)).click()
+    page.keyboard.type(words)
+    option = page.get_by_role("option")
+    expect(option).to_have_count(1)
+    option.click()
 
 
 def test_arrow_keys_and_scrubbing_change_the_picture_without_the_server(explore: Any) -> None:
     page = explore
-    count_messages(page)
+    before = sent(page)
     seen = {0: big(page)}
     for step in (1, 2, 3):
         page.keyboard.press("ArrowRight")
-        assert frame(page) == step
+        at_frame(page, step)
         seen[step] = big(page)
     assert len({tuple(v) for v in seen.values()}) == 4
     page.keyboard.press("ArrowLeft")
-    assert frame(page) == 2
+    at_frame(page, 2)
     assert big(page) == seen[2]
     page.locator(".player input.scrub").first.fill("6")
-    assert frame(page) == 6
-    assert "Decoded end" in page.locator(".player .stage").first.inner_text()
+    at_frame(page, 6)
+    expect(page.locator(".player .stage").first).to_contain_text("Decoded end")
     page.locator(".player .frame").nth(3).click()
-    assert frame(page) == 3
+    at_frame(page, 3)
     assert big(page) == seen[3]
-    assert page.evaluate("window.__sent") == 0
+    page.wait_for_timeout(300)
+    assert sent(page) == before
 
 
 def test_play_moves_and_pauses(explore: Any) -> None:
@@ -102,7 +111,7 @@ def test_play_moves_and_pauses(explore: Any) -> None:
 
 def test_channel_keys_take_their_colour_out_of_every_picture(explore: Any) -> None:
     page = explore
-    count_messages(page)
+    before = sent(page)
     red, green, blue = big(page)
     assert min(red, green, blue) > 0
     page.keyboard.press("1")
@@ -113,7 +122,8 @@ def test_channel_keys_take_their_colour_out_of_every_picture(explore: Any) -> No
     page.keyboard.press("1")
     page.keyboard.press("2")
     assert big(page) == [red, green, blue]
-    assert page.evaluate("window.__sent") == 0
+    page.wait_for_timeout(300)
+    assert sent(page) == before
 
 
 def test_typing_a_digit_into_a_field_is_no_channel_key(explore: Any) -> None:
@@ -140,25 +150,25 @@ def test_looks_contrast_gamma_and_side_by_side(explore: Any) -> None:
     player.locator("[data-view=hi]").nth(1).fill("0.5")
     red, green, blue = big(page)
     assert green > before[1]
-    assert player.locator(".contrast output").nth(3).inner_text() == "0.50"
+    expect(player.locator(".contrast output").nth(3)).to_have_text("0.50")
     player.get_by_role("button", name="Reset").click()
     assert big(page) == before
     player.get_by_role("button", name="Side by side").click()
+    expect(player.locator(".stage figcaption b")).to_have_count(12)  # control, decoded, target; all channels, then each
     captions = player.locator(".stage figcaption b").all_inner_texts()
-    assert len(captions) == 12  # control, decoded, target; all channels together, then each alone
     assert captions[1:4] == captions[5:8] == captions[9:] == ["DNA", "Tubulin", "Actin"]
 
 
 def test_strip_shows_both_ends_real_both_cosines_and_the_nearest_cell(explore: Any) -> None:
     player = explore.locator(".player").first
-    assert player.locator("canvas[data-role=end]").count() == 2
-    assert player.locator("canvas[data-role=frame]").count() == 7
-    assert player.locator("canvas[data-role=near]").count() == 7
+    expect(player.locator("canvas[data-role=end]")).to_have_count(2)
+    expect(player.locator("canvas[data-role=frame]")).to_have_count(7)
+    expect(player.locator("canvas[data-role=near]")).to_have_count(7)
     numbers = player.locator(".film .numbers").all_inner_texts()
     assert len(numbers) == 7
     assert numbers[-1].split()[0] == "1.00"
-    assert player.locator(".near .name").first.inner_text()
-    assert player.locator(".stage .bar span").first.inner_text() == "20 px"
+    expect(player.locator(".near .name").first).not_to_be_empty()
+    expect(player.locator(".stage .bar span").first).to_have_text("20 px")
 
 
 def test_strip_of_many_steps_follows_the_present_one(tab: Tab, url: str) -> None:
@@ -166,14 +176,16 @@ def test_strip_of_many_steps_follows_the_present_one(tab: Tab, url: str) -> None
     page.goto(f"{url}/?treatment=taxol%400.3&steps=30")
     page.wait_for_selector(".player[data-ready]")
     quiet(page)
-    assert page.locator(".player canvas[data-role=frame]").count() == 30
+    expect(page.locator(".player canvas[data-role=frame]")).to_have_count(30)
     page.locator(".player input.scrub").first.fill("29")
+    at_frame(page, 29)
     film, now = (
         page.locator(".player .scroller").first.bounding_box(),
         page.locator(".player .frame.now").bounding_box(),
     )
     assert film["x"] - 1 <= now["x"] and now["x"] + now["width"] <= film["x"] + film["width"] + 1
     page.locator(".player input.scrub").first.fill("0")
+    at_frame(page, 0)
     now = page.locator(".player .frame.now").bounding_box()
     assert film["x"] - 1 <= now["x"]
 
@@ -198,9 +210,9 @@ def test_space_plays_wherever_the_focus_is_not_in_a_field(explore: Any) -> None:
         "Number(document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
         ".querySelector('.player').dataset.frame) >= 2"
     )
-    assert page.locator(".player .play").first.get_attribute("aria-label") == "Pause"
+    expect(page.locator(".player .play").first).to_have_attribute("aria-label", "Pause")
     page.keyboard.press("Space")
-    assert page.locator(".player .play").first.get_attribute("aria-label") == "Play"
+    expect(page.locator(".player .play").first).to_have_attribute("aria-label", "Play")
 
 
 def test_every_picture_button_and_slider_says_what_it_is(explore: Any) -> None:
@@ -212,24 +224,21 @@ def test_every_picture_button_and_slider_says_what_it_is(explore: Any) -> None:
     names = page.locator(".cells .pick").evaluate_all("(all) => all.map((e) => e.getAttribute('aria-label'))")
     assert len(set(names)) == len(names) > 5
     page.keyboard.press("ArrowRight")
-    said = page.locator(".player input.scrub").first.get_attribute("aria-valuetext")
-    assert re.fullmatch(r"step 1 of 6, .+, cosine -?\d\.\d\d", said)
+    said = re.compile(r"^step 1 of 6, .+, cosine -?\d\.\d\d$")
+    expect(page.locator(".player input.scrub").first).to_have_attribute("aria-valuetext", said)
 
 
 def test_another_treatment_shows_another_path(explore: Any) -> None:
     page = explore
-    first = page.locator(".player").first.get_attribute("data-ready")
+    player = page.locator(".player").first
+    first = player.get_attribute("data-ready")
     page.get_by_role("combobox", name=re.compile("Treatment")).click()
     page.keyboard.type("emetine")
+    expect(page.get_by_role("option")).to_have_count(1)
     page.keyboard.press("Enter")
-    page.wait_for_function(
-        "(old) => document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
-        ".querySelector('.player').dataset.ready !== old",
-        arg=first,
-    )
+    expect(player).not_to_have_attribute("data-ready", first)
     page.wait_for_url(re.compile("treatment=emetine"))
-    quiet(page)
-    assert "emetine 0.1 µM" in page.locator(".player .stage").first.inner_text()
+    expect(page.locator(".player .stage").first).to_contain_text("emetine 0.1 µM")
 
 
 def test_click_on_a_cell_makes_it_the_target_and_the_link_keeps_it(explore: Any, tab: Tab) -> None:
@@ -241,16 +250,14 @@ def test_click_on_a_cell_makes_it_the_target_and_the_link_keeps_it(explore: Any,
     page.wait_for_url(re.compile("target=" + cell_id))
     quiet(page)
     page.locator(".copy").click()
+    expect(page.locator(".copy")).to_have_attribute("data-link", re.compile("target=" + cell_id))
     link = page.locator(".copy").get_attribute("data-link")
     query = urllib.parse.parse_qs(urllib.parse.urlsplit(link).query)
     assert query["target"] == [cell_id] and query["treatment"] == ["taxol@0.3"] and query["steps"] == ["7"]
     other = tab()
     other.goto(link)
-    other.wait_for_selector(".player[data-ready]")
-    quiet(other)
-    assert other.locator(".player").first.get_attribute("data-ready") == page.locator(".player").first.get_attribute(
-        "data-ready"
-    )
+    shown = page.locator(".player").first.get_attribute("data-ready")
+    expect(other.locator(".player").first).to_have_attribute("data-ready", shown)
 
 
 def test_downloads_are_the_files_they_claim_to_be(explore: Any) -> None:
@@ -291,30 +298,27 @@ def test_lasso_gallery_target(tab: Tab, url: str, tiny: Any) -> None:
     quiet(page)
     lasso(page)
     page.wait_for_selector(".cells figure[data-cell]")
-    assert int(page.locator(".scatter").get_attribute("data-selected")) > 0
-    chosen = page.get_by_text(re.compile(r"^\d+ cells selected$")).inner_text()
-    assert int(chosen.split()[0]) == int(page.locator(".scatter").get_attribute("data-selected"))
+    quiet(page)
+    said = page.get_by_text(re.compile(r"^\d+ cells selected$"))
+    chosen = said.inner_text()
+    number = chosen.split()[0]
+    assert int(number) > 0
+    expect(page.locator(".scatter")).to_have_attribute("data-selected", number)
     # the selection outlives a change of level and of model, by id
-    page.get_by_role("combobox", name=re.compile("Model")).click()
-    page.keyboard.type("linear-b")
-    page.keyboard.press("Enter")
+    choose(page, "Model", "linear-b")
     page.wait_for_url(re.compile("model=linear-b"))
     quiet(page)
-    page.wait_for_function(
-        "!!document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
-        ".querySelector('.scatter')?.dataset.selected"
-    )
-    assert page.get_by_text(re.compile(r"^\d+ cells selected$")).inner_text() == chosen
+    expect(page.locator(".scatter")).to_have_attribute("data-selected", number)
+    expect(said).to_have_text(chosen)
     cell = page.locator(".cells figure[data-cell*=emetine], .cells figure[data-cell*=taxol]").first
     cell_id = cell.get_attribute("data-cell")
     cell.locator("button").click()
     page.get_by_role("button", name="Use as target").click()
     page.wait_for_selector(".player[data-ready]")
-    quiet(page)
-    assert f"target={cell_id}" in page.url
+    page.wait_for_url(re.compile(f"target={cell_id}"))
     cells = Screen.open(tiny.screen).cells()
     name = galleries.short(cells[cells[schema.CELL_ID] == cell_id].iloc[0])
-    assert f"End: {name}" in page.locator("[data-testid=stMain]").inner_text()
+    expect(page.locator("[data-testid=stMain]")).to_contain_text(f"End: {name}")
 
 
 def test_hover_shows_the_cell_and_undo_takes_a_selection_back(tab: Tab, url: str) -> None:
@@ -326,11 +330,11 @@ def test_hover_shows_the_cell_and_undo_takes_a_selection_back(tab: Tab, url: str
     page.wait_for_selector("text=/6 treatments, 65 cells selected/")
     page.get_by_role("button", name="Clear selection").click()
     page.wait_for_selector("text=Draw a lasso round points")
-    assert page.locator(".scatter").get_attribute("data-selected") == "0"
+    expect(page.locator(".scatter")).to_have_attribute("data-selected", "0")
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("text=/6 treatments, 65 cells selected/")
+    expect(page.locator(".scatter")).to_have_attribute("data-selected", "6")
     quiet(page)
-    assert page.locator(".scatter").get_attribute("data-selected") == "6"
     box = page.locator("canvas.over").bounding_box()
     tip = page.locator(".tip")
     for k in range(0, int(box["width"]), 6):  # look for a point
@@ -350,9 +354,9 @@ def test_search_on_the_map_opens_a_point_or_says_no_match(tab: Tab, url: str) ->
     page.goto(f"{url}/profiles?level=treatments")
     page.wait_for_selector(".scatter[data-ready]")
     quiet(page)
-    assert "of variance" in page.locator(".scatter .across").inner_text()
+    expect(page.locator(".scatter .across")).to_contain_text("of variance")
     page.locator(".scatter .find").fill("nothing like it")
-    assert page.locator(".legend-list").inner_text().strip() == "no match"
+    expect(page.locator(".legend-list")).to_have_text("no match")
     page.locator(".scatter .find").fill("emetine")
     page.locator(".legend-list .hit").first.click()
     page.wait_for_selector("text=Opened: typical cell of emetine 0.1 µM")
@@ -367,13 +371,12 @@ def test_pages_open_by_their_address_on_a_fresh_server(tab: Tab, app_server: Cal
         page.goto(f"{fresh}/{entry.name}?model=linear-b")
         page.wait_for_selector("h1")
         quiet(page)
-        assert page.get_by_role("link", name="Reconstructions").count() == 1
+        expect(page.get_by_role("link", name="Reconstructions")).to_have_count(1)
         assert not page.get_by_text("Page not found").count()
         assert {urllib.parse.urlsplit(address).path for address in visited} == {f"/{entry.name}"}  # no detour
-        assert "model=linear-b" in page.url
+        page.wait_for_url(re.compile("model=linear-b"))
         # the theme beside main.py applies, wherever the server was started
-        background = page.locator(".stApp").evaluate("(e) => getComputedStyle(e).backgroundColor")
-        assert background == "rgb(14, 19, 23)"
+        expect(page.locator(".stApp")).to_have_css("background-color", "rgb(14, 19, 23)")
         page.close()
 
 
@@ -395,7 +398,7 @@ def test_two_people_do_not_share_their_choices(tab: Tab, url: str) -> None:
     two.goto(f"{url}/profiles?level=cells")
     two.wait_for_selector(".scatter[data-ready]")
     quiet(two)
-    assert two.locator(".scatter").get_attribute("data-selected") == "0"
+    expect(two.locator(".scatter")).to_have_attribute("data-selected", "0")
 
 
 def test_page_asks_nothing_of_the_internet(tab: Tab, url: str) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
+
+from .conftest import quiet
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -26,11 +29,6 @@ def opened(page: Any, address: str) -> Any:
     page.wait_for_selector(".player[data-ready]")
     quiet(page)
     return page
-
-
-def quiet(page: Any) -> None:
-    page.wait_for_timeout(400)
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
 
 
 def file(page: Any, form: str) -> tuple[str, bytes]:
@@ -65,7 +63,7 @@ def test_files_show_the_channels_the_look_and_the_contrast_of_the_screen(tab: Ta
 def test_a_cell_of_the_gallery_opens_beside_it_in_view(tab: Tab, url: str) -> None:
     page = opened(tab(width=1366, height=768), f"{url}/?treatment=taxol%400.3&steps=5")
     first = page.locator(".cells figure[data-cell]").first
-    assert first.get_attribute("class") == "chosen"  # the chosen cell stands first
+    expect(first).to_have_class("chosen")  # the chosen cell stands first
     cell = page.locator(".cells figure[data-cell]:not(.chosen)").first
     cell_id = cell.get_attribute("data-cell")
     cell.locator("button").click()
@@ -86,13 +84,15 @@ def test_two_drugs_go_in_step(tab: Tab, url: str) -> None:
         ".filter((e) => e.shadowRoot?.querySelector('.player.compact[data-ready]')).length === 2"
     )
     players = page.locator(".player")
-    assert [players.nth(k).get_attribute("data-frame") for k in range(3)] == ["1", "1", "1"]
+    for k in range(3):
+        expect(players.nth(k)).to_have_attribute("data-frame", "1")
     players.nth(2).locator("input.scrub").fill("3")
-    assert [players.nth(k).get_attribute("data-frame") for k in range(3)] == ["3", "3", "3"]
+    for k in range(3):
+        expect(players.nth(k)).to_have_attribute("data-frame", "3")
     ends = [players.nth(k).locator("figcaption span").last.inner_text() for k in (1, 2)]
     assert "taxol 0.3 µM" in ends[0] and "emetine 0.1 µM" in ends[1]
     page.wait_for_selector("text=/have a cosine of/")
-    assert "versus=emetine" in page.url
+    page.wait_for_url(re.compile("versus=emetine"))
 
 
 def test_a_treatment_and_its_cells_are_chosen_by_picture(tab: Tab, url: str) -> None:
@@ -128,12 +128,14 @@ def test_a_look_alike_opens_its_path(tab: Tab, url: str) -> None:
 def test_the_first_visit_is_told_how_to_begin_and_the_second_is_not(tab: Tab, url: str) -> None:
     page = opened(tab(), url)
     guide = page.locator(".player .guide").first
-    assert guide.is_visible() and guide.locator("b").all_inner_texts() == ["1 ", "2 ", "3 "]
+    expect(guide).to_be_visible()
+    expect(guide.locator("b")).to_have_text(["1", "2", "3"])
     guide.get_by_role("button", name="Got it").click()
-    assert not guide.is_visible()
+    expect(guide).to_be_hidden()
     page.reload()
     page.wait_for_selector(".player[data-ready]")
-    assert not page.locator(".player .guide").first.is_visible()
+    quiet(page)
+    expect(page.locator(".player .guide").first).to_be_hidden()
     page.get_by_role("button", name="Guide").click()
     example = page.get_by_role("button", name=re.compile(": emetine 0.1 µM"))
     example.click()
@@ -152,7 +154,7 @@ def test_verdict_pictures_and_cosine_are_in_view_at_1366(tab: Tab, url: str) -> 
     ):
         box = page.locator(part).first.bounding_box()
         assert box["y"] > 0 and box["y"] + box["height"] <= 768, part
-    assert "cosine" in page.locator(".player .stage figure.now figcaption").inner_text()
+    expect(page.locator(".player .stage figure.now figcaption")).to_contain_text("cosine")
     curve, frames = page.locator(".player svg.curve").bounding_box(), page.locator(".player .frame").count()
     assert curve["width"] > frames * page.locator(".player .frame").first.bounding_box()["width"]
     wide = opened(tab(width=1920, height=1080), url)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from cytovae.cli import apps
 from cytovae.quiz.answers import Store
@@ -107,7 +108,7 @@ def test_whoever_is_on_the_list_comes_in_and_sees_what_their_role_allows(
     anna = tab()
     anna.goto(guarded.url)
     anna.get_by_text("Please log in").wait_for()
-    assert anna.get_by_role("heading").all_inner_texts() == ["cytovae"]
+    expect(anna.get_by_role("heading")).to_have_text(["cytovae"])
     assert not anna.locator("img, canvas, [data-testid=stSelectbox]").count()
     log_in(anna, guarded, ANNA)
     anna.get_by_text("Logged in as").wait_for()
@@ -159,8 +160,8 @@ def test_the_link_of_a_quiz_opens_after_the_login_and_once(guarded: Guarded, tab
     page.wait_for_function("sessionStorage.length > 0")
     page.get_by_role("button", name="Log in").click()
     page.locator('.quiz[data-position="0"]').wait_for()
-    assert page.url == link
-    assert not page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('cytovae-way')).length")
+    page.wait_for_url(link)
+    page.wait_for_function("!Object.keys(sessionStorage).filter((key) => key.startsWith('cytovae-way')).length")
     page.get_by_role("button", name="Log out").click()
     page.get_by_text("Please log in").wait_for()
     log_in(page, guarded, ANNA)

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from app.common import loaders, maps, selection
 from app.profiles import scatter
 from cytovae import schema
 from cytovae.profiling import enrichment
 from cytovae.screen import Screen, provenance, write_table
+
+from .conftest import quiet
 
 App = Callable[..., Any]
 Tab = Callable[..., Any]
@@ -102,11 +105,6 @@ def test_a_column_of_the_screens_own_colours_and_filters(
     assert "cell_line: MCF7" in shown[-1]["says"]
 
 
-def quiet(page: Any) -> None:
-    page.wait_for_timeout(250)
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (414, 896)])
 def test_a_cell_that_is_clicked_opens_in_sight_beside_the_others(
@@ -121,7 +119,7 @@ def test_a_cell_that_is_clicked_opens_in_sight_beside_the_others(
     cell.locator("button").click()
     page.wait_for_selector(".st-key-drawer canvas")
     quiet(page)
-    assert cell_id in page.locator(".st-key-drawer").inner_text()
+    expect(page.locator(".st-key-drawer")).to_contain_text(cell_id)
     place = page.locator(".st-key-drawer canvas").first.bounding_box()
     assert place["y"] >= 0 and place["y"] + place["height"] <= height  # in sight without scrolling
     page.get_by_role("button", name="Close").click()

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from scipy import stats
 
 from cytovae.quiz import score
 from cytovae.quiz.answers import Store
+
+from .conftest import quiet
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -68,7 +71,7 @@ def test_a_whole_quiz_by_keyboard_lands_in_the_database(tab: Tab, url: str, stor
     drawn = []
     for position, real in enumerate(said):
         wait_for(page, position)
-        assert page.locator(".quiz .count").inner_text() == f"Card {position + 1} of 10"
+        expect(page.locator(".quiz .count")).to_have_text(f"Card {position + 1} of 10")
         drawn.append(canvas(page))
         page.keyboard.press("r" if real else "s")
         if position < 9:
@@ -81,7 +84,7 @@ def test_a_whole_quiz_by_keyboard_lands_in_the_database(tab: Tab, url: str, stor
     assert calls["seconds"].between(0.25, 30).all()
     assert (np.array(drawn) == pictures).all()  # the canvas shows the very picture that was dealt
     got = score.score(calls)
-    assert f"You took {got.fooled.k} of 5 synthetic cells for real" in page.locator("h1").inner_text()
+    expect(page.locator("h1")).to_contain_text(f"You took {got.fooled.k} of 5 synthetic cells for real")
     assert "40.7" not in page.url
 
 
@@ -135,7 +138,7 @@ def test_channel_look_and_pixel_keys_change_what_is_drawn_and_answer_nothing(tab
     page.keyboard.press("l")
     assert (canvas(page) == whole).all()
     page.keyboard.press("p")
-    assert "crisp" in (page.locator(".quiz canvas").get_attribute("class") or "")
+    expect(page.locator(".quiz canvas")).to_have_class(re.compile("crisp"))
     assert store.state(token).n_answered == 0
 
 
@@ -204,7 +207,7 @@ class Received:
 
     def take(self) -> tuple[list[bytes], list[str]]:
         """What came since the last time."""
-        self.page.wait_for_timeout(400)
+        quiet(self.page)
         got = self.frames, self.requests
         self.frames, self.requests = [], []
         return got

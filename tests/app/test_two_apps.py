@@ -58,7 +58,7 @@ def test_a_login_at_one_leaves_the_other_alone(both: tuple[str, Guarded, Guarded
     other.locator("canvas").first.wait_for()
     drugs.provider.answers.set()
     one.locator('.quiz[data-position="0"]').wait_for()
-    assert one.url == link
+    one.wait_for_url(link)
     for page, guarded in ((one, drugs), (other, genes)):
         own = [(status, where) for status, where in answers[page] if where.startswith(url)]
         assert [where for _, where in own if not where.startswith(guarded.url)] == []
