@@ -114,6 +114,11 @@ def beside(path: Path, kind: str = "part") -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.{kind}")
 
 
+def half_written(name: str) -> bool:
+    """Whether a file or folder has a name that `beside` gives."""
+    return _HALF.fullmatch(name) is not None
+
+
 def named(path: Path) -> Path:
     """A path that ends with a name, for what lies beside it: ``.`` and ``..`` become what they stand for."""
     return path if path.name not in ("", "..") else path.resolve()

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(old)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def foreign(folder: Path, what: str, marks: Collection[str]) -> str:
+    """Why a folder may not be written to or replaced: it holds somebody else's files; an empty word where it may.
+
+    Parameters
+    ----------
+    folder : Path
+    what : str
+        What may lie there, such as ``screen``.
+    marks : collection of str
+        Names of files: one of them is in every such folder.
+
+    Examples
+    --------
+    >>> foreign(Path("/dev"), "screen", ["screen.json"]).startswith("/dev holds files and is no screen (")
+    True
+    """
+    if not folder.is_dir():
+        return ""
+    names = sorted(each.name for each in folder.iterdir() if not locks.half_written(each.name))
+    if not names or not set(marks).isdisjoint(names):
+        return ""
+    few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{folder} holds files and is no {what} ({few}); name a new or an empty folder"
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ from cytovae.patches import Storage
 from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,
+    foreign,
     provenance,
     read_provenance,
     read_table,
@@ -697,6 +698,8 @@ def _work_folder(
     work = _work_path(path)
     with locks.held(path, "ingest", str(shard or "")):
         wanted = {"config": config, "inputs": dict(inputs)}
+        if overwrite and (said := foreign(path, "screen", ["screen.json"])):
+            raise IngestError(said)
         in_the_way = path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir()))
         held = None
         if in_the_way:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import json
@@ -22,6 +23,7 @@ from cytovae.schema import Progress
 from cytovae.screen import (
     Screen,
     csv_text,
+    foreign,
     neutral,
     provenance,
     read_provenance,
@@ -33,6 +35,7 @@ from cytovae.screen import (
 )
 
 _BLOCK = 4096
+_PROVENANCE = "provenance.json"
 
 
 class Format(enum.StrEnum):
@@ -128,6 +131,15 @@ def to_anndata(screen: Screen, out: Path, model: str) -> int:
     return len(cells)
 
 
+@contextlib.contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `out`: a new folder, an empty one, or an earlier export."""
+    if said := foreign(out, "export", [_PROVENANCE]):
+        raise ScreenError(said)
+    with whole_folder(out) as folder:
+        yield folder
+
+
 def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int:
     """All patches as ``cells.npz`` (``images`` uint16, ``cell_id``) with ``cells.csv`` and ``provenance.json``.
 
@@ -142,7 +154,7 @@ def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int
     store = PatchStore(screen.patches_path)
     if len(store) != len(cells):
         raise ScreenError(f"{screen.path} holds {len(store)} patches for {len(cells)} cells")
-    with whole_folder(out) as folder:
+    with _whole(out) as folder:
         with zipfile.ZipFile(folder / "cells.npz", "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as handle:
                 head = {"descr": "<u2", "fortran_order": False, "shape": (len(store), *store.patch_shape)}
@@ -154,7 +166,7 @@ def to_crops(screen: Screen, out: Path, progress: Progress | None = None) -> int
             with archive.open(zipfile.ZipInfo("cell_id.npy"), "w") as handle:
                 np.lib.format.write_array(handle, cells[schema.CELL_ID].to_numpy(str), allow_pickle=False)
         (folder / "cells.csv").write_text(csv_text(cells))
-        write_json(folder / "provenance.json", _record(screen, None))
+        write_json(folder / _PROVENANCE, _record(screen, None))
     return len(cells)
 
 
@@ -222,7 +234,7 @@ def to_cpg(screen: Screen, out: Path, model: str, progress: Progress | None = No
         for key, folder in zip(places.itertuples(index=False, name=None), folders.to_numpy(), strict=True)
     }
     done = 0
-    with whole_folder(out) as folder:
+    with _whole(out) as folder:
         learned, plain = folder / "workspace_dl", folder / "workspace"
         of_site = [*of_plate, schema.WELL, schema.SITE]
         for rows in cells.groupby(of_site).indices.values():
@@ -248,7 +260,7 @@ def to_cpg(screen: Screen, out: Path, model: str, progress: Progress | None = No
             table = pd.DataFrame(listed, columns=["Assay_Plate_Barcode", "Plate_Map_Name"])
             (plain / "metadata" / "platemaps" / batch / "barcode_platemap.csv").write_text(csv_text(table))
         _write_load_data(screen, plain / "load_data_csv", below)
-        write_json(folder / "provenance.json", made)
+        write_json(folder / _PROVENANCE, made)
     return len(cells)
 
 
@@ -336,7 +348,7 @@ def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> 
             progress(done, len(cells))
         return image
 
-    with whole_folder(out) as folder:
+    with _whole(out) as folder:
         for number, (plate, of_plate) in enumerate(cells.groupby(schema.PLATE)):
             by_well = of_plate.groupby([wells.loc[of_plate.index, 0], wells.loc[of_plate.index, 1]])
             fields = {
@@ -349,5 +361,5 @@ def to_ome_zarr(screen: Screen, out: Path, progress: Progress | None = None) -> 
             omezarr.write_plate(folder / name, str(plate), fields, record.channels, record.pixel_size_um, made)
         places.to_csv(folder / "centres.csv", index=False)
         plate_map.to_csv(folder / "plate_map.csv", index=False)
-        write_json(folder / "provenance.json", _record(screen, None))
+        write_json(folder / _PROVENANCE, _record(screen, None))
     return len(cells)

@@ -14,7 +14,7 @@ from typing import Any
 
 from cytovae.errors import BundleError, DependencyError
 from cytovae.learn import bundle
-from cytovae.screen import whole_folder
+from cytovae.screen import foreign, whole_folder
 
 FILES = (bundle.CONFIG, *bundle.FILES.values())
 """What of a repository, or of a bundle's folder, is exchanged."""
@@ -73,7 +73,7 @@ def pull(repository: str, path: Path, revision: str | None = None, hub: Any = No
     repository : str
         Such as ``lab/my-model``.
     path : Path
-        The folder to make; what is there is replaced.
+        The folder to make; a bundle that is there is replaced.
     revision : str, optional
         A commit, tag or branch; the main branch as it is now where None.
     hub : object, optional
@@ -82,8 +82,10 @@ def pull(repository: str, path: Path, revision: str | None = None, hub: Any = No
     Raises
     ------
     BundleError
-        It cannot be had, or what lies there is no whole bundle.
+        It cannot be had, or what lies there is no whole bundle, or the folder holds other files.
     """
+    if said := foreign(path, "bundle", [bundle.WEIGHTS]):
+        raise BundleError(said)
     hub = hub or open_hub()
     with _failing_plainly(f"pulling {repository}"):
         commit = str(hub.repo_info(repository, revision=revision).sha)

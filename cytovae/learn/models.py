@@ -10,11 +10,11 @@ from typing import Any
 from cytovae import locks
 from cytovae.errors import BusyError, ConfigError, TrainingError
 from cytovae.learn import bundle as bundles
-from cytovae.learn import kinds
+from cytovae.learn import kinds, shelf
 from cytovae.learn.kinds import Run
 from cytovae.learn.pool import Pool
 from cytovae.learn.recipe import Preset
-from cytovae.screen import Screen
+from cytovae.screen import Screen, foreign
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -47,13 +47,15 @@ def train(
     ConfigError
         There is no such kind, or it has no such option, or is trained on one screen alone.
     TrainingError
-        Training failed; or a finished bundle is there that was made otherwise: says what differs.
+        Training failed; or a finished bundle is there that was made otherwise: says what differs; or other files are.
     """
     run = run or Run()
     kind, options = kinds.get(model), options or {}
     if isinstance(screen, Pool) and not kind.several:
         raise ConfigError(f"models of the kind {model!r} are trained on one screen")
     recipe = kind.recipe(options)
+    if said := foreign(path, "bundle", [CHECKPOINT, shelf.LOG, bundles.WEIGHTS]):
+        raise TrainingError(said)
     finished = (path / bundles.CONFIG).exists() and not (run.resume and (path / CHECKPOINT).exists())
     if finished and not run.overwrite:
         if differences := differing(bundles.describe(path), screen, model, options):

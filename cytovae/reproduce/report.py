@@ -8,7 +8,6 @@ import json
 import platform
 import re
 import shlex
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from cytovae import __version__, schema
+from cytovae.errors import ScreenError
 from cytovae.profiling import report as tables
 from cytovae.reproduce import paper, pictures
-from cytovae.screen import digest_file, read_table, write_json
+from cytovae.screen import digest_file, foreign, read_table, whole_folder, write_json
 
 if TYPE_CHECKING:
     from cytovae.reproduce.steps import Options, Project, Training
@@ -42,19 +42,31 @@ def up_to_date(folder: Path, record: dict[str, Any]) -> bool:
 def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
     """Make the report, with its figures and tables beside it; False where it is up to date.
 
-    ``results.json``, written last, holds every number and the digests of the other files. Only ``hours.csv`` and the
-    page's section of hours change with the time that was spent.
+    ``results.json`` holds every number and the digests of the other files. Only ``hours.csv`` and the page's section of
+    hours change with the time that was spent.
+
+    Raises
+    ------
+    ScreenError
+        Other files are where the report is to lie.
     """
+    folder = project.report
+    if up_to_date(folder, record):
+        return False
+    if said := foreign(folder, "report", [RESULTS]):
+        raise ScreenError(said)
+    with whole_folder(folder) as fresh:  # nothing of an older report stays beside the new one
+        _fill(fresh, project, record, progress)
+    return True
+
+
+def _fill(folder: Path, project: Project, record: dict[str, Any], progress: Progress) -> None:
+    """Write the report's files."""
     from cytovae.explore.study import Material
     from cytovae.learn import audit
     from cytovae.patches import PatchStore
     from cytovae.reproduce import steps
 
-    folder = project.report
-    if up_to_date(folder, record):
-        return False
-    shutil.rmtree(folder, ignore_errors=True)  # nothing of an older report stays beside the new one
-    folder.mkdir(parents=True)
     screen, every = project.screen(), project.options.trainings()
     documents = {t: json.loads((screen.results_path(t.name) / "scores.json").read_text()) for t in every}
     table = table_1(documents)
@@ -119,7 +131,6 @@ def write(project: Project, record: dict[str, Any], progress: Progress) -> bool:
     }
     write_json(folder / RESULTS, {**numbers, "files": files, "provenance": record})
     progress(6, 6)
-    return True
 
 
 def table_1(documents: dict[Training, dict[str, Any]]) -> pd.DataFrame:

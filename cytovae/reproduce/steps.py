@@ -432,7 +432,10 @@ def _join(project: Project, wanted: list[str], ready: bool, progress: Progress) 
         first, *others = (Screen.open(project.plate_path(plate)) for plate in wanted)
         joining.append(first, others)
         first.path.replace(project.screen_path)
-    shutil.rmtree(project.folder / "plates", ignore_errors=True)
+    for plate in wanted:
+        shutil.rmtree(project.plate_path(plate), ignore_errors=True)
+    with contextlib.suppress(OSError):  # it is not there, or not ours alone
+        (project.folder / "plates").rmdir()
     progress(1, 1)
     return not ready
 
