@@ -311,8 +311,9 @@ def closest_to_mean(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
     rows = np.asarray(rows, dtype=np.int64)
     if not len(rows):
         raise SelectionError("no cells are selected; select at least one")
-    z = np.asarray(embeddings[rows], dtype=np.float64)
-    return int(rows[np.argmin(((z - z.mean(axis=0)) ** 2).sum(axis=1))])
+    away = np.asarray(embeddings[rows], dtype=np.float64)
+    away -= away.mean(axis=0)
+    return int(rows[np.argmin(np.einsum("ij,ij->i", away, away))])
 
 
 def medoid(embeddings: Embeddings, rows: npt.ArrayLike) -> int:
@@ -747,11 +748,9 @@ def null_draws(
         alike, eligible = False, np.ones(len(size), dtype=bool)
         if as_far.sum() >= MIN_GROUPS:  # enough wells as far away: only fewer wells or cells of each
             eligible = as_far
+        so_many = np.cumsum(np.bincount(size[eligible], minlength=each + 1)[::-1])[::-1]  # eligible wells of c cells
         fits = [
-            (w * c, w, c)
-            for w in range(1, n_wells + 1)
-            for c in range(1, min(each, int(size.max())) + 1)
-            if (eligible & (size >= c)).sum() // w >= MIN_GROUPS
+            (w * c, w, c) for w in range(1, n_wells + 1) for c in range(1, each + 1) if so_many[c] // w >= MIN_GROUPS
         ]
         _, used, each = max(fits, default=(0, 1, 1))
         homes = np.flatnonzero(eligible & (size >= each))
