@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import logging
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +114,8 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mappin
     Raises
     ------
     ImageError
-        As `read_plane`; and ``size-mismatch`` where the channels differ in size.
+        As `read_plane`; ``size-mismatch`` where the channels differ in size; ``several-planes`` where two channels are
+        the same plane of the same file.
     """
     for path in paths.values():
         if not path.exists():
@@ -126,6 +129,13 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mappin
             f"{path.name} {plane.shape[0]} x {plane.shape[1]}" for path, plane in zip(files, read, strict=True)
         )
         raise ImageError("size-mismatch", f"the channels of one field differ in size: {seen}")
+    for (one, path, pixels), (other, beside, same) in itertools.combinations(zip(paths, files, read, strict=True), 2):
+        if path == beside and np.array_equal(pixels, same) and pixels.min() < pixels.max():
+            raise ImageError(
+                "several-planes",
+                f"channels {one} and {other} are the same plane of {path}; name a file for each channel (in file "
+                "names by a group 'channel' of --microscope), or its page in a column Frame_<name> of the table",
+            )
     return np.stack(read, axis=-1)
 
 
@@ -144,14 +154,43 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
     Raises
     ------
     ImageError
-        ``missing-file``, ``unreadable-file``, ``wrong-shape``, or ``wrong-labels``: fractions or negative numbers.
+        ``missing-file``, ``unreadable-file``, ``wrong-shape``, or ``wrong-labels``: fractions, negative numbers, or a
+        mask, in which many nuclei have one number.
     """
     pixels = np.squeeze(_read(path))
     if pixels.ndim != 2:
         raise ImageError("wrong-shape", f"{path} holds labels of shape {pixels.shape}, not (H, W)")
     if not np.issubdtype(pixels.dtype, np.integer) or pixels.min(initial=0) < 0:
         raise ImageError("wrong-labels", f"{path} holds {pixels.dtype} values, not labels: whole numbers from 0")
-    return pixels.astype(np.int64)
+    labels = pixels.astype(np.int64)
+    _check_pieces(labels, path)
+    return labels
+
+
+_PIECES = 4
+"""A label of more pieces, each at least a quarter as large as the largest of them, is no nucleus."""
+
+
+def _check_pieces(labels: npt.NDArray[np.int64], path: Path) -> None:
+    """Refuse a mask, in which one number stands for many nuclei; the only label of an image is one with two pieces."""
+    import cv2
+
+    inside = labels > 0
+    if not inside.any():
+        return
+    total, pieces = cv2.connectedComponents(inside.astype(np.uint8))
+    numbers, which = np.unique(labels[inside], return_inverse=True)
+    pairs, areas = np.unique(which * np.int64(total) + pieces[inside], return_counts=True)
+    label = pairs // total
+    largest = np.zeros(len(numbers), np.int64)
+    np.maximum.at(largest, label, areas)
+    count = np.bincount(label[4 * areas >= largest[label]])
+    if count.max() > (_PIECES if len(numbers) > 1 else 1):
+        raise ImageError(
+            "wrong-labels",
+            f"{path} gives the number {numbers[count.argmax()]} to {count.max()} separate pieces, as a mask does; a "
+            "label image has a number of its own for every nucleus (scipy.ndimage.label makes one of a mask)",
+        )
 
 
 def read_illumination(path: Path) -> npt.NDArray[np.float64]:
@@ -455,6 +494,13 @@ def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[An
         if not len(pages):
             raise ImageError("unreadable-file", f"{path} has {len(tiff.pages)} pages, so no frame {plane.frame}")
         _check_whole(path, pages)
+        several = len(tiff.pages) > 1 or (tiff.is_imagej and math.prod(tiff.series[0].shape[:-2]) > 1)
+        if plane.z is not None and several:
+            raise ImageError(
+                "several-planes",
+                f"{path} holds several planes: the table asks for page {plane.frame} in a column Frame_, and --z "
+                f"{plane.z} for another; leave out --z, or take the columns Frame_ out of the table",
+            )
         return np.asarray(pages[0].asarray())
     if len(tiff.pages) == 1 and not tiff.is_imagej:
         _check_whole(path, tiff.pages)
@@ -462,7 +508,20 @@ def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[An
         if page.ndim != 2:
             raise ImageError("wrong-shape", f"{path} holds an image of shape {page.shape}, not one plane of (H, W)")
         return page
+    if (own := _own_images(tiff, path)) is not None:
+        import tifffile
+
+        with tifffile.TiffFile(path, omexml=own) as alone:
+            return _planes(alone, path, plane, shared)
     series = tiff.series[0]
+    more = [other.shape for other in tiff.series[1:] if not other.keyframe.is_reduced]
+    if more:
+        raise ImageError(
+            "several-planes",
+            f"{path} holds {1 + len(more)} images, of shapes {series.shape} and {more[0]}, and not those of one field; "
+            "write each to a file of its own, or give the page of each channel, counted from 0, in a column "
+            "Frame_<name> of the table",
+        )
     axes, shape = series.axes, series.shape
     if axes[-2:] != "YX":
         raise ImageError("wrong-shape", f"{path} holds an image of axes {axes} and shape {shape}, not planes of (Y, X)")
@@ -478,6 +537,30 @@ def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[An
     _check_whole(path, chosen)
     read = np.stack([page.asarray() for page in chosen])
     return np.asarray(read if leading.ndim else read[0])
+
+
+def _own_images(tiff: Any, path: Path) -> str | None:
+    """What an OME-TIFF of a set would say of itself if it described the images in it alone; None where it does.
+
+    The files of a set all describe the images of all of them, and say by a UUID in which file a plane lies.
+    """
+    described = tiff.ome_metadata or ""
+    if "UUID" not in described:
+        return None
+    try:
+        root = ElementTree.fromstring(described)
+    except ElementTree.ParseError:
+        return None  # tifffile goes by the pages alone
+
+    def lies_here(image: ElementTree.Element) -> bool:
+        files = [plane.find("{*}UUID") for plane in image.iterfind("{*}Pixels/{*}TiffData")]
+        here = (root.get("UUID"), path.name.lower())
+        return any(f is None or f.text == here[0] or f.get("FileName", "").lower() == here[1] for f in files)
+
+    elsewhere = [image for image in root.iterfind("{*}Image") if not lies_here(image)]
+    for image in elsewhere:
+        root.remove(image)
+    return ElementTree.tostring(root, encoding="unicode") if elsewhere else None
 
 
 def _along(

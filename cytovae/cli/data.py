@@ -375,7 +375,11 @@ def _pairs(channels: str) -> dict[str, str]:
     pairs = [pair.split("=") for pair in channels.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise typer.BadParameter(f"write channel=column for each, such as DNA=OrigDNA, not {channels!r}")
-    return {channel.strip(): theirs.strip() for channel, theirs in pairs}
+    ours, theirs = ([name.strip() for name in side] for side in zip(*pairs, strict=True))
+    for names in (ours, theirs):
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise typer.BadParameter(f"{twice[0]!r} stands twice in {channels!r}; each channel has an image of its own")
+    return dict(zip(ours, theirs, strict=True))
 
 
 def _columns(given: list[str] | None) -> Mapping[str, str]:

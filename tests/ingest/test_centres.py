@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from cytovae import schema
+from cytovae import images, schema
 from cytovae.config import ScreenRecord
-from cytovae.errors import IngestError, TableError
+from cytovae.errors import ImageError, IngestError, TableError
 from cytovae.ingest import assembly, layouts, nuclei
 from tests.ingest.drawn import SHAPE, Raw
 from tests.ingest.test_layouts import COLUMNS, loaddata
@@ -59,6 +59,23 @@ def test_label_images_beside_the_dna_images_give_the_cells(raw: Raw, tmp_path: P
     assert cells[[schema.CENTER_Y, schema.CENTER_X]].drop_duplicates().to_numpy().tolist() == places.tolist()
     assert set(cells[schema.OBJECT]) == {5, 8}
     assert 24 < outcome.nucleus_width_px < 27
+
+
+def test_a_mask_is_no_label_image(raw: Raw, tmp_path: Path) -> None:
+    whole = labelled(next(iter(raw.truth.values())))
+    halved, last = whole.copy(), whole == whole.max()
+    halved[:, np.flatnonzero(last.any(axis=0)).mean().astype(int)] = 0
+    sparse = np.where(whole > np.unique(whole)[-3], 255, 0).astype(np.uint8)  # two nuclei
+    classes = np.where(whole > 0, 1, 0).astype(np.uint8)
+    classes[:9, :9] = 2
+    for name, labels in (("binary", (whole > 0) * np.uint8(255)), ("sparse", sparse), ("classes", classes)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", labels)
+        with pytest.raises(ImageError, match="separate pieces, as a mask does") as refused:
+            images.read_labels(tmp_path / f"{name}.tif")
+        assert refused.value.code == "wrong-labels"
+    for labels in (whole, halved, np.where(last, whole, 0), np.zeros_like(whole)):
+        tifffile.imwrite(tmp_path / "labels.tif", labels)
+        assert np.array_equal(images.read_labels(tmp_path / "labels.tif"), labels)
 
 
 def test_labels_changed_since_are_noticed(raw: Raw, tmp_path: Path) -> None:

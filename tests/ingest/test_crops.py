@@ -174,6 +174,13 @@ def test_each_broken_crop_is_named_and_the_rest_goes_on(tmp_path: Path, crops: n
     assert outcome.screen.cells()[schema.CELL_ID].tolist() == ["cell7"]
 
 
+@pytest.mark.parametrize("named", [7, 9])
+def test_names_of_crops_are_as_many_as_there_are_crops(tmp_path: Path, crops: np.ndarray, named: int) -> None:
+    source = save(tmp_path, crops, cell_id=np.array([f"cell{i}" for i in range(named)]))
+    with pytest.raises(IngestError, match=f"holds 8 crops and {named} names of them in 'cell_id'"):
+        ingest(tmp_path, source, make_table())
+
+
 def test_a_cell_id_that_stands_twice_is_taken_once(tmp_path: Path, crops: np.ndarray) -> None:
     table = make_table()
     table.loc[5, "cell_id"] = "cell1"

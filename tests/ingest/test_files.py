@@ -141,3 +141,20 @@ def test_the_help_shows_an_example_in_five_lines(verb: str) -> None:
     )
     assert result.exit_code == 0
     assert f"cytovae ingest {verb}" in result.output and "in five lines" in result.output
+
+
+@pytest.mark.parametrize("pairs", ["DNA=1,Tubulin=1", "DNA=1,DNA=2"])
+def test_no_image_and_no_channel_stands_twice(tmp_path: Path, pairs: str) -> None:
+    words = [
+        "ingest",
+        "files",
+        str(tmp_path),
+        str(tmp_path / "a.screen"),
+        "--microscope",
+        "incell",
+        "--channels",
+        pairs,
+    ]
+    refused = CliRunner().invoke(console.app, words)
+    assert refused.exit_code == 2
+    assert "stands twice in" in refused.output

@@ -92,6 +92,14 @@ def test_frames_of_one_stack_are_told_apart(raw: Raw, tmp_path: Path) -> None:
     assert np.array_equal(all_patches(plain), all_patches(stacked))
 
 
+def test_an_image_that_is_not_the_first_of_its_file_is_refused(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw, Series_OrigDNA=0, Series_OrigTub=0)
+    assert ingest(raw, table, tmp_path / "a.screen").n_cells == 36
+    table.loc[3, "Series_OrigTub"] = 2
+    with pytest.raises(TableError, match=r"asks in Series_OrigTub for image 2 of .*tif, and only image 0"):
+        ingest(raw, table, tmp_path / "b.screen")
+
+
 def test_known_centres_are_taken_as_they_are(raw: Raw, tmp_path: Path) -> None:
     centres = pd.DataFrame(
         {

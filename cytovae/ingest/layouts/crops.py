@@ -264,6 +264,10 @@ def open_array(path: Path) -> CropArray:
             if "cell_id.npy" in archive.namelist():
                 with archive.open("cell_id.npy") as handle:
                     ids = [str(i) for i in np.lib.format.read_array(handle, allow_pickle=False)]
+                if len(ids) != shape[0]:
+                    raise IngestError(
+                        f"{path} holds {shape[0]} crops and {len(ids)} names of them in 'cell_id'; each crop needs one"
+                    )
             sums = "".join(f"{i.filename}\t{i.file_size}\t{i.CRC}\n" for i in archive.infolist())
             return CropArray(shape[0], ids, hashlib.sha256(sums.encode()).hexdigest())
     except IngestError:

@@ -91,6 +91,7 @@ def read(
         frame = f"Frame_{channels[channel]}"
         told = tables.whole_numbers(given, frame, table) if frame in given else tables.UNTOLD
         fields[tables.frame_column(channel)] = told
+        _refuse_series(given, channels[channel], table)
         if lights:
             fields[tables.light_column(channel)] = _local_files(given, lights[channel], base, table)
     fields["row"] = np.arange(1, len(fields) + 1)
@@ -130,7 +131,21 @@ _FIELD_METADATA = (
     schema.CONCENTRATION,
     schema.MOA,
 )
-_LOADDATA_FILES = ("URL_", "FileName_", "PathName_", "Frame_")
+_LOADDATA_FILES = ("URL_", "FileName_", "PathName_", "Frame_", "Series_")
+
+
+def _refuse_series(given: pd.DataFrame, channel: str, table: Path) -> None:
+    """Refuse a table that asks for another image of a file than the first."""
+    column = f"Series_{channel}"
+    if column not in given:
+        return
+    later = tables.whole_numbers(given, column, table) != 0
+    if later.any():
+        _, file, address = _named(given[later], channel)[0]
+        raise TableError(
+            f"{table} asks in {column} for image {given.loc[later, column].iloc[0]} of {file or address}, and only "
+            "image 0, the first of a file, is read; write each image to a file of its own"
+        )
 
 
 def _spelled(head: pd.DataFrame) -> dict[str, str]:
