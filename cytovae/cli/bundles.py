@@ -39,6 +39,8 @@ def list_models(models: Folder = None, as_json: Json = False) -> None:
     from cytovae.learn import bundle
 
     root = models or bundle.models_dir()
+    if not root.is_dir():
+        raise BundleError(f"there is no folder {root}")
     told = [_told(bundle.describe(root / name), root / name) for name in bundle.find(root)]
     lines = [
         f"{m['name']}: {m['model']}, {', '.join(m['channels'])}, {m['patch_size_px']} px, {m['latent_size']} numbers a "

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cytovae import __version__
-from cytovae.config import MAX_PATCH_PX
-from cytovae.errors import BundleError, ConfigError
+from cytovae.config import MAX_PATCH_PX, ScreenRecord
+from cytovae.errors import BundleError, ConfigError, ScreenError
+from cytovae.ingest.scale import FAR
 from cytovae.learn import card, kinds
 from cytovae.learn.shelf import CONFIG as CONFIG
 from cytovae.learn.shelf import find as find
@@ -85,6 +86,27 @@ class Bundle:
     @property
     def channels(self) -> tuple[str, ...]:
         return tuple(self.config["channels"])
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Of the images it was trained on; None where that is not known."""
+        said = self.config.get("data", {}).get("pixel_size_um")
+        return None if said is None else float(said)
+
+    def refuse_other_magnification(self, record: ScreenRecord) -> None:
+        """Refuse a screen whose pixels are known to be of another size, `cytovae.ingest.scale.FAR` times or more.
+
+        Raises
+        ------
+        ScreenError
+            Says both sizes, and how to bring the screen to the model's.
+        """
+        mine, theirs = self.pixel_size_um, record.pixel_size_um
+        if mine and theirs and max(mine, theirs) > FAR * min(mine, theirs):
+            raise ScreenError(
+                f"{self.name} was trained on pixels of {mine:g} um and the pixels of {record.name!r} are of {theirs:g} "
+                f"um, so its cells look {mine / theirs:.2g} times as large; ingest it again with --rescale {mine:g}"
+            )
 
     @property
     def latent_size(self) -> int:

@@ -124,6 +124,11 @@ def embed(
     inputs = {"cells": screen.cells_digest(), "weights": bundle.digest}
     index = screen.embeddings_path(name) / "index.parquet"
     parts = screen.path / "embeddings" / f".{name}.parts"
+    if index.exists() and not overwrite and read_provenance(index).get("step") == "import":
+        raise ScreenError(
+            f"{screen.path} holds imported embeddings called {name!r}; import those under another --name, or replace "
+            "them with --overwrite"
+        )
     there = 0  # cells embedded already
     if index.exists() and not overwrite and read_provenance(index).get("inputs") == inputs:
         ids, embedded = (read_table(p, [schema.CELL_ID])[schema.CELL_ID] for p in (screen.cells_path, index))
@@ -139,6 +144,8 @@ def embed(
             f"{screen.path} holds {screen.record.patch_size_px} px patches of {', '.join(screen.record.channels)}; "
             "use or train a model of the same channels"
         )
+    if isinstance(bundle, Bundle):
+        bundle.refuse_other_magnification(screen.record)
     # the ids are read again at the end; a table that cannot be read is refused before the work and not after it
     count, store = len(read_table(screen.cells_path, [schema.CELL_ID])), PatchStore(screen.patches_path)
     if len(store) != count:

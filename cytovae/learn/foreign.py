@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ KEYS = (schema.PLATE, schema.WELL, schema.SITE, schema.OBJECT)
 CENTRES_AGREE_PX = 2.0
 """Centres of one cell in two tables are at most so far apart."""
 FORMATS = ".parquet, .csv, .csv.gz, .npz, .h5ad, or a folder of DeepProfiler's features"
+_COUNTS = re.compile(r"(|Unnamed: ?\d+|index|level_\d|row|(Image|Object)_?Number|Number_Object_Number)", re.IGNORECASE)
+"""Columns that number rows, images or objects, as pandas and CellProfiler write them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +164,12 @@ def from_table(table: pd.DataFrame, what: str) -> Foreign:
     features = schema.feature_columns(table)
     if not features:
         raise TableError(f"{what} has no column of features beside {', '.join(map(str, table.columns[:8]))}")
+    if counts := [str(name) for name in features if _COUNTS.fullmatch(str(name))]:
+        verb, them = ("counts", "it") if len(counts) == 1 else ("count", "them")
+        raise TableError(
+            f"{what}: {', '.join(counts[:5])} {verb} rows, which is no feature; leave {them} out (pandas: "
+            "to_csv(..., index=False)), or put Metadata_ before the name"
+        )
     odd = [str(name) for name in features if not pd.api.types.is_numeric_dtype(table[name])]
     if odd:
         raise TableError(

@@ -169,6 +169,7 @@ class Pool:
         return {
             "screen": " + ".join(screen.name for screen in self.screens),
             **joined,
+            "pixel_size_um": self.record.pixel_size_um,
             "cells": self.cells_digest(),
             **totals,
             "n_training_wells": sum(record["n_training_wells"] for record in each),

@@ -85,12 +85,18 @@ def reconstruct(screen: Screen | Pool, rows: npt.NDArray[np.int64], bundle: Bund
     Returns
     -------
     tuple of ((n, H, W, C) float32, (n, H, W, C) float32)
+
+    Raises
+    ------
+    ScreenError
+        The screen has other channels than the model, or another magnification.
     """
     if screen.record.channels != bundle.channels:
         raise ScreenError(
             f"{bundle.name} was made for {', '.join(bundle.channels)}, but {screen.path} holds "
             f"{', '.join(screen.record.channels)}"
         )
+    bundle.refuse_other_magnification(screen.record)
     patches = Pool.of(screen).store().read(rows)
     return normalise(patches), bundle.decode(bundle.encode(patches))
 

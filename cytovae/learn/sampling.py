@@ -186,6 +186,7 @@ def data_record(screen: Screen, cells: pd.DataFrame, rows: npt.NDArray[np.int64]
         "screen": screen.name,
         "source": screen.record.source,
         "licence": screen.record.licence,
+        "pixel_size_um": screen.record.pixel_size_um,
         "cells": screen.cells_digest(),
         "n_cells": len(cells),
         "n_training_cells": len(used),

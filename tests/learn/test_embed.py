@@ -13,14 +13,14 @@ from threadpoolctl import threadpool_limits
 
 from cytovae import schema
 from cytovae.cluster import Shard
-from cytovae.config import ScreenRecord
+from cytovae.config import ScreenRecord, to_dict
 from cytovae.errors import ScreenError, SelectionError
 from cytovae.learn import bundle as bundles
 from cytovae.learn import embed as embeddings
 from cytovae.learn import linear, reconstruct, sampling
 from cytovae.learn.embed import embed
 from cytovae.patches import PatchStore, write_part
-from cytovae.screen import Screen, provenance, read_provenance, write_table
+from cytovae.screen import Screen, provenance, read_provenance, write_json, write_table
 
 
 @pytest.fixture
@@ -347,3 +347,30 @@ def test_the_picture_has_a_row_per_model_and_a_column_per_cell(
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.height == 3 * 70
         assert picture.width - 4 * 70 == 8 + 7 * len("blobs-pca")
+
+
+def test_a_screen_of_another_magnification_is_refused(screen: Screen, blobs: Screen, tmp_path: Path) -> None:
+    for path, size in ((screen.path, 0.2), (tmp_path / "trained.screen", 0.65)):
+        if path != screen.path:
+            shutil.copytree(blobs.path, path)
+        write_json(path / "screen.json", to_dict(dataclasses.replace(blobs.record, pixel_size_um=size)))
+    linear.fit(Screen.open(tmp_path / "trained.screen"), tmp_path / "m")
+    model, other = bundles.load(tmp_path / "m"), Screen.open(screen.path)
+    assert model.pixel_size_um == 0.65
+    said = "m was trained on pixels of 0.65 um and the pixels of 'blobs' are of 0.2 um, so its cells look 3.2 times"
+    with pytest.raises(ScreenError, match=said):
+        embed(other, model)
+    with pytest.raises(ScreenError, match=said):
+        reconstruct.reconstruct(other, np.arange(3), model)
+    assert embed(Screen.open(tmp_path / "trained.screen"), model)
+    assert embed(Screen.open(shutil.copytree(blobs.path, tmp_path / "x.screen")), model)  # of a size that nobody knows
+
+
+def test_imported_embeddings_of_the_same_name_are_not_replaced_unasked(screen: Screen, pca: bundles.Bundle) -> None:
+    ids = screen.cells()[schema.CELL_ID].to_list()
+    made = provenance("import", inputs={"cells": screen.cells_digest()})
+    screen.write_embeddings(pca.name, ids, np.ones((len(ids), 5), np.float32), made)
+    with pytest.raises(ScreenError, match="holds imported embeddings called 'blobs-pca'; import those under another"):
+        embed(screen, pca)
+    assert screen.embeddings(pca.name)[1].shape == (len(ids), 5)
+    assert embed(screen, pca, overwrite=True)

@@ -151,3 +151,13 @@ def test_a_centre_that_no_cell_has_is_refused(screen: Screen, tmp_path: Path) ->
 def test_a_name_that_leaves_the_folder_is_refused(screen: Screen, tmp_path: Path, name: str) -> None:
     with pytest.raises(TableError, match="a name for embeddings is one word without slashes"):
         foreign.import_embeddings(screen, tmp_path / "f.npz", name)
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "", "ObjectNumber", "image_number", "Number_Object_Number", "index"])
+def test_a_column_that_counts_rows_is_no_feature(screen: Screen, tmp_path: Path, name: str) -> None:
+    cells = screen.cells()
+    table = pd.concat([cells[[schema.CELL_ID]], features(values(len(cells)))], axis=1)
+    table.insert(0, name, range(len(cells)))
+    table.to_csv(tmp_path / "f.csv", index=False)
+    with pytest.raises(TableError, match="counts rows, which is no feature; leave it out"):
+        foreign.import_embeddings(screen, tmp_path / "f.csv", "x")
