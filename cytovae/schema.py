@@ -100,6 +100,18 @@ def batch_of(plate: str) -> str:
     return found.group(1) if found else str(plate)
 
 
+def well_name(text: str) -> str:
+    """A well as ``B02``, however many digits are written; what is no such name stays.
+
+    Examples
+    --------
+    >>> well_name("b2"), well_name("B002"), well_name("AA10"), well_name("pool")
+    ('B02', 'B02', 'AA10', 'pool')
+    """
+    found = re.fullmatch(r"([A-Za-z]{1,2})0*([1-9][0-9]*)", str(text).strip())
+    return f"{found.group(1).upper()}{int(found.group(2)):02d}" if found else str(text)
+
+
 def treatment_name(compound: str, concentration: float | None, *more: str) -> str:
     """The name of a compound at a concentration (uM), as users write it.
 

@@ -16,6 +16,7 @@ from cytovae.cli import console
 from cytovae.ingest import request
 from cytovae.ingest.exports import Format
 from cytovae.ingest.illumination import Correction
+from cytovae.ingest.layouts import Unit
 from cytovae.patches import Storage
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ SHARED: dict[str, Any] = {
             "dose."
         ),
     ],
+    "concentration_unit": Annotated[Unit, typer.Option(help="What doses of the tables are counted in.")],
     "nucleus_px": Annotated[float, typer.Option(help="Usual diameter of a nucleus (px).")],
     "rescale": Annotated[
         str | None,

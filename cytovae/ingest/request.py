@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from cytovae.config import PATCH_SIZE_PX, ScreenRecord
+from cytovae.config import PATCH_SIZE_PX, ScreenRecord, choice
 from cytovae.errors import ConfigError
 from cytovae.ingest import assembly, layouts, scale
 from cytovae.ingest.illumination import Correction
@@ -39,6 +39,8 @@ class Request:
         CSV with a row per well.
     treatment_columns : tuple of str, optional
         What tells treatments apart (see `cytovae.ingest.layouts.Design`).
+    concentration_unit : Unit
+        What doses of the tables are counted in.
     nucleus_px : float
         Usual diameter of a nucleus as acquired (px).
     rescale : str, optional
@@ -56,6 +58,7 @@ class Request:
     column: Mapping[str, str] = dataclasses.field(default_factory=dict)
     plate_map: Path | None = None
     treatment_columns: tuple[str, ...] | None = None
+    concentration_unit: layouts.Unit = layouts.Unit.UM
     nucleus_px: float = scale.NUCLEUS_PX
     rescale: str | None = None
 
@@ -63,7 +66,8 @@ class Request:
     def design(self) -> layouts.Design:
         """What it says of the wells."""
         columns = {metadata_name(ours): theirs for ours, theirs in self.column.items()}
-        return layouts.Design(columns, self.plate_map, self.treatment_columns, self.control)
+        unit = choice(layouts.Unit, self.concentration_unit, "unit of concentrations")
+        return layouts.Design(columns, self.plate_map, self.treatment_columns, self.control, unit)
 
     def record(
         self, path: Path, layout: layouts.Layout | layouts.CropLayout, known: tuple[str, str] = ("", "")

@@ -299,12 +299,13 @@ def match(keys: pd.DataFrame, cells: pd.DataFrame, what: object) -> npt.NDArray[
 
 
 def _comparable(keys: pd.DataFrame) -> pd.DataFrame:
-    """Keys as text, whole numbers without a decimal point."""
+    """Keys as text, whole numbers without a decimal point, wells as ``B02``."""
 
     def text(value: object) -> str:
         return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
-    return pd.DataFrame({name: keys[name].map(text).to_numpy(object) for name in keys})
+    made = pd.DataFrame({name: keys[name].map(text).to_numpy(object) for name in keys})
+    return made.assign(**{schema.WELL: made[schema.WELL].map(schema.well_name)}) if schema.WELL in made else made
 
 
 def _match_centres(keys: pd.DataFrame, cells: pd.DataFrame, what: object) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from cytovae import schema
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, TableError
-from cytovae.ingest import assembly, layouts
+from cytovae.ingest import assembly, layouts, request
 from cytovae.ingest.layouts import Design
 from tests.ingest.drawn import CHANNELS, Raw
 from tests.ingest.test_layouts import COLUMNS, loaddata
@@ -63,6 +64,31 @@ def test_a_control_of_another_spelling_is_refused_by_name(raw: Raw, tmp_path: Pa
         crops(tmp_path, CROPS, Design(control="dmso "))
 
 
+def test_controls_of_two_spellings_are_refused_and_white_space_is_none(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw)
+    mixed = table.assign(Metadata_Compound=["DMSO", "taxol", "emetine", "dmso", "taxol ", " emetine"])
+    with pytest.raises(TableError, match=r"the control is spelled 'DMSO' and, in 1 of 6 rows, 'dmso', which would be"):
+        read(raw, mixed)
+    assert treatments(read(raw, mixed.replace("dmso", "DMSO "))) == ["DMSO@0", "emetine@1", "taxol@0.3"]
+    pd.DataFrame({"well": ["B02", "B03", "C04"], "compound": ["DMSO", "dmso", "x"], "concentration": 0}).to_csv(
+        tmp_path / "map.csv", index=False
+    )
+    with pytest.raises(TableError, match="spell them alike"):
+        bare = table.drop(columns=["Metadata_Compound", "Metadata_Concentration"])
+        read(raw, bare, Design(plate_map=tmp_path / "map.csv"))
+
+
+def test_a_well_written_in_several_ways_is_one_well(raw: Raw, tmp_path: Path) -> None:
+    table = loaddata(raw).iloc[:3].assign(Metadata_Plate="P", Metadata_Well=["b2", "B02", "B002"])
+    table = table.assign(Metadata_Compound="DMSO", Metadata_Concentration=0)
+    for given in (table.assign(Metadata_Site=[1, 2, 3]), table.drop(columns="Metadata_Site")):
+        assert read(raw, given).fields[schema.FIELD].tolist() == ["P/B02/s1", "P/B02/s2", "P/B02/s3"]
+    centres = "Metadata_Plate,Metadata_Well,Metadata_Site,Location_Center_X,Location_Center_Y\nP,B2,1,80,81\n"
+    (tmp_path / "nuclei.csv").write_text(centres)
+    assert read(raw, table, centres=tmp_path / "nuclei.csv").centres[schema.FIELD].tolist() == ["P/B02/s1"]
+    assert crops(tmp_path, CROPS.assign(well=["A1", "a01", "A2", "A3"])).cells[schema.WELL].nunique() == 3
+
+
 def test_no_control_is_said_before_the_work_with_the_compounds_there_are(raw: Raw, tmp_path: Path) -> None:
     loaddata(raw).to_csv(raw.folder / "load_data.csv", index=False)
     arguments = ["ingest", "loaddata", str(raw.folder / "load_data.csv"), str(tmp_path / "a.screen")]
@@ -88,6 +114,84 @@ def test_cells_of_several_lines_never_become_one_treatment_in_silence(raw: Raw) 
     assert treatments(merged) == ["DMSO@0", "emetine@1", "taxol@0.3"]
     with pytest.raises(TableError, match="lacks the column donor of --treatment-columns; it has Metadata_CellLine"):
         read(raw, table, Design(treatment=("compound", "donor")))
+
+
+def twice(raw: Raw, column: str) -> pd.DataFrame:
+    """The table with every field twice, told apart by a column, of images of their own; without sites."""
+    table = loaddata(raw).drop(columns="Metadata_Site")
+    later = table.copy()
+    for name in (c for c in table if c.startswith("FileName_")):
+        later[name] = "later_" + table[name]
+        for folder, file in zip(table[name.replace("File", "Path")], table[name], strict=True):
+            shutil.copy(raw.folder / folder / file, raw.folder / folder / f"later_{file}")
+    return pd.concat([table.assign(**{column: "0"}), later.assign(**{column: "24"})], ignore_index=True)
+
+
+@pytest.mark.parametrize("name", ["T", "Frame", "Timepoint_h", "Day", "ZPlane", "Round"])
+def test_time_points_and_planes_never_become_sites_in_silence(raw: Raw, name: str) -> None:
+    table = twice(raw, column := f"Metadata_{name}")
+    with pytest.raises(TableError, match=rf"has no Metadata_Site, and rows of one well differ in {column} \(0, 24\)"):
+        read(raw, table)
+    with pytest.raises(TableError, match=rf"gives one field several times, with {column} \(0, 24\)"):
+        read(raw, table.assign(Metadata_Site=1))
+    sites = {schema.SITE: column}
+    assert set(read(raw, table, Design(sites)).fields[schema.SITE]) == {0, 24}
+    together = read(raw, table, Design(treatment=("compound", "concentration"))).fields
+    assert set(together[schema.SITE]) == {1, 2} and (together["status"] == "ok").all()
+
+
+def test_places_of_fields_do_not_stand_in_the_way_of_their_numbers(raw: Raw) -> None:
+    table = twice(raw, "Metadata_PositionX").assign(Metadata_Stamp=range(12))
+    assert set(read(raw, table).fields[schema.SITE]) == {1, 2}
+
+
+def test_an_image_is_of_one_field(raw: Raw) -> None:
+    table = loaddata(raw).drop(columns="Metadata_Site")
+    with pytest.raises(TableError, match=r"gives Week1_001/B02/s1 and Week1_001/B02/s2 the same image of DNA, Week1/"):
+        read(raw, pd.concat([table, table]))
+    table.loc[1, "FileName_OrigTub"] = table.loc[0, "FileName_OrigTub"]
+    with pytest.raises(TableError, match=r"gives Week1_001/B02/s1 and Week1_001/B03/s1 the same image of Tubulin"):
+        read(raw, table)
+    assert (read(raw, table.assign(Frame_OrigTub=range(6))).fields["status"] == "ok").all()
+    raw.edit_table(lambda t: pd.concat([t, t.assign(Image_Metadata_Well_DAPI="D05")]))
+    with pytest.raises(TableError, match="the image table gives Week1_001/B02/s1 and Week1_001/D05/s1 the same image"):
+        layouts.bbbc021.read(raw.folder)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("nM", 1e3), ("mM", 1e-3), ("M", 1e-6), ("uM", 1.0)])
+def test_doses_of_any_unit_become_micromolar(raw: Raw, tmp_path: Path, unit: str, factor: float) -> None:
+    table = loaddata(raw).rename(columns={"Metadata_Concentration": f"dose_{unit}"})
+    table[f"dose_{unit}"] *= factor
+    asked = request.Fields(column={"concentration": f"dose_{unit}"}, concentration_unit=unit)
+    layout = read(raw, table, asked.design)
+    assert treatments(layout) == ["DMSO@0", "emetine@1", "taxol@0.3"]
+    assert sorted(set(layout.fields[schema.CONCENTRATION])) == [0, 0.3, 1]
+    assert ("--concentration-unit" in layout.inputs) == (unit != "uM")
+    if unit != "uM":
+        with pytest.raises(ConfigError, match=f"says that doses are in {unit}, and they would be read as uM"):
+            read(raw, table, Design({schema.CONCENTRATION: f"dose_{unit}"}))
+    plates = pd.DataFrame({"well": ["B02", "B03", "C04"], "compound": list("xyz"), "concentration_uM": 1})
+    plates.to_csv(tmp_path / "map.csv", index=False)
+    with pytest.raises(ConfigError, match="the column 'concentration_uM' says that doses are in uM, and they would be"):
+        design = Design(plate_map=tmp_path / "map.csv", unit=layouts.Unit.NM)
+        read(raw, table.drop(columns=["Metadata_Compound", f"dose_{unit}"]), design)
+    with pytest.raises(ConfigError, match="give --concentration-unit uM, or rename the column"):
+        crops(tmp_path, CROPS, Design(unit=layouts.Unit.MM))
+
+
+def test_a_dose_below_nothing_is_refused(raw: Raw, tmp_path: Path) -> None:
+    fields = read(raw, loaddata(raw).assign(Metadata_Concentration=[0, -6.5, 1, 0, 0.3, 1])).fields
+    bad = fields[fields["code"] == "bad-concentration"]
+    assert bad["reason"].tolist() == [
+        "the table gives '-6.5' as its concentration, and none is below 0 µM; logarithms have to be taken back first"
+    ]
+
+
+def test_the_collections_doses_and_mechanisms_may_be_in_another_unit(raw: Raw) -> None:
+    raw.edit_table(lambda t: t.assign(Image_Metadata_Concentration=t["Image_Metadata_Concentration"] * 1000))
+    raw.moa_table.write_text(raw.moa_table.read_text().replace("0.3", "300").replace("1.0", "1000"))
+    fields = layouts.bbbc021.read(raw.folder, design=Design(unit=layouts.Unit.NM)).fields
+    assert set(fields[schema.TREATMENT]) == {"DMSO@0", "emetine@1", "taxol@0.3"} and set(fields["code"]) == {""}
 
 
 def test_a_screen_without_doses_is_told_by_its_treatment_columns(raw: Raw) -> None:

@@ -188,14 +188,14 @@ def test_a_blank_row_among_centres_changes_no_field(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "P,A1,1,1,80,81\n,,,,,\nP,A1,1,2,90,91\n")
     centres = centres_of(path, pd.DataFrame())
-    assert centres[schema.FIELD].tolist() == ["P/A1/s1"] * 2
+    assert centres[schema.FIELD].tolist() == ["P/A01/s1"] * 2
     assert centres[["x", "y"]].to_numpy().tolist() == [[80.0, 81.0], [90.0, 91.0]]
 
 
 def test_repeated_object_numbers_of_a_field_are_refused(tmp_path):
     path = tmp_path / "nuclei.csv"
     path.write_text(CENTRES + "P,A1,1,1,80,80\nP,A1,1,1,100,100\n")
-    with pytest.raises(TableError, match="repeats 1 object numbers within a field, the first 1 in P/A1/s1"):
+    with pytest.raises(TableError, match="repeats 1 object numbers within a field, the first 1 in P/A01/s1"):
         centres_of(path, pd.DataFrame())
 
 
@@ -247,7 +247,7 @@ def test_only_the_columns_that_are_needed_are_kept(tmp_path: Path, monkeypatch: 
     read = layouts.tables.read_csv
     monkeypatch.setattr(layouts.tables, "read_csv", lambda *args: (kept.append(read(*args)), kept[-1])[1])
     centres = centres_of(path, pd.DataFrame())
-    assert centres.iloc[0].to_dict() == {"y": 81.0, "x": 80.0, schema.FIELD: "P/A1/s1", schema.OBJECT: 7}
+    assert centres.iloc[0].to_dict() == {"y": 81.0, "x": 80.0, schema.FIELD: "P/A01/s1", schema.OBJECT: 7}
     assert set(kept[0].columns).isdisjoint("ABC")
 
 

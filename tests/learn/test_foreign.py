@@ -95,6 +95,14 @@ def test_each_format_gives_every_cell_its_own_embedding(
     assert foreign.import_embeddings(screen, path, "dino").already
 
 
+def test_wells_are_found_however_many_digits_are_written(screen: Screen, tmp_path: Path) -> None:
+    cells = screen.cells()
+    short = cells[schema.WELL].str.replace(r"^([A-Z])0*", r"\1", regex=True).str.lower()
+    assert (short != cells[schema.WELL]).any()
+    path = write_csv(tmp_path, cells.assign(**{schema.WELL: short}), values(len(cells)))
+    assert foreign.import_embeddings(screen, path, "dino").n_cells == len(cells)
+
+
 def test_another_file_does_not_replace_what_is_there_unasked(screen: Screen, tmp_path: Path) -> None:
     cells = screen.cells()
     foreign.import_embeddings(screen, write_npz(tmp_path, cells, values(len(cells))), "dino")

@@ -71,6 +71,7 @@ def read(
     table = tables.read_csv(image_table, needed)
     order = tables.stored_order(list(channels))
     fields = pd.DataFrame({to: table[column] for to, column in meta.items()})
+    fields[schema.WELL] = fields[schema.WELL].map(schema.well_name, na_action="ignore")
     fields[schema.REPLICATE] = tables.whole_numbers(table, meta[schema.REPLICATE], image_table)
     for channel in order:
         folder, file = names[channel]
@@ -79,11 +80,12 @@ def read(
         fields[schema.SITE] = tables.whole_numbers(table, meta[schema.SITE], image_table)
     else:
         sites = table[names["DNA"][1]].fillna("").str.extract(_SITE.pattern, flags=re.IGNORECASE)[0]
-        unnumbered = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
-        fields[schema.SITE] = pd.to_numeric(sites).fillna(unnumbered).astype(np.int64)
+        if sites.isna().any():
+            sites = sites.fillna(tables.numbered_sites(fields, design, str(image_table)))
+        fields[schema.SITE] = pd.to_numeric(sites).astype(np.int64)
     fields = tables.complete(tables.with_plate_map(fields, design), design, str(image_table))
     fields = _check_files(fields, order, raw)
-    _join_moa(fields, _moa_table(moa_table), moa_table.name, design)
+    _join_moa(fields, _moa_table(moa_table, design.unit), moa_table.name, design)
     inputs = {image_table.name: digest_file(image_table), moa_table.name: digest_file(moa_table)}
     return tables.Layout(fields, order, inputs | design.inputs())
 
@@ -105,14 +107,15 @@ def _find_table(raw: Path, name: str, option: str) -> Path:
     raise IngestError(f"{raw} does not hold {name}; give the table with {option}")
 
 
-def _moa_table(path: Path) -> pd.DataFrame:
+def _moa_table(path: Path, unit: tables.Unit) -> pd.DataFrame:
     """Compound, concentration (uM), moa; rows that lack one of them tell nothing."""
     wanted = ["compound", "concentration", "moa"]
     head = tables.head(path)
     schema.require_columns(head.rename(columns=str.lower), wanted, str(path))
     table = tables.read_csv(path, [name for name in map(str, head) if name.lower() in wanted]).rename(columns=str.lower)
     table = table.assign(
-        concentration=tables.numbers(table, "concentration", path), moa=tables.given(table["moa"], tables.NO_MOA)
+        concentration=unit.micromolar(tables.numbers(table, "concentration", path)),
+        moa=tables.given(table["moa"], tables.NO_MOA),
     )
     return table.dropna(subset=wanted)
 
@@ -156,6 +159,7 @@ def _check_files(fields: pd.DataFrame, channels: Sequence[str], raw: Path) -> pd
     there = tables.image_files(raw, (".tif", ".tiff"))
     found = pd.DataFrame({c: fields[tables.path_column(c)].isin(there) for c in channels})
     tables.note_missing(fields, channels, found)
+    tables.refuse_shared(fields, channels, found, "the image table")
     named = {p for c in channels for p in fields[tables.path_column(c)]}
     orphans = sorted(there - named)
     if not orphans:

@@ -55,7 +55,7 @@ def read(path: Path, fields: pd.DataFrame) -> pd.DataFrame:
     centres = pd.DataFrame({axis: tables.numbers(given, column, path) for axis, column in axes.items()})
     last = tables.whole_numbers(given, keys[-1], path)
     if keys == where:
-        named = zip(given[schema.PLATE], given[schema.WELL], last, strict=True)
+        named = zip(given[schema.PLATE], given[schema.WELL].map(schema.well_name), last, strict=True)
         centres[schema.FIELD] = [tables.field_name(*parts) for parts in named]
     else:
         centres[schema.FIELD] = last.map(fields.set_index("row")[schema.FIELD])

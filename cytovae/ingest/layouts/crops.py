@@ -163,6 +163,7 @@ def _cells(table: Path, design: tables.Design, batch_column: str | None) -> pd.D
         have = ", ".join(map(str, head.columns[:12]))
         lacks = "lacks the columns" if len(missing) > 1 else "lacks a column"
         raise TableError(f"{table} {lacks} {', '.join(missing)}; it has {have}")
+    design.check_unit(named[schema.CONCENTRATION] or "")
     given = tables.read_csv(table, [c for c in named.values() if c])
     cells = pd.DataFrame(index=given.index)
     for name, column in named.items():

@@ -157,7 +157,7 @@ def _indexed(found: pd.DataFrame, indices: Mapping[str, harmony.Index], channels
             )
         for path, well, site, channel in found.loc[here, ["path", schema.WELL, schema.SITE, "channel"]].to_numpy():
             row, column, field, number = listed[path]
-            if (well, site, channel) != (tables.well_name(f"{_letters(row)}{column}"), field, str(number)):
+            if (well, site, channel) != (schema.well_name(f"{_letters(row)}{column}"), field, str(number)):
                 raise IngestError(
                     f"{index.path} says that {path} is row {row}, column {column}, field {field}, channel {number}, "
                     "and its name says another"
@@ -192,7 +192,7 @@ def _described(name: str, parts: Mapping[str, str | None], raw: Path) -> dict[st
     """What a file's name says."""
     row = parts.get("row") or ""
     letters = row if not row.isdecimal() else _letters(int(row))
-    well = tables.well_name(parts.get("well") or f"{letters}{parts.get('column')}")
+    well = schema.well_name(parts.get("well") or f"{letters}{parts.get('column')}")
     folders = [f for f in Path(name).parent.parts if not _NO_PLATE.fullmatch(f)]
     return {
         schema.PLATE: parts.get("plate") or (folders[-1] if folders else raw.resolve().name),

@@ -76,10 +76,11 @@ def read(
         column = named.get(name, name)
         if column in given:
             fields[name] = given[column]
+    fields[schema.WELL] = fields[schema.WELL].map(schema.well_name, na_action="ignore")
     for name in {schema.SITE, schema.REPLICATE} & set(fields.columns):
         fields[name] = tables.whole_numbers(given, named.get(name, name), table)
     if schema.SITE not in fields:
-        fields[schema.SITE] = fields.groupby([schema.PLATE, schema.WELL]).cumcount() + 1
+        fields[schema.SITE] = tables.numbered_sites(fields, design, str(table))
     fields = tables.with_plate_map(fields, design)
     if schema.COMPOUND not in fields:
         fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
@@ -108,6 +109,7 @@ def read(
     )
     there = pd.DataFrame({c: [(base / p).is_file() for p in fields[tables.path_column(c)]] for c in order})
     tables.note_missing(fields, order, there)
+    tables.refuse_shared(fields, order, there, str(table))
     for channel in lights:
         file = fields[tables.light_column(channel)]
         said = f"the illumination of {channel}, " + file + ", does not exist"

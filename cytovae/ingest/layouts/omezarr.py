@@ -105,7 +105,7 @@ def _fields(plate: Path, raw: Path, acquisition: int | None) -> Iterator[dict[st
     if odd := [path for path, row, column in wells if path != f"{row}/{column}"]:
         raise IngestError(f"the plate {plate} lists the well {odd[0]!r}, whose row and column are called otherwise")
     for path, row, column in wells:
-        well = {schema.PLATE: name, schema.WELL: tables.well_name(row + column)}
+        well = {schema.PLATE: name, schema.WELL: schema.well_name(row + column)}
         about = omezarr.metadata(plate / path)
         try:
             listed = [

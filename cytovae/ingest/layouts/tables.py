@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,38 @@ def metadata_name(short: str) -> str:
     return known or (short if short.startswith("Metadata_") else f"Metadata_{short}")
 
 
+class Unit(StrEnum):
+    """What doses of the tables are counted in."""
+
+    NM = "nM"
+    UM = "uM"
+    MM = "mM"
+    M = "M"
+
+    def micromolar(self, doses: pd.Series) -> pd.Series:
+        """Doses in uM, to twelve digits: 300 nM are 0.3 exactly."""
+        if self is Unit.UM:
+            return doses
+        return (doses * _IN_MICROMOLAR[self]).map(lambda dose: float(f"{dose:.12g}"))
+
+    @staticmethod
+    def of(column: str) -> Unit | None:
+        """The unit that the name of a column ends in.
+
+        Examples
+        --------
+        >>> [Unit.of(name) for name in ("concentration_nM", "Conc (µM)", "doseM", "CONC_MM", "concentration")]
+        [<Unit.NM: 'nM'>, <Unit.UM: 'uM'>, <Unit.M: 'M'>, <Unit.MM: 'mM'>, None]
+        """
+        last = re.split(r"concentration|conc|dose|[\W_]", column.rstrip(")] "), flags=re.IGNORECASE)[-1].lower()
+        return {"nm": Unit.NM, "um": Unit.UM, "\u00b5m": Unit.UM, "\u03bcm": Unit.UM, "mm": Unit.MM, "m": Unit.M}.get(
+            last
+        )
+
+
+_IN_MICROMOLAR = {Unit.NM: 1e-3, Unit.MM: 1e3, Unit.M: 1e6}
+
+
 @dataclasses.dataclass(frozen=True)
 class Design:
     """What was done to the wells, and how the tables say it.
@@ -120,18 +153,37 @@ class Design:
         refused. Without ``concentration`` among them treatments have no dose.
     control : str
         Compound name of untreated cells; its missing concentration is 0.
+    unit : Unit
+        What doses of the tables are counted in; a screen has them in uM.
     """
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     plate_map: Path | None = None
     treatment: tuple[str, ...] | None = None
     control: str = "DMSO"
+    unit: Unit = Unit.UM
 
     def __post_init__(self) -> None:
+        self.check_unit(self.columns.get(schema.CONCENTRATION, ""))
         if self.treatment is not None and "compound" not in map(str.lower, self.treatment):
             raise ConfigError(
                 f"the columns of a treatment begin with compound, such as compound,cell_line, not "
                 f"{','.join(self.treatment) or 'nothing'}; name another column with --column compound=NAME"
+            )
+
+    def check_unit(self, column: str) -> None:
+        """Refuse a column of doses whose name says another unit than was asked for.
+
+        Raises
+        ------
+        ConfigError
+            It does.
+        """
+        said = Unit.of(column)
+        if said not in (None, self.unit):
+            raise ConfigError(
+                f"the column {column!r} says that doses are in {said}, and they would be read as {self.unit}; give "
+                f"--concentration-unit {said}, or rename the column"
             )
 
     @property
@@ -161,6 +213,7 @@ class Design:
     def inputs(self) -> dict[str, str]:
         """What of it counts among the inputs of a screen."""
         said = {} if self.plate_map is None else {self.plate_map.name: digest_file(self.plate_map)}
+        said |= {} if self.unit is Unit.UM else {"--concentration-unit": self.unit.value}
         return said if self.treatment is None else said | {"--treatment-columns": ",".join(self.treatment)}
 
 
@@ -168,8 +221,15 @@ def _bare(column: str) -> str:
     return str(column).removeprefix("Metadata_").replace("_", "").replace(" ", "").lower()
 
 
-_FACTORS = {"cellline", "celltype", "timepoint", "time", "timeh", "hours", "donor", "genotype", "tissue"}
+_TIMES = {"t", "time", "timeh", "timehours", "timemin", "timepoint", "timepointh", "timepointhours", "hour", "hours"}
+_FACTORS = {"cellline", "celltype", "donor", "genotype", "tissue", *_TIMES}
 """Own columns, bare, whose values are no mere replicates of each other."""
+
+_STACKS = {*_TIMES, "frame", "day", "z", "zplane", "zstep", "plane"}
+"""Own columns, bare, whose values are several images of one place."""
+
+_PLACES = re.compile("field|fov|site|view|tile|position|image|file|path|location|url")
+"""What the bare names of own columns have in them that tell fields of a well apart."""
 
 
 def stored_order(channels: Sequence[str]) -> tuple[str, ...]:
@@ -218,14 +278,14 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """Those of some columns that a table has, as they are written: text, and missing only what is empty or white space.
 
     A compound may be called ``NA`` and a plate ``001``; columns of numbers are read by `numbers` where they are used.
-    The columns that nobody needs may be hundreds, and are not kept.
+    White space around a cell is no part of it. The columns that nobody needs may be hundreds, and are not kept.
     """
     wanted = set(columns)
     table = _parse(path, usecols=lambda name: name in wanted)
     if table.empty:
         raise TableError(f"{path} holds no rows, only the names of its columns")
-    table = table.mask(table.apply(lambda column: column.str.strip() == ""))
-    return table.map(plain).astype(object)
+    table = table.map(lambda cell: plain(cell).strip()).astype(object)
+    return table.mask(table == "")
 
 
 def _two_rows(path: Path) -> list[str] | None:
@@ -307,8 +367,73 @@ def whole_numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
     return numbers(table, column, path, whole=True).fillna(0).astype(np.int64)
 
 
+def _apart(rows: pd.DataFrame, keys: Sequence[str]) -> str:
+    """By which own column rows of equal keys are told apart, and by which values; nothing where by none.
+
+    A column that is different in every row, as a time stamp is, does not count, unless it is known to tell images of
+    one place apart.
+    """
+    for column in schema.own_columns(rows):
+        bare, values = _bare(column), sorted(map(str, rows[column].dropna().unique()))
+        known = bare in _STACKS or (len(values) < len(rows) and not _PLACES.search(bare))
+        if known and rows.groupby(list(keys))[column].nunique().max() > 1:
+            return f"{column} ({', '.join(values[:5])}{', ...' if len(values) > 5 else ''})"
+    return ""
+
+
+def numbered_sites(fields: pd.DataFrame, design: Design, source: str) -> pd.Series:
+    """Sites of fields that have none: in every well from 1, in the order of the table.
+
+    Raises
+    ------
+    TableError
+        They may be time points, planes or something else: a column tells them apart, and nobody says what they are.
+    """
+    where = [schema.PLATE, schema.WELL]
+    if design.treatment is None and (told := _apart(fields, where)):
+        raise TableError(
+            f"{source} has no {schema.SITE}, and rows of one well differ in {told}: ingest time points or planes each "
+            "by itself; where they are fields, name the column that numbers them with --column site=NAME, or have them "
+            "numbered as they stand with --treatment-columns compound,concentration"
+        )
+    return fields.groupby(where).cumcount() + 1
+
+
+def refuse_shared(fields: pd.DataFrame, channels: Sequence[str], there: pd.DataFrame, source: str) -> None:
+    """Refuse fields that have the same image, the same page of the same file: their cells would count twice.
+
+    Raises
+    ------
+    TableError
+        Names the image and two of its fields.
+    """
+    for channel in channels:
+        image = [c for c in (path_column(channel), frame_column(channel)) if c in fields]
+        usable = fields[there[channel] & (fields[schema.STATUS] == OK)]
+        twice = usable[usable.duplicated(image)]
+        if len(twice):
+            same = usable[(usable[image] == twice[image].iloc[0]).all(axis=1)]
+            one, other = same[schema.FIELD].iloc[:2]
+            raise TableError(
+                f"{source} gives {one} and {other} the same image of {channel}, {same[image[0]].iloc[0]}: its cells "
+                "would count twice; correct the table, or say with Frame_... which page of the file each is"
+            )
+
+
 def complete(fields: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
-    """Fields with derived columns, sorted, and everything not yet in doubt; `source` names the table in messages."""
+    """Fields with derived columns, sorted, and everything not yet in doubt; `source` names the table in messages.
+
+    Raises
+    ------
+    TableError
+        As `metadata`; or rows of one field are told apart by a column, as time points and planes are.
+    """
+    where = [schema.PLATE, schema.WELL, schema.SITE]
+    if told := _apart(fields[fields.duplicated(where, keep=False)], where):
+        raise TableError(
+            f"{source} gives one field several times, with {told}, and a field of a screen has one image of each "
+            "channel: ingest time points or planes each by itself"
+        )
     fields = metadata(fields, design, source)
     fields = fields.sort_values([schema.PLATE, schema.WELL, schema.SITE], kind="stable", ignore_index=True)
     twice = fields.duplicated(schema.FIELD)
@@ -325,6 +450,7 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
         Compounds without concentrations, a missing column of the treatment, treatments that hold several cell lines or
         time points, or the control in another spelling.
     """
+    table[schema.WELL] = table[schema.WELL].map(schema.well_name, na_action="ignore")
     incomplete = table[[schema.PLATE, schema.WELL, schema.COMPOUND]].isna().any(axis=1)
     for column in (schema.PLATE, schema.WELL, schema.COMPOUND, *schema.own_columns(table)):
         table[column] = table[column].fillna("").astype(str)
@@ -343,7 +469,8 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     doseless = table[schema.CONCENTRATION].isna() & ((table[schema.COMPOUND] == design.control) | (not design.dosed))
     table.loc[doseless, schema.CONCENTRATION] = "0"
     written = "the table gives " + table[schema.CONCENTRATION].map(repr, na_action="ignore").fillna("nothing")
-    table[schema.CONCENTRATION] = pd.to_numeric(table[schema.CONCENTRATION], errors="coerce").astype(np.float64)
+    doses = pd.to_numeric(table[schema.CONCENTRATION], errors="coerce").astype(np.float64)
+    table[schema.CONCENTRATION] = design.unit.micromolar(doses)
     if schema.MOA not in table:
         table[schema.MOA] = schema.UNKNOWN_MOA
     table[schema.MOA] = given(table[schema.MOA], NO_MOA).fillna(schema.UNKNOWN_MOA).astype(str)
@@ -358,7 +485,11 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     said = f"its plate, well, batch, compound or mechanism has a line break or the like, or over {MAX_NAME} characters"
     note(table, odd, REFUSED, "bad-name", said)
     bad = ~np.isfinite(table[schema.CONCENTRATION])
-    note(table, bad, REFUSED, "bad-concentration", written + " as its concentration, where a number of µM is needed")
+    unit = design.unit.replace("u", "µ")
+    written += " as its concentration, "
+    note(table, bad, REFUSED, "bad-concentration", written + f"where a number of {unit} is needed")
+    below = written + f"and none is below 0 {unit}; logarithms have to be taken back first"
+    note(table, table[schema.CONCENTRATION] < 0, REFUSED, "bad-concentration", below)
     usable = table[table[schema.STATUS] == OK]
     if len(usable) and design.treatment is None:
         _check_factors(usable, source)
@@ -415,11 +546,18 @@ def merged(table: pd.DataFrame, design: Design) -> str:
 
 
 def _check_control(table: pd.DataFrame, control: str) -> None:
-    """Refuse a control that is there in another spelling only."""
+    """Refuse a control that is there in another spelling, be it beside the right one: it would be a treatment."""
     compounds = table[schema.COMPOUND].unique()
-    alike = [c for c in compounds if _bare(c) == _bare(control)]
-    if alike and control not in compounds:
+    alike = [c for c in compounds if _bare(c) == _bare(control) and c != control]
+    if not alike:
+        return
+    if control not in compounds:
         raise TableError(f"no compound is spelled {control!r}, but there is {alike[0]!r}; give --control {alike[0]!r}")
+    rows = int((table[schema.COMPOUND] == alike[0]).sum())
+    raise TableError(
+        f"the control is spelled {control!r} and, in {rows} of {len(table)} rows, {alike[0]!r}, which would be a "
+        "treatment; spell them alike, or give what is no control another name"
+    )
 
 
 def without_control(table: pd.DataFrame, control: str) -> str:
@@ -432,18 +570,6 @@ def without_control(table: pd.DataFrame, control: str) -> str:
         f"no well holds the control {control!r}, so paths and whitening will have nothing to begin from; the compounds "
         f"are {some}: name the untreated one with --control"
     )
-
-
-def well_name(text: str) -> str:
-    """A well as ``B02``, however many digits are written; what is no such name stays.
-
-    Examples
-    --------
-    >>> well_name("b2"), well_name("B002"), well_name("AA10"), well_name("pool")
-    ('B02', 'B02', 'AA10', 'pool')
-    """
-    found = re.fullmatch(r"([A-Za-z]{1,2})0*([1-9][0-9]*)", str(text).strip())
-    return f"{found.group(1).upper()}{int(found.group(2)):02d}" if found else str(text)
 
 
 def with_plate_map(table: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -460,16 +586,18 @@ def with_plate_map(table: pd.DataFrame, design: Design) -> pd.DataFrame:
     columns = list(map(str, head(path)))
     asked = {theirs: ours for ours, theirs in design.columns.items() if theirs in columns}
     names = {c: asked.get(c, metadata_name(c)) for c in columns}
+    for column in (c for c in columns if names[c] == schema.CONCENTRATION):
+        design.check_unit(column)
     plates = read_csv(path, columns).rename(columns=names)
     schema.require_columns(plates, [schema.WELL], str(path))
     keys = [c for c in (schema.PLATE, schema.WELL) if c in plates]
     plates = plates.dropna(subset=keys)
-    plates[schema.WELL] = plates[schema.WELL].map(well_name)
+    plates[schema.WELL] = plates[schema.WELL].map(schema.well_name)
     twice = plates[plates.duplicated(keys)]
     if len(twice):
         first = " ".join(map(str, twice[keys].iloc[0]))
         raise TableError(f"{path} names {len(twice)} wells more than once, the first {first}; a well has one row")
-    said = table[keys].assign(**{schema.WELL: table[schema.WELL].map(well_name, na_action="ignore")})
+    said = table[keys].assign(**{schema.WELL: table[schema.WELL].map(schema.well_name, na_action="ignore")})
     joined = said.merge(plates, on=keys, how="left").set_index(table.index)
     for column in joined.columns.difference(keys, sort=False):
         if column in table:
