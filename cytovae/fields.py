@@ -78,6 +78,8 @@ class Field:
         stamps : tuple
             Of each file: what changes where its content does.
         """
+        if any(plane.more for plane in self.planes.values()):
+            return None
         maps, shapes = [], set()
         for (channel, path), stamp in zip(self.paths.items(), stamps, strict=True):
             place = _place(path, self.planes[channel].frame, self.bit_depth, stamp)

@@ -39,11 +39,18 @@ class Plane:
         What an OME-TIFF may call the channel; case does not count.
     z : str, optional
         What becomes of a z-stack: ``max``, ``sum``, or the number of one plane, from 1.
+    more : tuple of Path
+        The further files of a z-stack that has a file for each of its planes.
     """
 
     frame: int | None = None
     names: tuple[str, ...] = ()
     z: str | None = None
+    more: tuple[Path, ...] = ()
+
+
+BETWEEN_FILES = "\0"
+"""Stands between the names of files that are one image together: the planes of a z-stack, the channels of a crop."""
 
 
 def check_z(z: str | None) -> None:
@@ -86,6 +93,12 @@ def read_plane(path: Path, plane: Plane = Plane(), *, bit_depth: int = 16, share
     DependencyError
         Only bioio reads the file, and it or its plug-in is not installed.
     """
+    if plane.more:
+        one = dataclasses.replace(plane, more=())
+        stack = [read_plane(p, one, bit_depth=bit_depth, shared=shared) for p in (path, *plane.more)]
+        if len({p.shape for p in stack}) > 1:
+            raise ImageError("size-mismatch", f"the z-planes of {path} and the files beside it differ in size")
+        return _projected(np.stack(stack), str(plane.z), path)
     pixels = _read(path, lambda tiff: _planes(tiff, path, plane, shared), plane)
     stacks = (".tif", ".tiff", *VENDOR)
     if pixels.ndim == 3 and plane.z is not None and (path.suffix.lower() in stacks or path.is_dir()):
@@ -117,10 +130,10 @@ def read_field(paths: Mapping[str, Path], *, bit_depth: int = 16, planes: Mappin
         As `read_plane`; ``size-mismatch`` where the channels differ in size; ``several-planes`` where two channels are
         the same plane of the same file.
     """
-    for path in paths.values():
+    named = {c: (planes or {}).get(c, Plane(names=(c,))) for c in paths}
+    for path in (file for c, first in paths.items() for file in (first, *named[c].more)):
         if not path.exists():
             raise ImageError("missing-file", f"{path} does not exist")
-    named = {c: (planes or {}).get(c, Plane(names=(c,))) for c in paths}
     files = list(paths.values())
     read = [read_plane(p, named[c], bit_depth=bit_depth, shared=files.count(p) > 1) for c, p in paths.items()]
     shapes = {plane.shape for plane in read}

@@ -35,7 +35,7 @@ import pandas as pd
 from cytovae import contents, locks
 from cytovae.errors import ImageError, ScreenError
 from cytovae.fields import Field
-from cytovae.images import Image, Plane
+from cytovae.images import BETWEEN_FILES, Image, Plane
 from cytovae.screen import called, read_table, whole_file, write_json, write_table
 
 Patches = npt.NDArray[np.uint16]
@@ -424,9 +424,9 @@ def write_sources(folder: Path, table: pd.DataFrame, said: Mapping[str, Any]) ->
     folder : Path
         The screen's ``patches`` folder.
     table : DataFrame
-        A row per field, in the order that places count: ``path_<channel>``, relative or absolute, ``frame_<channel>``
-        (a page from 0, or -1), and ``light``: whose illumination it is divided by, or nothing; ``light_<channel>``
-        where it is divided by files.
+        A row per field, in the order that places count: ``path_<channel>``, relative or absolute, with
+        `cytovae.images.BETWEEN_FILES` between the files of a z-stack; ``frame_<channel>`` (a page from 0, or -1); and
+        ``light``: whose illumination it is divided by, or nothing; ``light_<channel>`` where it is divided by files.
     said : mapping
         ``folder`` (of relative paths), ``channels`` (in stored order), ``names`` (channel -> what an OME-TIFF may call
         it), ``z``, ``bit_depth``, ``scale``, ``patch_size_px``.
@@ -513,19 +513,24 @@ class InFields:
         """Where a field lies, and the stamps of its files, which hold what they held."""
         said = self._said
         base = Path(said[_FOLDER])
-        names = [str(paths[row]) for paths in self._paths]
+        names = {c: str(p[row]).split(BETWEEN_FILES) for c, p in zip(self.channels, self._paths, strict=True)}
         planes = {
-            c: Plane(None if pages[row] < 0 else int(pages[row]), tuple(said["names"][c]), said["z"])
+            c: Plane(
+                None if pages[row] < 0 else int(pages[row]),
+                tuple(said["names"][c]),
+                said["z"],
+                tuple(base / name for name in names[c][1:]),
+            )
             for c, pages in zip(self.channels, self._pages, strict=True)
         }
-        paths = {c: base / name for c, name in zip(self.channels, names, strict=True)}
+        paths = {c: base / first for c, (first, *_) in names.items()}
         lights = {}
         if self._light_files is not None:
             lights = {c: base / str(name) for c, name in zip(self.channels, self._light_files[row], strict=True)}
             for path, name in zip(lights.values(), self._light_files[row], strict=True):
                 self._check(path, str(name))
         field = Field(paths, planes, said["bit_depth"], said["scale"], lights)
-        return field, tuple(self._check(base / name, name) for name in names)
+        return field, tuple(self._check(base / name, name) for several in names.values() for name in several)
 
     def _whole(self, row: int, field: Field, light: str) -> Image:
         last = self._last

@@ -241,6 +241,9 @@ def field(screen: Screen, name: str) -> Field:
     if row is None or any(c not in row or not isinstance(row[c], str) or not row[c] for c in columns):
         raise ScreenError(f"{screen.name} was made of cut cells, so there are no fields to look at")
     files = [str(row[c]) for c in columns]
+    if any(images.BETWEEN_FILES in file for file in files):
+        said = "has z-stacks of several files, which are shown only where it was made with --patches on-demand"
+        raise ScreenError(f"{screen.name} {said}")
     folder = raw_folder(screen, files)
     if folder is None:
         raise ScreenError(

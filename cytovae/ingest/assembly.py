@@ -381,11 +381,13 @@ def _shares(usable: pd.Index) -> Iterator[tuple[int, ...]]:
 
 def _image_files(fields: pd.DataFrame, channels: Sequence[str], options: IngestOptions) -> list[str]:
     """The names of all files of fields, of their illumination, and those that their label images may have."""
-    names = [name for channel in channels for name in fields[layouts.path_column(channel)]]
+    paths = [path for channel in channels for path in fields[layouts.path_column(channel)]]
+    names = [name for path in paths for name in path.split(images.BETWEEN_FILES)]
     if options.illumination == Correction.FILES:
         names += [name for channel in channels for name in fields[layouts.light_column(channel)]]
     if (labels := options.labels) is not None:
-        stems = [Path(name) for name in fields[layouts.path_column(channels[0])]]
+        dna = fields[layouts.path_column(channels[0])]
+        stems = [Path(path.split(images.BETWEEN_FILES)[0]) for path in dna]
         ends = [labels + suffix for suffix in images.SUFFIXES]
         names += [str(stem.with_name(stem.stem + end)) for stem in stems if stem.name for end in ends]
     return names
@@ -868,16 +870,20 @@ def _to_read(plan: _Plan, rows: pd.Index, lights: Mapping[str, Path]) -> list[_F
         if known is not None:
             here = known.get_group(name) if name in known.groups else known.obj.iloc[:0]
             centres, objects = here[["y", "x"]].to_numpy(np.float64), here[schema.OBJECT].to_numpy(np.int64)
+        lie = [[plan.raw / file for file in path.split(images.BETWEEN_FILES)] for path in files[i]]
         fields.append(
             _Field(
                 int(row),
                 Field(
-                    {c: plan.raw / file for c, file in zip(layout.channels, files[i], strict=True)},
+                    {c: first for c, (first, *_) in zip(layout.channels, lie, strict=True)},
                     {
                         c: images.Plane(
-                            None if frame == layouts.UNTOLD else int(frame), layout.names.get(c, (c,)), options.z
+                            None if frame == layouts.UNTOLD else int(frame),
+                            layout.names.get(c, (c,)),
+                            options.z,
+                            tuple(more),
                         )
-                        for c, frame in zip(layout.channels, frames[i], strict=True)
+                        for c, frame, (_, *more) in zip(layout.channels, frames[i], lie, strict=True)
                     },
                     options.bit_depth,
                     plan.record.scale,

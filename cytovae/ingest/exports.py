@@ -18,6 +18,7 @@ import pyarrow as pa
 from cytovae import omezarr, schema
 from cytovae.config import to_dict
 from cytovae.errors import DependencyError, ScreenError
+from cytovae.images import BETWEEN_FILES
 from cytovae.patches import PatchStore
 from cytovae.schema import Progress
 from cytovae.screen import (
@@ -287,12 +288,15 @@ def _write_plate_map(folder: Path, plate: object, name: str, plate_map: pd.DataF
 
 
 def _write_load_data(screen: Screen, folder: Path, below: Mapping[tuple[object, ...], Path]) -> None:
-    """``load_data.csv`` of every plate; nothing of a screen in which channels share files, as arrays of crops do."""
+    """``load_data.csv`` of every plate; nothing of a screen in which channels share files, as arrays of crops do,
+    or have several.
+    """
     fields = screen.fields()
     fields = fields[fields[schema.N_CELLS] > 0]
     files = fields[[f"path_{c}" for c in screen.record.channels]]
     images = files.apply(lambda column: column.str.lower().str.endswith((".tif", ".tiff", ".png"))).all(axis=None)
-    if not images or (files.nunique(axis=1) < files.shape[1]).any():
+    stacks = files.apply(lambda column: column.str.contains(BETWEEN_FILES, regex=False)).any(axis=None)
+    if not images or stacks or (files.nunique(axis=1) < files.shape[1]).any():
         return
     table = pd.DataFrame(index=fields.index)
     for channel, column in zip(screen.record.channels, files, strict=True):

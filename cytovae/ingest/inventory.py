@@ -9,6 +9,7 @@ import pandas as pd
 from cytovae import schema
 from cytovae.config import to_dict
 from cytovae.errors import ScreenError
+from cytovae.images import BETWEEN_FILES
 from cytovae.ingest import layouts
 from cytovae.patches import PatchStore
 from cytovae.screen import Screen, count_rows, read_provenance, read_table
@@ -102,7 +103,7 @@ def _fields(screen: Screen) -> dict[str, Any]:
             "status": row[schema.STATUS],
             "code": row[schema.CODE],
             "reason": row[schema.REASON],
-            "files": sorted({str(row[p]) for p in paths if row[p]}),
+            "files": sorted({file for p in paths if row[p] for file in str(row[p]).split(BETWEEN_FILES)}),
         }
         for row in said.to_dict("records")
     ]

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from cytovae import contents, locks, patches, schema
 from cytovae.config import to_dict
 from cytovae.errors import IngestError
+from cytovae.images import BETWEEN_FILES
 from cytovae.ingest import layouts
 from cytovae.ingest.assembly import CELLS, TYPES
 from cytovae.screen import (
@@ -263,7 +264,10 @@ def _join_sources(screens: Sequence[Screen], joined: Screen) -> None:
         table = read_table(one.patches_path / "sources.parquet")
         channels = one.record.channels
         for column in [*map(layouts.path_column, channels), *layouts.lit(table, channels)]:
-            table[column] = [str(base / name) if name else "" for name in table[column]]
+            table[column] = [
+                BETWEEN_FILES.join(str(base / name) for name in path.split(BETWEEN_FILES)) if path else ""
+                for path in table[column]
+            ]
         sources.append(table)
         held = read_table(one.path / "images.parquet")
         images.append(held.assign(**{contents.NAME: [str(base / name) for name in held[contents.NAME]]}))

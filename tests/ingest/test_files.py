@@ -16,9 +16,10 @@ from cytovae import schema
 from cytovae.cli import console, data  # noqa: F401  (data registers its verbs)
 from cytovae.config import ScreenRecord
 from cytovae.errors import ConfigError, IngestError
-from cytovae.ingest import assembly, layouts
+from cytovae.ingest import assembly, joining, layouts
 from cytovae.ingest.layouts.files import Microscope
-from cytovae.patches import PatchStore
+from cytovae.patches import PatchStore, Storage
+from cytovae.screen import read_table
 from tests.ingest.drawn import draw, grid
 
 WELLS = (("B02", "DMSO"), ("C11", "taxol"))
@@ -93,7 +94,7 @@ def test_what_names_leave_open_is_refused(tmp_path: Path) -> None:
     images = tmp_path / "P1" / "Images"
     one = images / "r02c02f01p01-ch1sk1fk1fl1.tiff"
     (images / one.name.replace("p01", "p02")).write_bytes(one.read_bytes())
-    with pytest.raises(IngestError, match="z-planes 1 to 2, each a file of its own; choose one of them with --z N"):
+    with pytest.raises(IngestError, match="z-planes 1 to 2, each a file of its own; say what becomes"):
         layouts.files.read(tmp_path, three, Microscope.OPERETTA)
     fields = layouts.files.read(tmp_path, three, Microscope.OPERETTA, z="1").fields
     assert len(fields) == 4 and (fields["status"] == "ok").all()
@@ -105,6 +106,80 @@ def test_what_names_leave_open_is_refused(tmp_path: Path) -> None:
     fields = layouts.files.read(tmp_path, three, Microscope.OPERETTA).fields.set_index(schema.FIELD)
     assert fields.loc["P1/B02/s1", "status"] == "refused" and "its channel DNA (1)" in fields.loc["P1/B02/s1", "reason"]
     assert (fields["status"] == "ok").sum() == 3
+
+
+def write_planes(folder: Path, naming: str, depth: int = 3) -> dict[str, np.ndarray]:
+    """Fields of which every z-plane is a file; the planes (Z, H, W, C) by field."""
+    write(folder, naming)
+    stacks: dict[str, np.ndarray] = {}
+    for w, (well, _) in enumerate(WELLS):
+        for site in (1, 2):
+            seed = w * 9 + site
+            stack = np.stack([draw(grid(4, seed=seed), seed=seed + 100 * z) // (4 - z) for z in range(depth)])
+            stacks[f"P1/{well}/s{site}"] = stack
+            for channel in range(3):
+                first = folder / NAMES[naming][0](well, site, channel)
+                for z in range(depth):
+                    path = first.with_name(first.name.replace("p01", f"p{z + 1:02d}"))
+                    if naming == "imagexpress":
+                        path = first.parent / f"ZStep_{z + 1}" / first.name
+                        path.parent.mkdir(exist_ok=True)
+                    tifffile.imwrite(path, stack[z, ..., channel])
+                if naming == "imagexpress":
+                    first.unlink()
+    return stacks
+
+
+def ingest_planes(raw: Path, naming: str, z: str, **more) -> assembly.Outcome:
+    layout = layouts.files.read(raw, channels(naming), naming, z=z)
+    screen = raw.with_name(f"{naming}{z}{more.get('patches', '')}.screen")
+    return assembly.ingest_fields(
+        layout, raw, screen, ScreenRecord("s", layout.channels), assembly.IngestOptions(z=z, **more)
+    )
+
+
+@pytest.mark.parametrize("naming", ["operetta", "imagexpress"])
+@pytest.mark.parametrize("z", ["max", "sum", "2"])
+def test_a_z_stack_of_a_file_a_plane_becomes_one_plane(tmp_path: Path, naming: str, z: str) -> None:
+    stacks = write_planes(tmp_path / "raw", naming)
+    stored = ingest_planes(tmp_path / "raw", naming, z)
+    seen = ingest_planes(tmp_path / "raw", naming, z, patches=Storage.ON_DEMAND)
+    cells, count = stored.screen.cells(), stored.n_cells
+    assert count == 16
+    for patches in (PatchStore(one.screen.patches_path).read(np.arange(count)) for one in (stored, seen)):
+        for row in range(count):
+            stack = stacks[cells.loc[row, schema.FIELD]]
+            plane = {"max": stack.max(axis=0), "sum": stack.sum(axis=0), "2": stack[1]}[z]
+            y, x = np.rint(cells.loc[row, [schema.CENTER_Y, schema.CENTER_X]].to_numpy(float)).astype(int)
+            assert np.array_equal(patches[row], plane[y - 34 : y + 34, x - 34 : x + 34])
+    digests = read_table(stored.screen.path / "images.parquet")
+    assert len(digests) == (12 if z == "2" else 36)
+
+
+def test_a_field_that_lacks_a_z_plane_is_refused_and_so_are_projections_beside_planes(tmp_path: Path) -> None:
+    write_planes(tmp_path / "raw", "imagexpress")
+    folder = tmp_path / "raw" / "P1" / "TimePoint_1"
+    next((folder / "ZStep_2").glob("*_C11_s2_w2*")).unlink()
+    fields = layouts.files.read(tmp_path / "raw", channels("imagexpress"), "imagexpress", z="max").fields
+    fields = fields.set_index(schema.FIELD)
+    assert (fields["status"] == "ok").sum() == 3
+    assert "does not hold all 3 z-planes of its channel Tubulin (2)" in fields.loc["P1/C11/s2", "reason"]
+    (folder / "ZStep_3").rename(folder / "ZStep_0")
+    with pytest.raises(IngestError, match="ZStep_0, in which MetaXpress puts projections"):
+        layouts.files.read(tmp_path / "raw", channels("imagexpress"), "imagexpress", z="sum")
+
+
+def test_appended_screens_find_all_files_of_their_stacks(tmp_path: Path) -> None:
+    screens = []
+    for plate in ("P1", "P2"):
+        raw = tmp_path / plate / "raw"
+        write_planes(raw, "operetta")
+        (raw / "P1").rename(raw / plate)
+        screens.append(ingest_planes(raw, "operetta", "max", patches=Storage.ON_DEMAND).screen)
+    before = [PatchStore(screen.patches_path).read(np.arange(16)) for screen in screens]
+    joining.append(screens[0], screens[1:])
+    joined = assembly.Screen.open(screens[0].path)
+    assert np.array_equal(PatchStore(joined.patches_path).read(np.arange(32)), np.concatenate(before))
 
 
 def test_thumbnails_are_no_fields(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import ConfigError, IngestError
-from cytovae.images import VENDOR
+from cytovae.images import BETWEEN_FILES, VENDOR, check_z
 from cytovae.ingest.layouts import harmony, tables
 from cytovae.screen import digest_file
 
@@ -36,6 +36,7 @@ PATTERNS = {
 
 _PARTS = ("well", "row", "column", "site", "channel", "z", "time", "plate")
 _NO_PLATE = re.compile(r"images|timepoint_\d+|zstep_\d+", re.IGNORECASE)
+_STEP = re.compile(r"zstep_(\d+)", re.IGNORECASE)
 _THUMBNAIL = re.compile(r"_thumb", re.IGNORECASE)
 
 
@@ -65,7 +66,7 @@ def read(
         Whose names they are; or a regular expression with the groups ``well`` (or ``row`` and ``column``) and, where
         there are any, ``plate``, ``site``, ``channel``, ``z`` and ``time``.
     z : str, optional
-        Which plane is taken where every plane of a z-stack is a file: its number.
+        What becomes of z-stacks of which every plane is a file: ``max``, ``sum``, or the number of one plane.
     design : Design, optional
         What was done to the wells.
 
@@ -78,6 +79,7 @@ def read(
         not understood or speaks of other images.
     """
     design = design or tables.Design()
+    check_z(z)
     if not raw.is_dir():
         raise IngestError(f"there is no folder {raw}")
     order = tables.stored_order(list(channels))
@@ -100,9 +102,13 @@ def read(
     keys = [schema.PLATE, schema.WELL, schema.SITE]
     fields = found[keys].drop_duplicates().reset_index(drop=True)
     where = pd.MultiIndex.from_frame(fields[keys])
+    depth = {}
     for channel in order:
         mine = found[found["channel"] == _token(channels[channel])] if in_names else found
-        fields[tables.path_column(channel)] = mine.set_index(keys)["path"].reindex(where).fillna("").to_numpy()
+        files, depth[channel] = mine.set_index(keys)["path"], mine["z"].nunique()
+        if depth[channel] > 1:
+            files = mine.sort_values("z").groupby(keys)["path"].agg(BETWEEN_FILES.join)
+        fields[tables.path_column(channel)] = files.reindex(where).fillna("").to_numpy()
     fields = tables.with_plate_map(fields, design)
     if schema.COMPOUND not in fields:
         fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
@@ -114,6 +120,9 @@ def read(
         lost = fields[tables.path_column(channel)] == ""
         said = f"no file of {raw} is its channel {channel} ({channels[channel]})"
         tables.note(fields, lost, tables.REFUSED, "missing-file", said)
+        few = fields[tables.path_column(channel)].str.count(BETWEEN_FILES) + 1 < depth[channel]
+        said = f"{raw} does not hold all {depth[channel]} z-planes of its channel {channel} ({channels[channel]})"
+        tables.note(fields, few, tables.REFUSED, "missing-file", said)
     inputs = design.inputs() | {"--channels": ",".join(f"{c}={channels[c]}" for c in order)}
     inputs |= {index.path.relative_to(raw).as_posix(): digest_file(index.path) for index in indices.values()}
     sizes = {round(index.pixel_size_um, 4) for index in indices.values() if index.pixel_size_um}
@@ -199,7 +208,7 @@ def _described(name: str, parts: Mapping[str, str | None], raw: Path) -> dict[st
         schema.WELL: well,
         schema.SITE: int(parts.get("site") or 1),
         "channel": _token(parts.get("channel") or ""),
-        "z": int(parts.get("z") or 1),
+        "z": int(parts.get("z") or next((m.group(1) for m in map(_STEP.fullmatch, Path(name).parts) if m), 1)),
         "time": parts.get("time") or next((f for f in Path(name).parts if f.lower().startswith("timepoint_")), ""),
         "path": name,
     }
@@ -223,16 +232,25 @@ def _token(channel: str) -> str:
 
 
 def _one_plane(found: pd.DataFrame, z: str | None, raw: Path) -> pd.DataFrame:
-    """The files of one time point and one z-plane."""
+    """The files of one time point, and of one z-plane or all that become one."""
     times = sorted(found["time"].unique())
     if len(times) > 1:
         raise IngestError(f"{raw} holds {len(times)} time points ({', '.join(times[:4])}); ingest each by itself")
     planes = sorted(found["z"].unique())
     if len(planes) == 1:
         return found
-    if z is None or not z.isdecimal() or int(z) not in planes:
+    if z in ("max", "sum"):
+        made = found["path"].map(lambda path: any(part.lower() == "zstep_0" for part in Path(path).parts))
+        if made.any():
+            raise IngestError(
+                f"{raw} holds the folder ZStep_0, in which MetaXpress puts projections, beside those of z-planes; move "
+                "it away, or choose one plane with --z N"
+            )
+        return found
+    if z is None or int(z) not in planes:
         raise IngestError(
-            f"{raw} holds z-planes {planes[0]} to {planes[-1]}, each a file of its own; choose one of them with --z N"
+            f"{raw} holds z-planes {planes[0]} to {planes[-1]}, each a file of its own; say what becomes of them with "
+            "--z max or --z sum, or choose one of them with --z N"
         )
     return found[found["z"] == int(z)]
 
@@ -247,7 +265,7 @@ def _asked_for(found: pd.DataFrame, channels: Mapping[str, str], raw: Path) -> p
 
 
 def _refuse_twice(found: pd.DataFrame, raw: Path) -> None:
-    same = [schema.PLATE, schema.WELL, schema.SITE, "channel"]
+    same = [schema.PLATE, schema.WELL, schema.SITE, "channel", "z"]
     twice = found[found.duplicated(same, keep=False)]
     if len(twice):
         one, other = twice.sort_values(same)["path"].iloc[:2]
