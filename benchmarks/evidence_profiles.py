@@ -2,7 +2,8 @@
 
     python benchmarks/evidence_profiles.py [--tables FOLDER] [--screen SCREEN --model MODEL]
 
-Without arguments: coverage of the intervals of accuracies. ``--tables``: a folder of BBBC021's published tables, for
+Without arguments: coverage of the intervals of accuracies, and how often a treatment that does nothing is taken for
+active where wells differ. ``--tables``: a folder of BBBC021's published tables, for
 the false positives of mAP and for TVN. ``--screen`` and ``--model``: the audit's rows, activity and learning curve.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,64 @@ def coverage(rng: np.random.Generator, n: int = 2_000) -> None:
             print(f"{accuracy:8.2f}  {likeness:11.1f}  {said[0]:>24}  {said[1]:>17}", flush=True)
 
 
+@dataclass(frozen=True)
+class Wells:
+    """A treatment that does nothing: on every plate one well of it, beside control wells.
+
+    Parameters
+    ----------
+    plates, controls : int
+        Plates, and control wells on each.
+    cells, control_cells : int
+        Of a treated and of a control well.
+    """
+
+    plates: int = 1
+    controls: int = 6
+    cells: int = 15
+    control_cells: int = 10
+
+
+WELLS = {
+    "one plate, 6 control wells": Wells(),
+    "one plate, one control well of 60 cells": Wells(controls=1, cells=20, control_cells=60),
+    "two plates, 6 control wells each": Wells(plates=2),
+    "three plates, 6 control wells each": Wells(plates=3),
+}
+
+
+def active_by_chance(
+    wells: Wells, unit: activity.Unit | str, sd: float, d: int, n: int, rng: np.random.Generator
+) -> float:
+    """How often such a treatment has p <= 0.05, by cells or by the means of wells; `sd` of wells in s.d. of cells."""
+    per_plate = [wells.cells, *[wells.control_cells] * wells.controls]
+    of = np.repeat(np.arange(wells.plates * len(per_plate)), per_plate * wells.plates)
+    found = []
+    for _ in range(n):
+        z = rng.normal(size=(len(of), d)) + sd * rng.normal(size=(of.max() + 1, d))[of]
+        own = of
+        if unit == activity.Unit.wells:
+            own = np.unique(of)
+            z = np.array([z[of == k].mean(axis=0) for k in own])
+        found.append(activity.test(z, own // len(per_plate), own % len(per_plate) == 0, rng, 99)["p"] <= 0.05)
+    return float(np.mean(found))
+
+
+def wells_that_differ(rng: np.random.Generator, n: int = 400) -> None:
+    """How often nothing is called active, by what wells differ by."""
+    sizes = (0.0, 0.05, 0.1, 0.2, 0.3)
+    print(f"treatments that do nothing with p <= 0.05, in %, n = {n}, by the s.d. of wells in s.d. of cells")
+    print(f"{'':<60}" + "".join(f"{sd:>7g}" for sd in sizes))
+    for d in (32, 256):
+        for unit in activity.Unit:
+            for name, wells in WELLS.items():
+                if (unit == activity.Unit.wells) != (wells.plates > 2):
+                    continue  # as activity.measure asks: wells where they can be dealt out in 200 ways, else cells
+                rates = [active_by_chance(wells, unit, sd, d, n, rng) for sd in sizes]
+                said = f"{d} features, by {unit}: {name}"
+                print(f"{said:<60}" + "".join(f"{100 * rate:>7.1f}" for rate in rates), flush=True)
+
+
 def of_tables(folder: Path, rng: np.random.Generator) -> None:
     """Published profiles: false positives of mAP, and TVN beside no whitening."""
     wells = published.read_wells(
@@ -82,7 +142,7 @@ def of_screen(screen: Screen, model: str, rng: np.random.Generator) -> None:
     """The audit's rows, activity, and accuracy by the number of cells of a treatment."""
     cells, embeddings = screen.embeddings(model)
     start = time.process_time()
-    for check in audit.checks(cells, embeddings, screen.record.control):
+    for check in audit.checks(cells, embeddings, screen.record.control)[0]:
         print(" ", check)
     print(f"  the audit took {time.process_time() - start:.0f} s of processor time")
     table = activity.measure(cells, embeddings, screen.record.control)
@@ -146,6 +206,7 @@ def main() -> None:
         of_screen(screen, asked.model or screen.models()[0], rng)
     if not asked.tables and not asked.screen:
         coverage(rng)
+        wells_that_differ(rng)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,9 @@ class Check:
     n : int
         How many trials the observed rate rests on.
     ok : bool
-        Whether the observed rate is as good as it should be; the check that made the row says what that takes.
+        Whether the observed rate is as good as it should be, see `as_claimed`.
+    tried : str
+        What was taken, where the screen decides it: ``groups of cells``.
 
     Examples
     --------
@@ -213,10 +215,35 @@ class Check:
     ci95: tuple[float, float]
     n: int
     ok: bool
+    tried: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as JSON types, as ``cytovae audit --json`` prints it."""
         return dataclasses.asdict(self) | {"ci95": list(self.ci95)}
+
+
+TOLERANCE = 0.02
+"""How far from the claim the near end of a rate's interval may lie."""
+
+
+def as_claimed(nominal: float, ci95: tuple[float, float], *, at_least: bool = False) -> bool:
+    """Whether a rate is as claimed: its interval, widened by `TOLERANCE`, reaches the claim or what is better.
+
+    Parameters
+    ----------
+    nominal : float
+    ci95 : tuple of (float, float)
+    at_least : bool
+        Coverage or power, which may lie above the claim; by default a rate of errors, which may lie below.
+
+    Examples
+    --------
+    >>> as_claimed(0.05, (0.0, 0.01)), as_claimed(0.05, (0.08, 0.12))
+    (True, False)
+    >>> as_claimed(0.95, (0.99, 1.0), at_least=True), as_claimed(0.95, (0.88, 0.92), at_least=True)
+    (True, False)
+    """
+    return ci95[1] + TOLERANCE >= nominal if at_least else ci95[0] - TOLERANCE <= nominal
 
 
 def not_blank(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:

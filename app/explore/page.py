@@ -67,7 +67,7 @@ with facts.container():
         for name, figure, meaning in view.figures_of(shown):
             st.metric(name, figure, help=meaning, width="content")
     doubts = loaders.plate_doubts(screen, treatment)
-    notes = [*([doubts.rstrip(".")] if doubts else []), *view.notes(shown)]
+    notes = [*([doubts.rstrip(".")] if doubts else []), *view.tested(screen, model, treatment), *view.notes(shown)]
     notes += [*view.readable(model), *view.below_zero(shown)]
     st.caption(". ".join(plain(note[:1].upper() + note[1:]) for note in notes) + ".")
 if by_picture:

@@ -82,7 +82,8 @@ def verdict(screen: Screen, model: str, shown: view.View) -> None:
             badges += " :gray-badge[activity not known]"
         else:
             word, tint = ("active", "green") if row["active"] else ("not active", "orange")
-            badges += f" :{tint}-badge[{word}, p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}]"
+            of = f" of {row['n_wells']} well{'' if row['n_wells'] == 1 else 's'}" if row["unit"] == "cells" else ""
+            badges += f" :{tint}-badge[{word}, p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}{of}]"
     if doubts:
         badges += " :orange-badge[is it the plate? see below]"
     st.markdown(f":{colour}[{icon} **{plain(view.sentence(screen, model, shown))}**] {badges}")

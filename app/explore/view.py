@@ -21,6 +21,7 @@ from cytovae.errors import SelectionError
 from cytovae.explore import evidence, likeness, morphology, paths, study, targets
 from cytovae.explore.study import Drawn, Level, Material, Request
 from cytovae.explore.targets import Start, Target
+from cytovae.profiling import activity
 from cytovae.screen import Screen
 
 GUIDE = (
@@ -482,6 +483,17 @@ def figures_of(shown: View) -> list[tuple[str, str, str]]:
             )
         )
     return said
+
+
+def tested(screen: Screen, model: str, treatment: str) -> list[str]:
+    """What the treatment's activity rests on, where it is by cells: wells that differ are not in its null."""
+    known = loaders.activity(screen, model)
+    if known is None or treatment not in known.index:
+        return []
+    row = known.loc[treatment]
+    if row["reason"] or row["unit"] != activity.Unit.cells:
+        return []
+    return [f"activity is by {activity.counted(row.to_dict())}"]
 
 
 def readable(model: str) -> list[str]:

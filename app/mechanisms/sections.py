@@ -12,7 +12,7 @@ from app.common.components.cells import Item, Row, cells
 from app.common.words import plain
 from app.mechanisms import scores
 from cytovae import schema
-from cytovae.profiling import report
+from cytovae.profiling import activity, report
 from cytovae.screen import Screen
 
 PAIRS = 6
@@ -35,12 +35,14 @@ def active(screen: Screen, model: str) -> None:
             f"{loaders.models_dir() / model}`."
         )
         return
-    n_known = int((known["reason"] == "").sum())
+    tested = known[known["reason"] == ""]
+    n_known, by_cells = len(tested), int((tested["unit"] == activity.Unit.cells).sum())
+    how = f" {by_cells} were tested by their cells, their wells being too few: {activity.CAUTION}." if by_cells else ""
     st.markdown(
         f"**{int(known['active'].sum())} of the {n_known} treatments that could be tested are active** "
         f"under {plain(model)}: their wells or cells are more like each other than like the controls of their plates "
         "(corrected p ≤ 0.05). A treatment that is not active has no mechanism to find. "
-        f"{len(known) - n_known} could not be tested, most often because their plates hold too few controls."
+        f"{len(known) - n_known} could not be tested, most often because their plates hold too few controls.{how}"
     )
 
 

@@ -19,7 +19,7 @@ DOUBTS = {
     Doubt.one_plate: "lie on one plate alone: their effect cannot be told from the plate's",
     Doubt.one_batch: "lie on several plates, all of one batch: their effect cannot be told from the batch's",
     Doubt.edge: "have all their wells at the edge of the plate, where cells dry out first",
-    Doubt.few_controls: f"lie on a plate with fewer than {LEAST_CONTROL_WELLS} control wells and fewer than "
+    Doubt.few_controls: f"lie on a plate with fewer than {LEAST_CONTROL_WELLS} control wells or fewer than "
     f"{LEAST_CONTROL_CELLS} control cells to compare them with",
 }
 
@@ -210,7 +210,7 @@ def audit(screen: Screen) -> None:
             st.markdown(f"**{model}**: {good} of {len(checks)} checks came out as they should.")
             rows = [
                 {
-                    "what was tried": check.name.replace("_", " "),
+                    "what was tried": check.name.replace("_", " ") + (f" ({check.tried})" if check.tried else ""),
                     "should be": check.nominal,
                     "was": check.observed,
                     "95 % interval": f"{check.ci95[0]:.3f} to {check.ci95[1]:.3f}",

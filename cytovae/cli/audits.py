@@ -27,9 +27,10 @@ def audit(
     lines = [f"{'':<30}{'claimed':>9}{'here':>9}   95 % interval      n"]
     for row in document["checks"]:
         low, high = row["ci95"]
+        of = f" ({row['tried']})" if row["tried"] else ""
         lines.append(
             f"{row['name']:<30}{row['nominal']:>9.3f}{row['observed']:>9.3f}   {low:.3f} to {high:.3f}{row['n']:>8,}"
-            f"   {'as claimed' if row['ok'] else 'NOT AS CLAIMED'}"
+            f"   {'as claimed' if row['ok'] else 'NOT AS CLAIMED'}{of}"
         )
     lines += [f"not tried: {row['name']}: {row['reason']}" for row in document["skipped"]]
     console.emit(document, as_json, "\n".join(lines))

@@ -265,7 +265,10 @@ def activity(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Is a treatment active at all: mAP against its plates' controls with p and FDR, replication, effect size."""
+    """Is a treatment active at all: mAP against its plates' controls with p and FDR, replication, effect size.
+
+    By wells; where these are too few by cells, and then what sets a well apart counts as the treatment's.
+    """
     from cytovae.profiling import study
 
     opened = Screen.open(screen)

@@ -1,7 +1,7 @@
 """The evidence beside a path tried on a user's own screen: a row for each claim, with the rate it was seen to have.
 
-Every check takes a `Material` and a random number generator, so that each can be run alone. Rates of false alarms are
-fine where their interval does not lie above what is claimed; rates of coverage where it holds what is claimed.
+Every check takes a `Material` and a random number generator, so that each can be run alone. One rule says which rates
+are fine, `cytovae.schema.as_claimed`; neighbours of the same mechanism must be more than chance gives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cytovae.errors import SelectionError
 from cytovae.explore import evidence, plausible, study, targets
 from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.study import Material, Request
-from cytovae.schema import Check
+from cytovae.patches import Doubles
+from cytovae.schema import Check, as_claimed
 
 N_CELLS = 400
 """Cells, or made-up points, that a check of the flag rests on at most."""
@@ -65,8 +66,7 @@ def flag_power_chimeras(material: Material, rng: np.random.Generator) -> Check:
     ground = material.ground
     d = ground.embeddings.shape[1]
     fakes = ground.embeddings[rng.choice(ground.usable, (N_CELLS, d)), np.arange(d)]
-    made = _rate("flag_power_chimeras", 0.9, ground.rarity(fakes) <= evidence.FALSE_ALARMS)
-    return dataclasses.replace(made, ok=made.observed >= 0.9)
+    return _rate("flag_power_chimeras", 0.9, ground.rarity(fakes) <= evidence.FALSE_ALARMS, at_least=True)
 
 
 def plausible_false_alarms(material: Material, rng: np.random.Generator) -> Check:
@@ -103,8 +103,9 @@ def plausible_rate(
     n, rate, ratio = len(table), float(np.mean(rates)), float(np.mean(compared))
     variance = (1.0 / N_SPLITS + ratio) * float(np.var(rates, ddof=1))
     spread = max(1.0 + ratio, n * variance / (rate * (1.0 - rate)) if 0 < rate < 1 else 0.0)
-    low, high = _wilson(rate * n / spread, n / spread)
-    return Check("plausible_false_alarms", plausible.FALSE_ALARMS, rate, (low, high), n, low <= plausible.FALSE_ALARMS)
+    ci = _wilson(rate * n / spread, n / spread)
+    ok = as_claimed(plausible.FALSE_ALARMS, ci)
+    return Check("plausible_false_alarms", plausible.FALSE_ALARMS, rate, ci, n, ok)
 
 
 def nearest_hub_share(material: Material, rng: np.random.Generator) -> Check:
@@ -115,8 +116,8 @@ def nearest_hub_share(material: Material, rng: np.random.Generator) -> Check:
     share = float(counts[:most].sum() / len(answers))
     # so few questions name a cell at most once by chance: that much is no hub
     fair = max(HUB_SHARE, most / len(answers))
-    low, high = _wilson(counts[:most].sum(), len(answers))
-    return Check("nearest_hub_share", fair, share, (low, high), len(answers), low <= fair)
+    ci = _wilson(counts[:most].sum(), len(answers))
+    return Check("nearest_hub_share", fair, share, ci, len(answers), as_claimed(fair, ci))
 
 
 def nearest_same_moa(material: Material, rng: np.random.Generator) -> Check:
@@ -173,8 +174,10 @@ def null_path_false_alarms(material: Material, rng: np.random.Generator) -> Chec
 def population_interval_coverage(material: Material, rng: np.random.Generator) -> Check:
     """Groups of control cells paired with other control cells: how often the interval holds the true difference, 0.
 
-    What is compared is the cells' place along the first principal component of the control cells; half of the cells,
-    at random, stand for the treatment's population, half for the controls'. Both have the mean of the whole.
+    What is compared is the cells' place along the first principal component of the control cells. Where `MIN_WELLS`
+    control wells hold two cells or more, wells are drawn, and from each as many cells: what wells differ by is in the
+    trial, and the interval is over wells. Else cells are, whatever their wells, which says nothing of wells. Both are
+    drawn with replacement: the population, endless, then has the sample's mean.
     """
     rows = targets.controls(material.cells, material.control)
     if len(rows) < 2 * GROUP_CELLS[0]:
@@ -182,18 +185,35 @@ def population_interval_coverage(material: Material, rng: np.random.Generator) -
     z = material.embeddings[rows].astype(np.float64)
     z = z - z.mean(axis=0)
     place = z @ np.linalg.eigh(z.T @ z)[1][:, -1]
+    of = targets.wells(material.cells, rows)
+    wells = [place[of == well] for well in np.unique(of)]
+    wells = [well for well in wells if len(well) > 1]
+    by_wells = len(wells) >= MIN_WELLS
     held = []
     for _ in range(N_POPULATIONS):
         size = int(rng.integers(3, GROUP_CELLS[1] + 1))
         n = int(rng.choice([8, 32, 128, 500]))
-        # with replacement: the sample then has the population's mean, cells being those of an endless population
-        treated, others = rng.choice(place, size), rng.choice(place, max(len(place) // 2, 12))
-        ends = np.concatenate([rng.permutation(size) for _ in range(-(-n // size))])[:n]
+        if by_wells:
+            treated, unit = _drawn(wells, int(rng.integers(2, MIN_WELLS + 1)), size, rng)
+            others, beside = _drawn(wells, len(wells), max(len(place) // 2, 12), rng)
+        else:
+            treated, others = rng.choice(place, size), rng.choice(place, max(len(place) // 2, 12))
+            unit, beside = np.arange(size), np.arange(len(others))
+        ends = np.concatenate([rng.permutation(len(treated)) for _ in range(-(-n // len(treated)))])[:n]
         starts = rng.integers(0, len(others), n)
-        found = pairs_interval(treated[ends] - others[starts], starts, ends)
+        found = pairs_interval(treated[ends] - others[starts], beside[starts], unit[ends])
         held.append(bool(found.low() <= 0.0 <= found.high()))
-    made = _rate("population_interval_coverage", 0.95, np.array(held))
-    return dataclasses.replace(made, ok=made.ci95[0] <= 0.97 and made.ci95[1] >= 0.93)
+    tried = "wells" if by_wells else "cells, whatever their wells"
+    return _rate("population_interval_coverage", 0.95, np.array(held), at_least=True, tried=tried)
+
+
+def _drawn(
+    wells: Sequence[Doubles], n_wells: int, size: int, rng: np.random.Generator
+) -> tuple[Doubles, npt.NDArray[np.int64]]:
+    """About so many cells' values, as many of each of some wells, and which drawn well each is of."""
+    each = max(round(size / n_wells), 1)
+    chosen = rng.integers(0, len(wells), n_wells)
+    return np.concatenate([rng.choice(wells[k], each) for k in chosen]), np.repeat(np.arange(n_wells), each)
 
 
 def subpopulation_false_splits(material: Material, rng: np.random.Generator) -> Check:
@@ -249,18 +269,28 @@ def _asked(
     return rows, found[:, 0]
 
 
-def _rate(name: str, nominal: float, hits: npt.NDArray[np.bool_], spread: float = 1.0) -> Check:
-    """A row for a rate that should not lie above (where it is small) what is claimed.
+def _rate(
+    name: str,
+    nominal: float,
+    hits: npt.NDArray[np.bool_],
+    spread: float = 1.0,
+    *,
+    at_least: bool = False,
+    tried: str = "",
+) -> Check:
+    """A row for a rate.
 
     Parameters
     ----------
     hits : (n,) bool
     spread : float
         By what the variance exceeds that of a binomial count.
+    at_least, tried
+        As of `cytovae.schema.as_claimed` and `cytovae.schema.Check`.
     """
     n = len(hits)
-    low, high = _wilson(float(hits.mean()) * n / spread, n / spread)
-    return Check(name, nominal, float(hits.mean()), (low, high), n, low <= nominal)
+    ci = _wilson(float(hits.mean()) * n / spread, n / spread)
+    return Check(name, nominal, float(hits.mean()), ci, n, as_claimed(nominal, ci, at_least=at_least), tried)
 
 
 def _wilson(k: float, n: float) -> tuple[float, float]:

@@ -63,11 +63,12 @@ class Responders:
 
     @property
     def sentence(self) -> str:
-        """The share, and what it rests on."""
+        """The share, and what it rests on; with a caution where that is one well."""
+        alone = "" if self.n_wells > 1 else "; what sets that well apart counts as response, whatever its cause"
         return (
             f"{100 * self.share:.0f} % of the cells respond (95 % interval {100 * self.low:.0f} to "
             f"{100 * self.high:.0f} %; {len(self.treated)} treated cells of {self.n_wells} "
-            f"well{'' if self.n_wells == 1 else 's'}, {len(self.control)} controls)"
+            f"well{'' if self.n_wells == 1 else 's'}, {len(self.control)} controls){alone}"
         )
 
 

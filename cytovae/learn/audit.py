@@ -55,10 +55,9 @@ def audit(
             skipped.append({"name": check.__name__, "reason": str(few)})
         done(number + 1, len(explore.CHECKS))
     cells, embeddings = screen.embeddings(model.name)
-    tried = profiling.checks(cells, embeddings, screen.record.control, seed)
+    tried, left_out = profiling.checks(cells, embeddings, screen.record.control, seed)
     checks += tried
-    reason = "the screen has too few controls, or too few compounds of known mechanism"
-    skipped += [{"name": name, "reason": reason} for name in profiling.NAMES if name not in {c.name for c in tried}]
+    skipped += [{"name": name, "reason": reason} for name, reason in left_out.items()]
     document = {
         "checks": [check.to_dict() for check in checks],
         "skipped": skipped,

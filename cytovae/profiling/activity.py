@@ -4,13 +4,15 @@ A treatment is described by its wells, or by its cells where its wells are too f
 for the others of its treatment among the controls of the same plates: the mean of the average precisions is the
 treatment's mAP. What that is worth is found by dealing out the labels anew among the units of each plate, so that
 plates, unequal numbers and the likeness of everything on one plate are in the null as they are in the data. The null
-is exact where the units of a plate are exchangeable; cells of one well may not be, and ``cytovae audit`` tries that
-with control wells that pose as treatments.
+is exact where the units of a plate are exchangeable. Cells are not where wells differ: a test by cells takes what sets
+a well apart for the treatment's effect (`docs/evidence.md` says how often). ``cytovae audit`` tries that with control
+wells that pose as treatments, where there are enough of them.
 
 ``profiles/<model>/activity.parquet``: one row per treatment
 ------------------------------------------------------------
 ``Metadata_Treatment``, ``Metadata_Compound``, ``Metadata_Concentration``, ``Metadata_MoA``, ``unit`` (wells | cells),
-``n_units``, ``n_controls`` (units on its plates), ``n_plates``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg
+``n_units``, ``n_controls`` (units on its plates), ``n_wells``, ``n_control_wells`` (the wells that these are, or are
+of), ``n_plates``, ``map``, ``p``, ``p_corrected`` (Benjamini-Hochberg
 over treatments), ``active`` (p_corrected <= 0.05), ``p_compound`` (of its compound being active at any of its doses,
 see `compound_p`), ``similarity`` (mean cosine between its units), ``replicating``
 (similarity above the 95th percentile of relabelled units), ``grit`` (mean likeness of its units to each other, in s.d.
@@ -20,7 +22,7 @@ of their likeness to controls), ``reason`` (why there is no answer, else "").
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import comb
 from typing import Any
 
@@ -36,7 +38,11 @@ N_NULL = 999
 """Relabellings; the smallest p-value is 1 / (N_NULL + 1)."""
 
 LEAST_ARRANGEMENTS = 200
-"""Ways to deal out the labels below which wells cannot reach a small p-value, so that cells are asked."""
+"""Ways to deal out the labels below which cells are asked.
+
+With 49 (a well on each of two plates, beside six control wells each) none of 48 treatments of the phantom, which all do
+something, had a corrected p of 0.05 by wells.
+"""
 
 MOST_TREATED = 60
 MOST_CONTROLS = 60
@@ -45,12 +51,18 @@ MOST_CONTROLS = 60
 LEAST_POSING = 20
 """Control wells that pose as treatments, below which groups of `_GROUP` control cells do."""
 _GROUP = 8
+LEAST_POSING_CELLS = 4 * _GROUP
+"""Control cells of a plate that it takes for these."""
 
 FDR = 0.05
 """Below this corrected p-value a treatment is called active."""
 
 _OF_TREATMENT = [schema.TREATMENT, schema.COMPOUND, schema.CONCENTRATION, schema.MOA]
-_ANSWER = ("unit", "n_units", "n_controls", "n_plates", "map", "p", "similarity", "replicating", "grit", "reason")
+CAUTION = "what sets a well apart counts as the treatment's"
+"""What a p by cells does not see."""
+
+_COUNTS = ("unit", "n_units", "n_controls", "n_wells", "n_control_wells", "n_plates")
+_ANSWER = (*_COUNTS, "map", "p", "similarity", "replicating", "grit", "reason")
 
 
 class Unit(enum.StrEnum):
@@ -203,7 +215,7 @@ def measure(
         table.loc[known, "p_corrected"] = false_discovery_control(table.loc[known, "p"].astype(float))
     table["active"] = table["p_corrected"] <= FDR
     table["p_compound"] = table.groupby(schema.COMPOUND)["p"].transform(compound_p)
-    order = ["unit", "n_units", "n_controls", "n_plates", "map", "p", "p_corrected", "active", "p_compound"]
+    order = [*_COUNTS, "map", "p", "p_corrected", "active", "p_compound"]
     return table[[*_OF_TREATMENT, *order, "similarity", "replicating", "grit", "reason"]]
 
 
@@ -233,9 +245,10 @@ def posing(
 ) -> tuple[npt.NDArray[np.float64], str]:
     """P-values of controls that pose as treatments among the other controls of their plate: 5 % should be 0.05 or less.
 
-    Whole control wells pose where there are at least `LEAST_POSING` on plates with others; their cells are asked, as of
-    a treatment with few wells, so cells that are more alike within a well than on the plate show here. Where there are
-    too few, groups of control cells drawn from a plate pose, which shows less: that the test itself is calibrated.
+    Control wells of two cells or more pose where there are at least `LEAST_POSING` on plates with others; their cells
+    are asked, as of a treatment with few wells, so cells that are more alike within a well than on the plate show here.
+    Where there are too few, groups of control cells drawn from a plate pose, whatever their wells: this shows only that
+    the test is calibrated where wells do not differ.
 
     Parameters
     ----------
@@ -261,7 +274,7 @@ def posing(
     what = "wells"
     if len(pairs) < LEAST_POSING:
         what = "groups of cells"
-        full = [here for here in on.values() if len(here) >= 4 * _GROUP]
+        full = [here for here in on.values() if len(here) >= LEAST_POSING_CELLS]
         drawn = [rng.permutation(full[k]) for k in rng.integers(len(full), size=most)] if full else []
         pairs = [(cells_[:_GROUP], cells_[_GROUP:]) for cells_ in drawn]
     if len(pairs) > most:
@@ -293,6 +306,7 @@ class _Units:
         self.well_plates = wells[schema.PLATE].astype(str).to_numpy()
         self.well_names = wells[schema.TREATMENT].astype(str).to_numpy()
         self.well_control = (wells[schema.COMPOUND] == control).to_numpy()
+        self.well_of = self.cells.groupby([schema.PLATE, schema.WELL], dropna=False, observed=True).ngroup().to_numpy()
 
     def answer(self, name: str, seed: int, n_null: int) -> dict[str, Any]:
         """The columns of `_ANSWER`."""
@@ -307,8 +321,10 @@ class _Units:
             controls = np.concatenate(
                 [_some(on[plates[on] == plate], MOST_CONTROLS, rng) for plate in np.unique(plates[own])]
             )
-        n_plates = len(np.unique(plates[own]))
-        head = {"unit": str(unit), "n_units": len(own), "n_controls": len(controls), "n_plates": n_plates}
+        head = {"unit": str(unit), "n_units": len(own), "n_controls": len(controls)}
+        for column, rows in (("n_wells", own), ("n_control_wells", controls)):
+            head[column] = len(np.unique(self.well_of[rows])) if unit is Unit.cells else len(rows)
+        head["n_plates"] = len(np.unique(plates[own]))
         reason = ""
         if len(own) < 2:
             reason = "it has a single cell"
@@ -333,6 +349,23 @@ def _arrangements(own: npt.NDArray[Any], controls: npt.NDArray[Any]) -> int:
         k = int((own == plate).sum())
         ways *= comb(k + int((controls == plate).sum()), k)
     return ways
+
+
+def counted(row: Mapping[Any, Any]) -> str:
+    """What the p of a treatment rests on, in words; with a caution where it counts cells.
+
+    Examples
+    --------
+    >>> counted({"unit": "wells", "n_units": 3, "n_wells": 3, "n_control_wells": 18})
+    '3 wells against 18 control wells'
+    >>> counted({"unit": "cells", "n_units": 60, "n_wells": 1, "n_control_wells": 2})
+    "60 cells of 1 well against cells of 2 control wells: what sets a well apart counts as the treatment's"
+    """
+    both = (row["n_wells"], "well"), (row["n_control_wells"], "control well")
+    wells, controls = (f"{n} {said}{'' if n == 1 else 's'}" for n, said in both)
+    if row["unit"] == Unit.wells:
+        return f"{wells} against {controls}"
+    return f"{row['n_units']} cells of {wells} against cells of {controls}: {CAUTION}"
 
 
 def described(table: pd.DataFrame) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cytovae import schema
 
 LEAST_CONTROL_WELLS = 3
 LEAST_CONTROL_CELLS = 20
-"""Fewer on a plate, of both, and its treatments cannot be told from what the plate does."""
+"""Fewer of either on a plate, and its treatments cannot be told from what the plate, or a well of it, does."""
 
 FORMATS = ((2, 3), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 """Rows and columns of the usual plates."""
@@ -89,7 +89,8 @@ def warnings(cells: pd.DataFrame, control: str = "DMSO") -> list[Warning]:
         str(plate)
         for plate in usable[schema.PLATE].unique()
         if plate not in on_plate.index
-        or (on_plate.loc[plate, "nunique"] < LEAST_CONTROL_WELLS and on_plate.loc[plate, "size"] < LEAST_CONTROL_CELLS)
+        or on_plate.loc[plate, "nunique"] < LEAST_CONTROL_WELLS
+        or on_plate.loc[plate, "size"] < LEAST_CONTROL_CELLS
     }
     edges = _edge_wells(usable)
     several = {column: len(set(usable[column])) > 1 for column in (schema.PLATE, schema.BATCH)}

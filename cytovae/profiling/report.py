@@ -215,8 +215,12 @@ def sheets(document: dict[str, Any]) -> list[Sheet]:
 
 
 def activity_lines(bundle: str, table: pd.DataFrame) -> dict[str, Any]:
-    """A table of `cytovae.profiling.activity` as JSON types: the numbers of `described` and one entry a treatment."""
+    """A table of `cytovae.profiling.activity` as JSON types: the numbers of `described` and one entry a treatment.
+
+    ``rests_on`` says in words what a treatment's p counts.
+    """
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    rows = [row | {"rests_on": None if row["reason"] else activity.counted(row)} for row in rows]
     return {"bundle": bundle, **activity.described(table), "treatments": rows}
 
 
@@ -229,12 +233,16 @@ def activity_sheet(bundle: str, table: pd.DataFrame) -> Sheet:
         f"{bundle}: {tested} (FDR {activity.FDR:g}){share}\n"
         f"{said['n_treatments'] - said['n_tested']} of {said['n_treatments']} could not be tested"
     )
+    if said["by_cells"]:
+        title += f"\n{said['by_cells']} were tested by cells, their wells being too few: {activity.CAUTION}"
     ordered = table.sort_values(["p_corrected", "grit"], ascending=[True, False], kind="stable")
+    counts = ("n_units", "n_controls", "n_wells", "n_control_wells")
     rows = [
-        (x[schema.TREATMENT], x["unit"], f"{x['n_units']}", f"{x['n_controls']}", *_numbers(x))
+        (x[schema.TREATMENT], x["unit"], *(f"{x[column]}" for column in counts), *_numbers(x))
         for x in ordered.to_dict("records")
     ]
-    return Sheet(title, ("treatment", "by", "units", "controls", "mAP", "p", "p corrected", "grit", ""), 2, tuple(rows))
+    heads = ("treatment", "by", "units", "controls", "wells", "control wells", "mAP", "p", "p corrected", "grit", "")
+    return Sheet(title, heads, 2, tuple(rows))
 
 
 def _numbers(row: dict[Any, Any]) -> tuple[str, ...]:

@@ -209,7 +209,12 @@ def _activity_path(screen: Screen, model: str) -> Path:
 def _activity_record(screen: Screen, model: str, seed: int) -> dict[str, Any]:
     return provenance(
         "activity",
-        config={"model": model, "control": screen.record.control, "n_null": activity.N_NULL},
+        config={
+            "model": model,
+            "control": screen.record.control,
+            "n_null": activity.N_NULL,
+            "least_arrangements": activity.LEAST_ARRANGEMENTS,
+        },
         inputs={
             "cells": screen.cells_digest(),
             "embeddings": digest_file(screen.embeddings_path(model) / "embeddings.npy"),

@@ -415,14 +415,15 @@ _TRIED = {
     "subpopulation_false_splits": "single groups shown as several",
     "accuracy_interval_coverage": "intervals of accuracies that hold the truth",
     "map_false_positives": "shuffled mechanisms found by mAP",
-    "activity_false_positives": "control wells found active",
+    "activity_false_positives": "controls that pose as treatments found active",
 }
 
 
 def _audit(document: dict[str, Any], model: str) -> str:
     heads = ["what was tried", "claimed", "here", "95 % interval", "n", ""]
     rows = [
-        [_TRIED.get(x["name"], x["name"]), f"{x['nominal']:.3f}", f"{x['observed']:.3f}",
+        [": ".join(filter(None, [_TRIED.get(x["name"], x["name"]), x.get("tried")])),
+         f"{x['nominal']:.3f}", f"{x['observed']:.3f}",
          "{:.3f} to {:.3f}".format(*x["ci95"]), f"{x['n']:,}", "as claimed" if x["ok"] else "NOT AS CLAIMED"]
         for x in document["checks"]
     ]  # fmt: skip

@@ -238,7 +238,8 @@ def test_audit_of_the_evidence_is_shown_where_it_was_kept(app: App, tiny: Any, t
     copy = tmp_path / "audited.screen"
     shutil.copytree(tiny.screen, copy)
     rows = [Check("map_false_positives", 0.05, 0.048, (0.03, 0.07), 400, True).to_dict()]
-    rows.append(Check("null_paths", 0.05, 0.2, (0.1, 0.3), 60, False).to_dict())
+    rows.append(Check("null_paths", 0.05, 0.2, (0.1, 0.3), 60, False, "wells").to_dict())
+    del rows[0]["tried"]  # as kept before
     (copy / "results" / "linear-a" / "audit.json").write_text(json.dumps({"checks": rows}))
     test = app([copy], tiny.models, "screen")
     test.session_state["screen-tab"] = "Evidence tried"
@@ -247,6 +248,7 @@ def test_audit_of_the_evidence_is_shown_where_it_was_kept(app: App, tiny: Any, t
     assert "1 of 2 checks came out as they should" in words(test)
     table = next(frame.value for frame in test.dataframe if "trials" in frame.value)
     assert table["trials"].tolist() == [400, 60]
+    assert table["what was tried"].tolist() == ["map false positives", "null paths (wells)"]
 
 
 def test_activity_stands_at_the_head_of_explore_and_mechanisms(app: App, tiny: Any, tmp_path: Path) -> None:
@@ -261,6 +263,8 @@ def test_activity_stands_at_the_head_of_explore_and_mechanisms(app: App, tiny: A
     row = table.set_index(schema.TREATMENT).loc["taxol@0.3"]
     said = words(app([copy], tiny.models, treatment="taxol@0.3", model="linear-a"))
     assert f"p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}" in said
+    assert row["unit"] == "cells" and f"of {row['n_wells']} well" in said
+    assert "what sets a well apart counts as the treatment's" in said
 
 
 def test_dose_series_of_one_dose_is_refused_in_one_sentence(app: App, tiny: Any) -> None:

@@ -57,7 +57,7 @@ def written(path: Path, table: pd.DataFrame) -> Screen:
     return screen
 
 
-CONTROLS = [("DMSO", f"W{p // 2}", f"P{p}", f"{row}03", 2) for p in range(3) for row in "BCD"]
+CONTROLS = [("DMSO", f"W{p // 2}", f"P{p}", f"{row}03", 7) for p in range(3) for row in "BCD"]
 """Three control wells on each of P0 and P1 (batch W0) and P2 (batch W1)."""
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore import audit, evidence, study
+from cytovae.explore.intervals import pairs_interval
 
 
 class Same:
@@ -51,6 +53,27 @@ def test_what_is_claimed_holds_where_its_conditions_do(material, monkeypatch, ch
         assert row.ok
     else:
         assert not row.ok and row.observed < 0.2
+
+
+def test_the_rule_is_one_sided_and_has_two_points_of_room():
+    made = [audit._rate("x", 0.05, np.arange(1000) < k) for k in (0, 80, 120)]
+    assert [row.ok for row in made] == [True, True, False]
+    made = [audit._rate("x", 0.95, np.arange(1000) < k, at_least=True) for k in (1000, 920, 900)]
+    assert [row.ok for row in made] == [True, True, False]
+
+
+def test_what_wells_differ_by_is_in_the_trial_of_intervals(material, monkeypatch):
+    row = audit.population_interval_coverage(material, np.random.default_rng(0))
+    assert row.tried == "wells" and row.ok
+    of = pd.factorize(material.cells[schema.PLATE] + material.cells[schema.WELL])[0]
+    z = material.embeddings + 2 * np.random.default_rng(0).normal(size=(of.max() + 1, 16))[of]
+    apart = study.Material(material.cells, z.astype(np.float32), Same(), "DMSO")
+    assert audit.population_interval_coverage(apart, np.random.default_rng(0)).ok
+    monkeypatch.setattr(audit, "pairs_interval", lambda values, first, second: pairs_interval(values))  # counts pairs
+    assert not audit.population_interval_coverage(apart, np.random.default_rng(0)).ok
+    few = np.flatnonzero((of < 4) | (of >= 24))
+    tried = study.Material(material.cells.iloc[few].reset_index(drop=True), material.embeddings[few], Same(), "DMSO")
+    assert audit.population_interval_coverage(tried, np.random.default_rng(0)).tried == "cells, whatever their wells"
 
 
 def test_hubs_are_found_out(material):

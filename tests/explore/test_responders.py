@@ -82,6 +82,20 @@ def test_cells_of_a_well_are_placed_on_the_line_that_other_wells_make():
         assert got[i] == pytest.approx((treated[i] - control.mean(axis=0)) @ way / (way @ way))
 
 
+def test_one_well_is_said_to_stand_for_the_treatment(make_table):
+    for n_wells, cautious in ((1, True), (3, False)):
+        cells, z, _ = made(make_table, np.random.default_rng(0), 4, n_wells=n_wells)
+        said = responders.responders(cells, z, "DMSO", "drug@1").sentence
+        assert ("what sets that well apart counts as response, whatever its cause" in said) == cautious
+
+
+def test_the_share_of_one_well_that_differs_is_no_share_of_responders():
+    from benchmarks.evidence_nulls import ALONE, responder_coverage
+
+    held, above = responder_coverage(ALONE[-1], 100, np.random.default_rng(0))
+    assert held < 0.5 < above  # what the page says in bold
+
+
 @pytest.mark.parametrize(("beyond", "others"), [(0, 0), (8, 0), (8, 8), (3, 1)])
 def test_the_excess_share_is_within_its_interval(beyond, others):
     treated, control = np.arange(8) < beyond, np.arange(8) < others

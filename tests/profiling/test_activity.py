@@ -16,7 +16,7 @@ from cytovae.cli import profiles as _verbs  # noqa: F401  (registers them)
 from cytovae.cli.console import app
 from cytovae.config import ScreenRecord
 from cytovae.errors import ProfileError
-from cytovae.profiling import activity, study, whiten
+from cytovae.profiling import activity, report, study, whiten
 from cytovae.screen import Screen, provenance, read_provenance, write_table
 
 
@@ -68,6 +68,7 @@ def test_active_treatments_are_found_and_the_others_are_not(make_cells, rng):
     for _, doses in table.groupby(schema.COMPOUND):
         assert (doses["p_compound"] == min(doses["p"].min() * len(doses), 1.0)).all()
     assert len(table) == 10 and set(table["unit"]) == {"wells"} and set(table["n_controls"]) == {24}
+    assert set(table["n_wells"]) == {4} and set(table["n_control_wells"]) == {24}
     assert table.index[table["active"]].tolist() == ["drug0@1", "drug1@1", "drug2@1"]
     assert table.loc[table["active"], "replicating"].all()
     assert table.loc[table["active"], "grit"].min() > table.loc[~table["active"], "grit"].max()
@@ -83,11 +84,24 @@ def test_a_compound_of_many_doses_is_not_active_by_their_number():
     assert np.isnan(activity.compound_p(pd.Series([np.nan])))
 
 
+def test_a_test_by_cells_takes_what_sets_a_well_apart_for_an_effect_and_one_by_wells_does_not():
+    from benchmarks.evidence_profiles import Wells, active_by_chance
+
+    rng = np.random.default_rng(0)
+    assert active_by_chance(Wells(), "cells", 0.3, 32, 60, rng) > 0.6
+    assert active_by_chance(Wells(plates=3), "wells", 0.3, 32, 120, rng) < 0.13
+
+
 def test_where_wells_are_few_cells_are_asked_and_where_controls_are_few_nothing_is_claimed(make_cells, rng):
     cells = make_cells(n_plates=2, compounds=4, per_well=12, controls=2)
     z = with_effect(cells, rng, 3.0)
     table = activity.measure(cells, z, n_null=99)
     assert set(table["unit"]) == {"cells"} and set(table["n_units"]) == {24}
+    assert set(table["n_wells"]) == {2} and set(table["n_control_wells"]) == {4}
+    said = activity.counted(table.iloc[0])
+    assert (
+        said == "24 cells of 2 wells against cells of 4 control wells: what sets a well apart counts as the treatment's"
+    )
     few = (cells[schema.COMPOUND] != "DMSO") | (np.arange(len(cells)) == 0)
     table = activity.measure(cells[few].reset_index(drop=True), z[few], n_null=99)
     assert table["p"].notna().sum() == 0 or set(table.loc[table["p"].notna(), "n_controls"]) == {1}
@@ -120,6 +134,7 @@ def test_the_verb_keeps_its_answer_and_the_profiles_carry_it(tmp_path, make_cell
     (found,) = json.loads(done.stdout)["activity"]
     assert (found["bundle"], found["n_treatments"], found["n_tested"], found["n_active"]) == ("m", 6, 6, 3)
     assert {"map", "p", "p_corrected", "grit", "unit", "n_controls"} <= set(found["treatments"][0])
+    assert found["treatments"][0]["rests_on"] == "4 wells against 24 control wells"
     assert "already there" in CliRunner().invoke(app, words).stderr
     assert read_provenance(screen.path / "profiles" / "m" / "activity.parquet")["step"] == "activity"
     assert len(study.stored_activity(screen, "m")) == 6
@@ -129,5 +144,11 @@ def test_the_verb_keeps_its_answer_and_the_profiles_carry_it(tmp_path, make_cell
         assert schema.feature_columns(held) == [f"z{k:03d}" for k in range(6)]
     shown = CliRunner().invoke(app, ["activity", str(screen.path), "m"]).stdout
     assert "3 of 6 tested treatments are active" in shown and "no activity shown" in shown
+    assert activity.CAUTION not in shown
+    few = (cells[schema.COMPOUND] == "DMSO") | (cells[schema.PLATE] == cells[schema.PLATE].iloc[0])
+    table = activity.measure(cells[few].reset_index(drop=True), with_effect(cells, rng, 4.0)[few], n_null=99)
+    assert (
+        "6 were tested by cells, their wells being too few: what sets a well" in report.activity_sheet("m", table).title
+    )
     screen.write_embeddings("m", cells[schema.CELL_ID].tolist(), with_effect(cells, rng, 0.0), record)
     assert study.stored_activity(screen, "m") is None  # of other embeddings

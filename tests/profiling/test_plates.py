@@ -20,11 +20,18 @@ def doubts(cells, control="DMSO"):
 
 
 def test_a_well_placed_treatment_raises_no_doubt(make_cells):
-    assert doubts(make_cells(n_plates=4, controls=3, batches=2).replace({"B01": "C01"})) == {}
+    cells = make_cells(n_plates=4, controls=4, batches=2).replace({"B01": "C01"})
+    assert doubts(cells) == {}
+    single = (cells[schema.COMPOUND] == "DMSO") & (cells[schema.WELL] != "B00")
+    large = cells[~single]  # one control well a plate: of however many cells, its own oddity is taken for the plate
+    large = pd.concat([large] * 10, ignore_index=True)
+    assert set.union(*doubts(large).values()) == {Doubt.few_controls}
+    few = cells[~cells.duplicated([schema.PLATE, schema.WELL])]  # four control cells
+    assert set.union(*doubts(few).values()) == {Doubt.few_controls}
 
 
 def test_one_plate_one_batch_and_few_controls_are_named(make_cells):
-    cells = make_cells(n_plates=4, controls=3, batches=2)
+    cells = make_cells(n_plates=4, controls=4, batches=2)
     of = {name: cells[schema.COMPOUND] == name for name in ("drug0", "drug1")}
     elsewhere = of["drug0"] & (cells[schema.PLATE] != "Week0_0") | of["drug1"] & (cells[schema.BATCH] != "Week1")
     cells = cells[~elsewhere]
