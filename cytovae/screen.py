@@ -6,6 +6,7 @@ so a reader sees the old one or the new one, never half of one.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import gzip
@@ -95,25 +96,38 @@ def _no_number(word: str) -> None:
     raise ValueError(f"it holds {word}, which is no number")
 
 
+_SAVE_AS = "save it as comma-separated text in UTF-8"
+
+
 def parse_csv(path: Path, **how: Any) -> pd.DataFrame:
     """A table of text by pandas' ``read_csv``, which is kept from guessing.
 
     Raises
     ------
     ValueError
-        It cannot be parsed; it holds NUL bytes, after which pandas would leave out the rest of a cell; a column that is
-        read stands twice; or rows have more cells than there are columns.
+        It cannot be parsed; it is not in UTF-8, or holds NUL bytes, after which pandas would leave out the rest of a
+        cell; its cells are parted by semicolons or tabs; a column that is read stands twice; or rows have more cells
+        than there are columns.
     OSError
         It is not there, or no file.
     """
     require_file(path)
     opened = gzip.open if path.suffix.lower() == ".gz" else open
+    text = codecs.getincrementaldecoder("utf-8")()
     with opened(path, "rb") as handle:
         while block := handle.read(2**20):
             if b"\0" in block:
-                raise ValueError("it holds NUL bytes, as UTF-16 and binary files do; save it as text in UTF-8")
+                raise ValueError(f"it holds NUL bytes, as UTF-16 and binary files do; {_SAVE_AS}")
+            try:
+                text.decode(block)
+            except UnicodeDecodeError as other:
+                raise ValueError(
+                    f"it is not in UTF-8: byte {other.object[other.start]:#x} is not; {_SAVE_AS}"
+                ) from None
     if "names" not in how:
         head = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        if len(head) == 1 and (mark := next((m for m in ";\t" if m in head[0]), "")):
+            raise ValueError(f"its cells are parted by {'semicolons' if mark == ';' else 'tabs'}; {_SAVE_AS}")
         wanted = how["usecols"] if callable(how.get("usecols")) else lambda name: True
         if twice := [name for name in dict.fromkeys(head) if name and head.count(name) > 1 and wanted(name)]:
             raise ValueError(f"the column {twice[0]!r:.80} stands there {head.count(twice[0])} times")

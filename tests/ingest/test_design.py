@@ -153,7 +153,7 @@ def test_an_image_is_of_one_field(raw: Raw) -> None:
     with pytest.raises(TableError, match=r"gives Week1_001/B02/s1 and Week1_001/B03/s1 the same image of Tubulin"):
         read(raw, table)
     assert (read(raw, table.assign(Frame_OrigTub=range(6))).fields["status"] == "ok").all()
-    raw.edit_table(lambda t: pd.concat([t, t.assign(Image_Metadata_Well_DAPI="D05")]))
+    raw.edit_table(lambda t: pd.concat([t, t[:1].assign(Image_Metadata_Well_DAPI="D05")]))
     with pytest.raises(TableError, match="the image table gives Week1_001/B02/s1 and Week1_001/D05/s1 the same image"):
         layouts.bbbc021.read(raw.folder)
 
@@ -241,6 +241,80 @@ def test_a_plate_map_by_plate_leaves_other_plates_alone(raw: Raw, tmp_path: Path
         "Week1_001": ["unknown-moa"],
         "Week2_002": ["incomplete-row"],
     }
+
+
+def test_a_plate_map_says_each_thing_once(raw: Raw, tmp_path: Path) -> None:
+    bare, path = loaddata(raw).drop(columns=["Metadata_Compound", "Metadata_Concentration"]), tmp_path / "map.csv"
+    plates = pd.DataFrame({"well": ["B02", "B03", "C04"], "compound": ["DMSO", "taxol", "emetine"]})
+    plates = plates.assign(concentration_uM=[0, 0.3, 1], concentration=[0, 300, 1000])
+    plates.to_csv(path, index=False)
+    with pytest.raises(TableError, match=r"2 columns of one meaning, concentration_uM and concentration; .*name the"):
+        read(raw, bare, Design(plate_map=path))
+    chosen = Design({schema.CONCENTRATION: "concentration_uM"}, path)
+    assert treatments(read(raw, bare, chosen)) == ["DMSO@0", "emetine@1", "taxol@0.3"]
+    for name in ("Well", "Metadata_Compound"):
+        plates.drop(columns="concentration").assign(**{name: plates["well"]}).to_csv(path, index=False)
+        with pytest.raises(TableError, match=f"2 columns of one meaning, .* and {name};"):
+            read(raw, bare, Design(plate_map=path))
+
+
+def test_a_plate_map_of_other_plates_is_refused_with_both_names(raw: Raw, tmp_path: Path) -> None:
+    plates = pd.DataFrame({"plate": "Week 1", "well": ["B02", "B03"], "compound": ["DMSO", "x"], "concentration": 0})
+    plates.to_csv(tmp_path / "map.csv", index=False)
+    words = r"map.csv has the plates 'Week 1', and the images are of 'Week1_001', 'Week2_002'; name them alike"
+    with pytest.raises(TableError, match=words):
+        read(raw, loaddata(raw), Design(plate_map=tmp_path / "map.csv"))
+
+
+def test_a_table_that_tells_what_was_done_never_gives_invented_compounds(raw: Raw, tmp_path: Path) -> None:
+    bare, path = loaddata(raw).drop(columns=["Metadata_Compound", "Metadata_Concentration"]), tmp_path / "map.csv"
+    with pytest.raises(
+        TableError, match=r"load_data.csv has Metadata_Gene and no Metadata_Compound.*--column compound="
+    ):
+        read(raw, bare.assign(Metadata_Gene="TP53", Metadata_Count=1))
+    pd.DataFrame({"Well": ["B02", "B03", "C04"], "Drug": list("xyz"), "Conc (uM)": 1}).to_csv(path, index=False)
+    with pytest.raises(TableError, match=r"map.csv has Well, Drug, Conc \(uM\) and no Metadata_Compound"):
+        read(raw, bare, Design(plate_map=path))
+    pattern = r".*_(?P<well>[A-Z]\d\d)_s(?P<site>\d)_w(?P<channel>\d).*\.tif"
+    asked = dict(zip(CHANNELS, "124", strict=True))
+    with pytest.raises(TableError, match="name the column that says what was done to the wells"):
+        layouts.files.read(raw.folder, asked, pattern, design=Design(plate_map=path))
+    named = Design({schema.COMPOUND: "Drug", schema.CONCENTRATION: "Conc (uM)"}, path)
+    assert treatments(layouts.files.read(raw.folder, asked, pattern, design=named)) == ["x@1", "y@1", "z@1"]
+
+
+def test_a_well_holds_one_treatment_and_a_treatment_one_mechanism(raw: Raw, tmp_path: Path) -> None:
+    mixed = CROPS.assign(well="A01")
+    words = r"gives well A01 on plate P1 several treatments \('DMSO@0', 'emetine@1', 'taxol@0.3'\)"
+    with pytest.raises(TableError, match=words):
+        crops(tmp_path, mixed)
+    with pytest.raises(TableError, match=r"well A01 on plate P1 several batches \('1', '2'\)"):
+        crops(tmp_path, CROPS.assign(batch=list("1234")))
+    with pytest.raises(TableError, match=r"gives emetine@1 several mechanisms \('a', 'b'\), and 1 more likewise;"):
+        read(raw, loaddata(raw).assign(Metadata_MoA=["DMSO", "a", "a", "DMSO", "b", "b"]))
+    some = loaddata(raw).assign(Metadata_MoA=["DMSO", "a", "b", "", "a", ""])
+    some.loc[3, "Metadata_Compound"] = ""
+    assert read(raw, some).fields["code"].tolist() == ["", "", "", "incomplete-row", "", "unknown-moa"]
+
+
+def test_nothing_is_said_of_the_control_where_nothing_is_usable(raw: Raw) -> None:
+    fields = read(raw, loaddata(raw).assign(Metadata_Compound="")).fields
+    assert layouts.tables.without_control(fields, "DMSO") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"well;compound;concentration\nB02;taxol;0,3\n", "its cells are parted by semicolons"),
+        (b"well\tcompound\nB02\ttaxol\n", "parted by tabs"),
+        ("well,compound\nB02,taxol\n".encode("utf-16"), "holds NUL bytes, as UTF-16"),
+        ("well,compound\nB02,t\u00e4xol\n".encode("latin-1"), "not in UTF-8: byte 0xe4 is not"),
+    ],
+)
+def test_a_table_of_another_writing_is_refused_with_how_to_save_it(tmp_path: Path, text: bytes, words: str) -> None:
+    (tmp_path / "map.csv").write_bytes(text)
+    with pytest.raises(TableError, match=f"{words}.*save it as comma-separated text in UTF-8"):
+        layouts.tables.head(tmp_path / "map.csv")
 
 
 def test_own_metadata_go_on_to_fields_and_cells_as_they_are_written(raw: Raw, tmp_path: Path) -> None:

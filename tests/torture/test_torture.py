@@ -149,7 +149,9 @@ def test_written_csv_holds_no_formula_and_comes_back(tmp_path_factory: pytest.Te
         (b"a,b,a\n1,2,3\n", "'a' stands there 2 times"),
         (b"a,b\n1,ta\0xol\n", "NUL"),
         ("a,b\n1,2\n".encode("utf-16"), "NUL"),
-        ("a,b\n1,\xb5\n".encode("latin-1"), "utf-8"),
+        ("a,b\n1,\xb5\n".encode("latin-1"), "not in UTF-8: byte 0xb5"),
+        (b"a;b\n1;2,5\n", "parted by semicolons; save it as comma-separated"),
+        (b"a\tb\n1\t2\n", "parted by tabs"),
         (b'a,b\n1,"2\n', "EOF inside string"),
     ],
 )

@@ -109,10 +109,7 @@ def read(
         if depth[channel] > 1:
             files = mine.sort_values("z").groupby(keys)["path"].agg(BETWEEN_FILES.join)
         fields[tables.path_column(channel)] = files.reindex(where).fillna("").to_numpy()
-    fields = tables.with_plate_map(fields, design)
-    if schema.COMPOUND not in fields:
-        fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
-        fields[schema.CONCENTRATION] = "0"
+    fields = tables.treated(fields, design, str(raw))
     fields = tables.complete(fields, design, str(design.plate_map or raw))
     unknown = fields[schema.MOA] == schema.UNKNOWN_MOA
     tables.note(fields, unknown, tables.OK, "unknown-moa", "no table gives a mechanism for " + fields[schema.TREATMENT])

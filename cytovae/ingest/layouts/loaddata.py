@@ -81,10 +81,7 @@ def read(
         fields[name] = tables.whole_numbers(given, named.get(name, name), table)
     if schema.SITE not in fields:
         fields[schema.SITE] = tables.numbered_sites(fields, design, str(table))
-    fields = tables.with_plate_map(fields, design)
-    if schema.COMPOUND not in fields:
-        fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
-        fields[schema.CONCENTRATION] = "0"
+    fields = tables.treated(fields, design, str(table), head.columns)
     order = tables.stored_order(list(channels))
     base = (images or table.parent).resolve()
     for channel in order:

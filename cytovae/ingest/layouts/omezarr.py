@@ -68,10 +68,7 @@ def read(
     for channel in order:
         fields[tables.path_column(channel)] = fields["path"]
         fields[tables.frame_column(channel)] = int(channels[channel]) if numbered else tables.UNTOLD
-    fields = tables.with_plate_map(fields.assign(there=there), design)
-    if schema.COMPOUND not in fields:
-        fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
-        fields[schema.CONCENTRATION] = "0"
+    fields = tables.treated(fields.assign(there=there), design, str(raw))
     fields = tables.complete(fields, design, str(design.plate_map or raw))
     unknown = fields[schema.MOA] == schema.UNKNOWN_MOA
     tables.note(fields, unknown, tables.OK, "unknown-moa", "no table gives a mechanism for " + fields[schema.TREATMENT])

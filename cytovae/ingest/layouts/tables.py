@@ -217,9 +217,34 @@ class Design:
         return said if self.treatment is None else said | {"--treatment-columns": ",".join(self.treatment)}
 
 
+def _few(names: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    names = sorted(names)
+    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
 def _bare(column: str) -> str:
     return str(column).removeprefix("Metadata_").replace("_", "").replace(" ", "").lower()
 
+
+_DONE = {
+    *(
+        "concentration",
+        "dose",
+        "moa",
+        "drug",
+        "drugname",
+        "compoundname",
+        "compoundid",
+        "molecule",
+        "inhibitor",
+        "ligand",
+    ),
+    *("perturbation", "perturbagen", "pert", "pertname", "pertiname", "pertid", "treatment", "condition", "smiles"),
+    *("gene", "genesymbol", "genename", "sirna", "shrna", "sgrna", "grna", "guide", "crispr", "orf", "inchikey"),
+    *("broadsample", "jcp2022"),
+}
+"""Columns, bare, that say something of what was done to a well."""
 
 _TIMES = {"t", "time", "timeh", "timehours", "timemin", "timepoint", "timepointh", "timepointhours", "hour", "hours"}
 _FACTORS = {"cellline", "celltype", "donor", "genotype", "tissue", *_TIMES}
@@ -293,7 +318,10 @@ def _two_rows(path: Path) -> list[str] | None:
 
     A measurement that stands once keeps its name; of several objects it is ``Nuclei_Location_Center_X``.
     """
-    first = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False).to_numpy(str).tolist()
+    try:
+        first = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False).to_numpy(str).tolist()
+    except ValueError:  # `parse_csv` says why
+        return None
     if len(first) < 2 or "ImageNumber" not in first[1] or "ImageNumber" in first[0]:
         return None
     above, names = first
@@ -447,8 +475,8 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     Raises
     ------
     TableError
-        Compounds without concentrations, a missing column of the treatment, treatments that hold several cell lines or
-        time points, or the control in another spelling.
+        Compounds without concentrations, a missing column of the treatment, treatments that hold several cell lines,
+        time points or mechanisms, wells that hold several treatments, or the control in another spelling.
     """
     table[schema.WELL] = table[schema.WELL].map(schema.well_name, na_action="ignore")
     incomplete = table[[schema.PLATE, schema.WELL, schema.COMPOUND]].isna().any(axis=1)
@@ -491,6 +519,7 @@ def metadata(table: pd.DataFrame, design: Design, source: str) -> pd.DataFrame:
     below = written + f"and none is below 0 {unit}; logarithms have to be taken back first"
     note(table, table[schema.CONCENTRATION] < 0, REFUSED, "bad-concentration", below)
     usable = table[table[schema.STATUS] == OK]
+    _check_wells(usable, source)
     if len(usable) and design.treatment is None:
         _check_factors(usable, source)
     _check_control(table, design.control)
@@ -502,6 +531,26 @@ def treatment_names(table: pd.DataFrame, design: Design) -> list[str]:
     more = table[design.more(table)].to_numpy(str).tolist()
     rows = zip(table[schema.COMPOUND], table[schema.CONCENTRATION], more, strict=True)
     return [schema.treatment_name(c, x if design.dosed else None, *m) if c else "" for c, x, m in rows]
+
+
+def _check_wells(table: pd.DataFrame, source: str) -> None:
+    """Refuse wells of several treatments or batches, and treatments of several mechanisms: no profile is of these."""
+    said = table[[schema.PLATE, schema.WELL, schema.TREATMENT, schema.BATCH, schema.MOA]].drop_duplicates()
+    well = "well " + said[schema.WELL] + " on plate " + said[schema.PLATE]
+    known = said[said[schema.MOA] != schema.UNKNOWN_MOA]
+    for name, values, what in (
+        (well, said[schema.TREATMENT], "treatments"),
+        (well, said[schema.BATCH], "batches"),
+        (known[schema.TREATMENT], known[schema.MOA], "mechanisms"),
+    ):
+        several = values.groupby(name).unique()
+        several = several[several.str.len() > 1]
+        if len(several):
+            more = f", and {len(several) - 1} more likewise" if len(several) > 1 else ""
+            raise TableError(
+                f"{source} gives {several.index[0]} several {what} ({_few(several.iloc[0])}){more}; a well has one "
+                "treatment and batch, and a treatment one mechanism: correct the table"
+            )
 
 
 def _check_factors(table: pd.DataFrame, source: str) -> None:
@@ -561,14 +610,13 @@ def _check_control(table: pd.DataFrame, control: str) -> None:
 
 
 def without_control(table: pd.DataFrame, control: str) -> str:
-    """What to say of fields or cells among which there is no control; nothing where there is one."""
+    """What to say of usable fields or cells among which there is no control; nothing where there is one, or no cell."""
     compounds = sorted(table.loc[table[schema.STATUS] == OK, schema.COMPOUND].unique())
-    if control in compounds:
+    if control in compounds or not compounds:
         return ""
-    some = ", ".join(map(repr, compounds[:8])) + (f" and {len(compounds) - 8} more" if len(compounds) > 8 else "")
     return (
         f"no well holds the control {control!r}, so paths and whitening will have nothing to begin from; the compounds "
-        f"are {some}: name the untreated one with --control"
+        f"are {_few(compounds)}: name the untreated one with --control"
     )
 
 
@@ -578,20 +626,34 @@ def with_plate_map(table: pd.DataFrame, design: Design) -> pd.DataFrame:
     Raises
     ------
     TableError
-        The map has no column for the well or names a well twice, or map and table disagree.
+        The map has no column for the well, or two for one thing; it names a well twice, or none of the plates; or map
+        and table disagree.
     """
     path = design.plate_map
     if path is None:
         return table
     columns = list(map(str, head(path)))
     asked = {theirs: ours for ours, theirs in design.columns.items() if theirs in columns}
+    columns = [c for c in columns if c in asked or metadata_name(c) not in asked.values()]
     names = {c: asked.get(c, metadata_name(c)) for c in columns}
+    for ours in names.values():
+        if len(alike := [c for c in columns if names[c] == ours]) > 1:
+            raise TableError(
+                f"{path} has {len(alike)} columns of one meaning, {' and '.join(alike)}; leave one of them out, or "
+                f"name the right one with --column {ours.removeprefix('Metadata_').lower()}={alike[0]}"
+            )
     for column in (c for c in columns if names[c] == schema.CONCENTRATION):
         design.check_unit(column)
     plates = read_csv(path, columns).rename(columns=names)
     schema.require_columns(plates, [schema.WELL], str(path))
     keys = [c for c in (schema.PLATE, schema.WELL) if c in plates]
     plates = plates.dropna(subset=keys)
+    for of_map, of_table in [(set(plates[c]), set(table[c].dropna())) for c in keys if c == schema.PLATE]:
+        if of_map.isdisjoint(of_table):
+            raise TableError(
+                f"{path} has the plates {_few(of_map)}, and the images are of {_few(of_table)}; name them alike, or "
+                "leave plates out of the map where all are alike"
+            )
     plates[schema.WELL] = plates[schema.WELL].map(schema.well_name)
     twice = plates[plates.duplicated(keys)]
     if len(twice):
@@ -614,6 +676,39 @@ def with_plate_map(table: pd.DataFrame, design: Design) -> pd.DataFrame:
             joined[column] = joined[column].fillna(table[column])
         table[column] = joined[column]
     return table
+
+
+def treated(fields: pd.DataFrame, design: Design, source: str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Fields with what the plate map says of them; where no table says what was done, every well is a treatment.
+
+    Parameters
+    ----------
+    fields : DataFrame
+    design : Design
+    source : str
+        What to call the table of fields in a message.
+    columns : iterable of str
+        All that this table has, if there is one.
+
+    Raises
+    ------
+    TableError
+        As `with_plate_map`; or a table says what was done, in a column that is not known to do so.
+    """
+    fields = with_plate_map(fields, design)
+    if schema.COMPOUND in fields:
+        return fields
+    said = [str(c) for c in columns if _bare(c) in _DONE]
+    if design.plate_map is not None and not said:
+        source, said = str(design.plate_map), [str(c) for c in head(design.plate_map)]
+    if said:
+        raise TableError(
+            f"{source} has {', '.join(said)} and no {schema.COMPOUND}, so every well would be a treatment of its own; "
+            "name the column that says what was done to the wells with --column compound=NAME"
+        )
+    fields[schema.COMPOUND] = fields[schema.PLATE] + "/" + fields[schema.WELL]
+    fields[schema.CONCENTRATION] = "0"
+    return fields
 
 
 def note(fields: pd.DataFrame, rows: pd.Series, status: str, code: str, reason: str | pd.Series) -> None:
