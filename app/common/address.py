@@ -16,6 +16,8 @@ CHOSEN = "address-chosen"
 """Session state: choices of the present run, by key."""
 WHOLE = "address-whole"
 """Session state: whether the whole page runs, or a fragment alone."""
+EVER = "address-ever"
+"""Session state: the last choice of every key, whichever page it was made on."""
 LEFT, SEEN = "address-left", "address-seen"
 """Session state: the choices that this session last put into the address, and what the address said before."""
 
@@ -41,6 +43,13 @@ def begin() -> None:
 def put(key: str, value: str) -> None:
     """A choice of the page that is being drawn."""
     st.session_state.setdefault(CHOSEN, {})[key] = value
+    st.session_state.setdefault(EVER, {})[key] = value
+
+
+def last(key: str) -> str | None:
+    """The last choice of a key, on this page or another."""
+    value: str | None = st.session_state.get(EVER, {}).get(key)
+    return value
 
 
 def settle() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app.common import address, loaders, panels, selection
-from app.common.words import plain
+from app.common.words import begun, plain
 from cytovae import schema
 from cytovae.errors import CytovaeError
 from cytovae.explore.targets import Start, Target
@@ -50,8 +50,22 @@ and start the app with `cytovae app {screen} --models models`. The folder looked
 """
 
 
+DRAWN_ON = "drawn-on"
+"""Session state: the page on which the widget of each key was drawn last."""
+MODEL_OF = "model-of"
+"""Session state: the folder of the screen that a model was last chosen for."""
 UNKNOWN = "unknown-in-link"
 """Session state: sentences about what a link names and is not there."""
+
+
+NOUNS = {
+    "mode": "route",
+    "spacing": "kind of steps",
+    "versus": "second treatment",
+    "from": "treatment to start from",
+    "plate-colour": "colour of the plate",
+}
+"""What a parameter of the address is called, where that is not its own name."""
 
 
 def say_unknown() -> None:
@@ -60,7 +74,9 @@ def say_unknown() -> None:
         st.warning(plain(sentence), icon=":material/link_off:")
 
 
-def linked(key: str, options: Sequence[str], default: str, *, free: bool = False) -> str:
+def linked(
+    key: str, options: Sequence[str], default: str, *, free: bool = False, words: Mapping[str, str] | None = None
+) -> str:
     """What a widget is to start with: what a page asked for, a link's that was opened, its own last value, the default.
 
     Call it before the widget of this `key`; `address.put` after it, so that the address always restores the view. A
@@ -76,20 +92,27 @@ def linked(key: str, options: Sequence[str], default: str, *, free: bool = False
         Where none is usable.
     free : bool
         Take values that are not among the options, such as cell ids; the loaders refuse those that are not there.
+    words : mapping of str to str, optional
+        How options are shown.
     """
     named = address.news(key)
-    for value in (st.session_state.pop(f"next-{key}", None), named, st.session_state.get(key)):
+    own = st.session_state.get(key, address.last(key))
+    for value in (st.session_state.pop(f"next-{key}", None), named, own):
         if value and (free or value in options):
             break
     else:
         value = default
     if named is not None and named not in options and not free:
-        there = f"showing {value} instead" if value else "nothing is shown"
-        sentence = f"The link names the {key} {named!r}, which is not here; {there}."
+        shown = (words or {}).get(value, loaders.named(value) if key == "treatment" else value)
+        there = f"showing {shown} instead" if value else "nothing is shown"
+        sentence = f"The link names the {NOUNS.get(key, key)} {named[:80]!r}, which is not here; {there}."
         st.session_state.setdefault(UNKNOWN, []).append(sentence)
     value = str(value)  # an enum's member would be a choice of its own
-    if st.session_state.get(key) != value:
+    page, drawn_on = st.session_state.get(selection.PAGE), st.session_state.setdefault(DRAWN_ON, {})
+    # on another page Streamlit draws the widget with its default, unless it was clicked or is told
+    if st.session_state.get(key) != value or drawn_on.get(key) != page:
         st.session_state[key] = value
+    drawn_on[key] = page
     return value
 
 
@@ -119,7 +142,11 @@ def choose(
         For ``st.selectbox``.
     """
     default = options[0] if default is None else default
-    value = linked(key, options, default, free=free)
+    value = linked(key, options, default, free=free, words=words)
+    if free and value not in options:  # typed: a part of what one option says is that option
+        alike = [option for option in options if value.lower() in (words or {}).get(option, option).lower()]
+        if len(alike) == 1 and len(value) > 3:
+            st.session_state[key] = value = alike[0]
     options = [*options, *([value] if value not in options else [])]
     answer = st.selectbox(
         label,
@@ -150,7 +177,7 @@ def page_errors() -> Iterator[None]:
         with loaders.one_look():
             yield
     except CytovaeError as refused:
-        st.error(plain(refused), icon=":material/error:")
+        st.error(plain(begun(str(refused))), icon=":material/error:")
     except Exception as failed:
         LOG.exception("a page failed")
         st.error(
@@ -181,17 +208,18 @@ def choose_screen() -> Screen:
 
 
 def choose_model(screen: Screen, *, embedded: bool = True) -> str:
-    """The model to show; stops the page with what to do where there is none, or none that the screen knows."""
+    """The model to show; stops the page with what to do where there is none.
+
+    A screen that is not embedded with the model of the screen before shows the first that it is embedded with.
+    """
     names = _offered(screen, [name for name in loaders.models(screen) if name in screen.models() or fits(screen, name)])
-    name = choose("Model", "model", names, label_visibility="collapsed")
-    if embedded and name not in screen.models():
-        st.info(
-            f"{plain(screen.name)} has not been embedded with {plain(name)}. Run `cytovae embed {screen.path} "
-            f"{loaders.models_dir() / name}`, then reload this page.",
-            icon=":material/info:",
-        )
-        st.stop()
-    return name
+    ready = [name for name in names if name in screen.models()]
+    before = st.session_state.get(MODEL_OF, str(screen.path))
+    of_another = before != str(screen.path) and st.session_state.get("model", address.last("model")) not in ready
+    if embedded and ready and of_another:
+        st.session_state.setdefault("next-model", ready[0])
+    st.session_state[MODEL_OF] = str(screen.path)
+    return choose("Model", "model", names, label_visibility="collapsed")
 
 
 def treatment_labels(screen: Screen) -> dict[str, str]:
@@ -243,8 +271,19 @@ def choose_target(default: Target = Target.MEAN) -> str:
     return choose("Target cell", "target", list(words), words=words, free=True, default=default, help=how)
 
 
-def choose_control() -> str:
-    """How the control cell is chosen: ``auto``, ``random`` or a cell id."""
+def choose_control(start: str | None = None) -> str:
+    """How the control cell is chosen: ``auto``, ``random`` or a cell id.
+
+    Parameters
+    ----------
+    start : str, optional
+        The treatment that the path starts from instead, by its most central cell: there is nothing to choose.
+    """
+    if start is not None:
+        shown = f"most central cell of {loaders.named(start)}"
+        st.selectbox("Start cell", [shown], disabled=True, key=f"start-of-{start}", help="see Path, Start from")
+        address.put("control", address.last("control") or Start.AUTO.value)
+        return Start.AUTO.value
     words = {each.value: each.words for each in Start}
     how = (
         "of the target's plate where that has enough control cells, else of its batch, else of the screen; the badge "
@@ -321,4 +360,11 @@ def header(
     if sentence := selection.sync(screen):
         st.session_state.setdefault(UNKNOWN, []).append(sentence)
     selection.bar(screen, name)
+    if name and embedded and name not in screen.models():
+        st.info(
+            f"{plain(screen.name)} has not been embedded with {plain(name)}. Run `cytovae embed {screen.path} "
+            f"{loaders.models_dir() / name}`, then reload this page, or choose another model.",
+            icon=":material/info:",
+        )
+        st.stop()
     return screen, name

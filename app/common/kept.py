@@ -36,7 +36,7 @@ def budget() -> int:
 
 
 def buffers(value: Any, known: Mapping[int, _Answer] | None = None) -> dict[int, int]:
-    """What a value holds: identity -> bytes, of every array and table in it; files mapped into memory weigh nothing.
+    """What a value holds: identity -> bytes, of every array, table and text; files mapped into memory weigh nothing.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def buffers(value: Any, known: Mapping[int, _Answer] | None = None) -> dict[int,
     --------
     >>> a = np.zeros(1000)
     >>> sum(buffers({"whole": a, "a part of the same": a[:10]}).values())
-    8000
+    8023
     """
     found: dict[int, int] = {}
     seen: set[int] = set()

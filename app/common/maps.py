@@ -52,8 +52,9 @@ class Points:
 @loaders.cached(8)
 def _features(screen: Screen, model: str, level: str) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
     cells, z, _ = loaders.embeddings(screen, model)
-    if level == "cells":
-        return cells, z
+    if level == "cells":  # what is blank is no cell, as in the profiles
+        rows = np.flatnonzero(schema.not_blank(cells))
+        return (cells, z) if len(rows) == len(cells) else (cells.iloc[rows].reset_index(drop=True), z[rows])
     try:
         table = screen.profiles(model, level)
     except ScreenError:  # not made yet: they take a moment and are the same

@@ -134,7 +134,7 @@ def sync(screen: Screen) -> str:
     if named is not None:
         found = Selection.of_link(named)
         if found is None or not found.of_cells(loaders.cells(screen)).any():
-            said = f"The link selects {named!r}, which is not in {screen.name}; nothing is selected."
+            said = f"The link selects {named[:80]!r}, which is not in {screen.name}; nothing is selected."
         elif found != current():
             push(found)
     elif address.lost(LINK):

@@ -22,3 +22,14 @@ def plain(words: object) -> str:
     """
     kept = ARROWS.sub(lambda sign: sign[0][0] + JOINER + sign[0][1:], str(words))  # is not seen
     return SIGNS.sub(r"\\\g<0>", kept)
+
+
+def begun(sentence: str) -> str:
+    """A sentence with a capital letter, unless it begins with a name.
+
+    Examples
+    --------
+    >>> begun("no channel is switched on"), begun("bbbc021-ae has no card"), begun("/data/a.screen is locked")
+    ('No channel is switched on', 'bbbc021-ae has no card', '/data/a.screen is locked')
+    """
+    return sentence[:1].upper() + sentence[1:] if sentence.split(" ")[0].isalpha() else sentence

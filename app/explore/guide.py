@@ -31,7 +31,8 @@ def guide(screen: Screen, model: str) -> None:
     st.markdown(f"**{sentence}**\n" + "\n".join(f"{k}. {hint}" for k, hint in enumerate(hints, start=1)))
     names = view.examples(screen, model)
     if names:
-        active = loaders.activity(screen, model) is not None
+        known = loaders.activity(screen, model)
+        active = known is not None and bool(known["active"].reindex(names).fillna(False).astype(bool).all())
         st.markdown(
             f"**Begin with** the {'active ' if active else ''}treatment of each mechanism that leads away most surely:"
         )

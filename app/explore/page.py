@@ -11,7 +11,6 @@ from app.explore import guide, pick, sections, view
 from app.explore.player import evidence, player
 from cytovae.explore.paths import Mode, Spacing
 from cytovae.explore.study import Request
-from cytovae.explore.targets import Start
 
 screen, model = context.header("What does the drug do to the cell?")
 top = st.container(key="explore-top")
@@ -22,29 +21,33 @@ with one:
     treatment = context.choose_treatment(screen, view.opening(screen, model))
 with two:
     target = context.choose_target(view.usual_target(screen, model, treatment))
-with three:
-    control = context.choose_control()
 with four, st.popover("Path", icon=":material/tune:", width="stretch"):
     steps = context.choose("Steps", "steps", view.STEPS)
     mode = context.choose("Route", "mode", list(Mode), words={way: way.words for way in Mode})
     spacing = context.choose("Steps of", "spacing", list(Spacing), words={each: each.words for each in Spacing})
     start = context.choose_start(screen, treatment)
     reverse = context.choose("Direction", "direction", ["forward", "reverse"])
+with three:
+    control = context.choose_control(start)
 with five, st.popover("Guide", icon=":material/lightbulb:", width="stretch"):
     guide.guide(screen, model)
 
 request = Request(
     treatment=treatment,
     target=target,
-    control=Start.AUTO if start else control,
+    control=control,
     start_treatment=start,
     reverse=reverse == "reverse",
     steps=int(steps),
     mode=Mode(mode),
     spacing=Spacing(spacing),
 )
-drawn, sentence = view.sketch_or_typical(screen, model, request)
-request = drawn.request
+drawn, instead = view.sketch_or_typical(screen, model, request)
+if instead:  # once more, with menus that say what is shown
+    st.session_state.update({"next-target": str(drawn.request.target), "next-control": str(drawn.request.control)})
+    st.session_state["instead"] = instead
+    st.rerun()
+request, sentence = drawn.request, st.session_state.pop("instead", "")
 st.session_state[selection.PATH] = (str(screen.path), model, drawn.path.z, drawn.start.cell_id, drawn.end.cell_id)
 facts = st.empty()
 with top.container(key="explore-path"):  # the pictures first; nothing of another path stands beside them meanwhile

@@ -86,7 +86,7 @@ def verdict(screen: Screen, model: str, shown: view.View) -> None:
             badges += f" :{tint}-badge[{word}, p {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}{of}]"
     if doubts:
         badges += " :orange-badge[is it the plate? see below]"
-    st.markdown(f":{colour}[{icon} **{plain(view.sentence(screen, model, shown))}**] {badges}")
+    st.markdown(f":{colour}[{icon} **{plain(shown.study.verdict.sentence)}**] {badges}")
 
 
 FORMS = {

@@ -110,8 +110,8 @@ def view(screen: Screen, model: str, request: Request) -> View:
 
 
 def sketch_or_typical(screen: Screen, model: str, request: Request) -> tuple[study.Sketch, str]:
-    """The pictures of the path that was asked for; where a cell that it names is not there, of the usual one, and a
-    sentence that says so.
+    """The pictures of the path that was asked for; where a cell that it names is not there, of the path from or to the
+    usual one instead, and a sentence that says so.
 
     Raises
     ------
@@ -121,11 +121,19 @@ def sketch_or_typical(screen: Screen, model: str, request: Request) -> tuple[stu
     try:
         return sketch(screen, model, request), ""
     except SelectionError as unknown:
-        usual = dataclasses.replace(request, target=Target.MEAN, control=Start.AUTO)
-        if usual == request:
-            raise
         said = str(unknown)
-        return sketch(screen, model, usual), f"{said[:1].upper()}{said[1:]}. Showing the most central cells instead."
+        start, end = {"control": Start.AUTO}, {"target": Target.MEAN}
+        for other in (start, end, start | end):
+            usual = dataclasses.replace(request, **other)
+            if usual == request:
+                continue
+            try:
+                drawn = sketch(screen, model, usual)
+            except SelectionError:
+                continue
+            cells = "the most central cells" if len(other) > 1 else "the most central cell"
+            return drawn, f"{said[:1].upper()}{said[1:]}. Showing {cells} instead."
+        raise
 
 
 @loaders.cached(16)
@@ -179,19 +187,6 @@ def opening(screen: Screen, model: str) -> str | None:
                 if verdict(screen, model, request).level == Level.SHOWN:
                     return name
     return names[0] if names else None
-
-
-def sentence(screen: Screen, model: str, shown: View) -> str:
-    """The verdict in a sentence; where no treatment of the screen can be judged, that."""
-    said = shown.study.verdict
-    if said.level != Level.UNKNOWN or judgeable(screen, model):
-        return said.sentence
-    cells = shown.cells[schema.not_blank(shown.cells)]
-    wells = cells.loc[cells[schema.COMPOUND] == screen.record.control, [schema.PLATE, schema.WELL]].drop_duplicates()
-    return (
-        f"The {len(wells):,} {screen.record.control} well{'s' * (len(wells) != 1)} of this screen are too few to judge "
-        "any treatment by one pair of cells; see Population for many."
-    )
 
 
 def by_typicality(made: Material, rows: targets.Rows, chosen: Sequence[str]) -> pd.DataFrame:

@@ -107,6 +107,7 @@ def enriched(screen: Screen, model: str, picked: selection.Selection) -> None:
     st.dataframe(
         shown,
         hide_index=True,
+        placeholder="–",
         height=min(38 + 35 * len(shown), 318),
         column_config={
             "of": st.column_config.NumberColumn("of all", help="cells of this mechanism in the screen"),

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.common import context, loaders, login
 from app.common.figures import explained
-from app.common.words import plain
+from app.common.words import begun, plain
 from app.quiz import quizzes
 from app.quiz.card import Call, card
 from cytovae import schema
@@ -303,7 +303,7 @@ def closing(store: Store) -> None:
     if given.strip():
         st.button("Close it", key="close-given", on_click=close, args=(store, given.strip().partition(f"{DECK}=")[2]))
     if refused := st.session_state.pop("not-closed", None):
-        st.error(refused, icon=":material/error:")
+        st.error(begun(refused), icon=":material/error:")
 
 
 def close(store: Store, token: str) -> None:
@@ -335,7 +335,7 @@ def page() -> None:
         try:
             show(store, token)
         except QuizError as refused:
-            st.error(str(refused), icon=":material/error:")
+            st.error(begun(str(refused)), icon=":material/error:")
             with st.container(horizontal=True):
                 st.button("Try again")
                 st.button("Start a new deck", type="primary", on_click=go, args=(None,))

@@ -192,7 +192,7 @@ def sheets(calls: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> list[tuple[s
     made = []
     for title, chosen in groups:
         if chosen.any():
-            names = ", ".join(sorted(set(calls.loc[chosen, schema.TREATMENT])))
+            names = ", ".join(map(loaders.named, sorted(set(calls.loc[chosen, schema.TREATMENT]))))
             made.append((f"{title}: {int(chosen.sum())}", names, contact_sheet(pictures[chosen])))
     return made
 

@@ -52,7 +52,12 @@ def plate_effects(screen: Screen) -> None:
     st.markdown("\n".join(lines))
     if warnings:
         table = pd.DataFrame(
-            {"treatment": w.treatment, "doubt": w.doubt.value, "what to bear in mind": w.words} for w in warnings
+            {
+                "treatment": loaders.named(w.treatment),
+                "doubt": w.doubt.value,
+                "what to bear in mind": w.words.replace(w.treatment, loaders.named(w.treatment), 1),
+            }
+            for w in warnings
         )
         st.dataframe(table, hide_index=True)
         st.download_button("CSV", csv_text(table), "plate_warnings.csv", "text/csv", icon=":material/download:")
@@ -118,7 +123,8 @@ def training(screen: Screen) -> None:
         )
         return
     running = [name for name, path in logs.items() if overview.runs(path)]
-    names = sorted(logs, key=lambda n: (n not in running, not loaders.trained_on(screen, n), n))
+    known = screen.models()
+    names = sorted(logs, key=lambda n: (n not in running, not loaders.trained_on(screen, n), n not in known, n))
     here = {
         n: " (running)" if n in running else "" if loaders.trained_on(screen, n) else " (another screen)" for n in names
     }

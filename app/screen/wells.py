@@ -38,7 +38,8 @@ def plates(screen: Screen) -> None:
     names, picked = sizes.index.tolist(), selection.current()
     here = sorted(cells.loc[picked.of_cells(cells), schema.PLATE].unique()) if picked else []
     link = picked.link if picked else ""
-    if here and st.session_state.get(FOLLOWED) != link and st.session_state.get("plate") not in here:
+    linked = address.news("plate") in names  # a link's own plate comes before that of what it selects
+    if here and not linked and st.session_state.get(FOLLOWED) != link and st.session_state.get("plate") not in here:
         st.session_state["next-plate"] = here[0]  # what was selected on another page is seen here
     st.session_state[FOLLOWED] = link
     words = choices(screen)

@@ -56,7 +56,7 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     page.wait_for_selector(".player[data-ready]")
     quiet(page)
     query, view = said(page)
-    keys = ["screen", "model", "treatment", "target", "control", "steps", "mode", "spacing", "from", "direction", "tab"]
+    keys = ["screen", "model", "treatment", "target", "steps", "mode", "spacing", "from", "direction", "control", "tab"]
     until(page, lambda: "step" in said(page)[1], "the address holds the view")
     query, view = said(page)
     assert list(query) == keys
@@ -82,6 +82,21 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     assert mine == theirs
     expect(other.get_by_role("tab", name="Control to control")).to_have_attribute("aria-selected", "true")
     until(page, lambda: said(other) == said(page), "both have the same address")
+
+
+def test_what_a_link_chose_stays_on_the_next_page_and_the_one_after(tab: Tab, url: str) -> None:
+    page = tab()
+    page.goto(f"{url}/explore?model=linear-b&treatment=emetine%400.1")
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    page.get_by_role("link", name="Profiles").click()
+    page.wait_for_url(re.compile("/profiles.*model="))
+    quiet(page)
+    assert said(page)[0]["model"] == "linear-b"
+    page.get_by_role("link", name="Explore").click()
+    page.wait_for_url(re.compile("model=linear-b&treatment=emetine"))
+    page.wait_for_selector(".player[data-ready]")
+    assert "emetine" in chosen(page)
 
 
 def test_back_steps_through_choices_and_then_leaves(tab: Tab, url: str) -> None:

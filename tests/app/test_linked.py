@@ -123,6 +123,19 @@ def test_columns_of_the_screens_own_can_be_coloured_by(tiny: Any, tmp_path: Path
     assert "cell_line" in wells.choices(copy)
 
 
+def test_blank_cells_are_no_points_of_the_map(tiny: Any, tmp_path: Path) -> None:
+    copy = Screen.open(shutil.copytree(tiny.screen, tmp_path / "blank.screen"))
+    cells = copy.cells()
+    cells[schema.BLANK] = np.arange(len(cells)) < 3
+    _, z = Screen.open(tiny.screen).embeddings("linear-a")
+    write_table(copy.cells_path, cells, provenance("ingest"))
+    made = provenance("embed", inputs={"cells": copy.cells_digest()})
+    copy.write_embeddings("linear-a", cells[schema.CELL_ID].tolist(), np.asarray(z), made)
+    found = maps.points(copy, "linear-a", "cells", "pca")
+    assert found.table[schema.CELL_ID].tolist() == cells[schema.CELL_ID].tolist()[3:]
+    np.testing.assert_array_equal(found.features, z[3:])
+
+
 def test_right_calls_are_marked_in_the_confusion() -> None:
     line = {"true": ["a", "b"], "predicted": ["a", "b", "c"], "counts": [[2, 0, 1], [0, 0, 3]]}
     shown = figures.confusion(line, "NSC", {("b", "c")})

@@ -141,8 +141,42 @@ def test_unknown_cell_is_said_in_one_sentence_and_the_page_stays(app: App, tiny:
     sound(test)
     assert len(test.warning) == 1
     assert "no-such-cell" in test.warning[0].value
-    assert "Showing the most central cells instead" in test.warning[0].value
+    assert "Showing the most central cell instead" in test.warning[0].value
     assert test.metric  # the path of the usual cells is there
+    assert test.selectbox(key="target").value == "mean"  # and the menu says so
+
+
+def test_an_unknown_control_leaves_the_target_alone(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", target="taxol0.3_03", control="zzz")
+    sound(test)
+    assert [("zzz" in each.value, "central cell instead" in each.value) for each in test.warning] == [(True, True)]
+    assert test.selectbox(key="target").value == "taxol0.3_03"
+    assert test.selectbox(key="control").value == "auto"
+    assert f"End: {short(tiny, 'taxol0.3_03')}" in words(test)
+
+
+def test_a_part_of_what_a_menu_says_is_that_choice(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", target="respond")
+    sound(test)
+    assert test.selectbox(key="target").value == "responding"
+
+
+def test_a_start_from_another_treatment_leaves_no_control_to_choose(app: App, tiny: Any) -> None:
+    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", control="random", **{"from": "emetine@0.1"})
+    sound(test)
+    start = next(box for box in test.selectbox if box.label == "Start cell")
+    assert start.disabled and start.value == "most central cell of emetine 0.1 µM"
+
+
+def test_another_screen_opens_with_a_model_that_it_is_embedded_with(app: App, tiny: Any, twins: Path) -> None:
+    test = app([tiny.screen, twins], tiny.models, screen="Tiny screen", model="linear-b")
+    sound(test)
+    test.selectbox(key="screen").set_value("Twins").run()
+    sound(test)
+    assert (test.selectbox(key="model").value, test.query_params["screen"]) == ("linear-a", "Twins")
+    assert test.metric
+    test.selectbox(key="model").set_value("linear-b").run()  # asked for by name, it is said what is missing
+    assert "has not been embedded with linear-b" in test.info[0].value
 
 
 def test_link_that_names_what_is_not_there_says_so(app: App, tiny: Any) -> None:
@@ -161,7 +195,7 @@ def test_verdict_and_where_the_cells_are_from_stand_above_the_path(app: App, tin
     screen = loaders.screens()["Tiny screen"]
     drawn = view.view(screen, "linear-a", Request(treatment="taxol@0.3")).study
     assert drawn.verdict.level == "unknown"
-    assert "DMSO wells of this screen are too few to judge any treatment by one pair of cells" in words(test)
+    assert drawn.verdict.sentence.startswith("Too few control wells") and drawn.verdict.sentence in words(test)
     assert f"{drawn.relation.value}]" in words(test)
 
 

@@ -178,7 +178,7 @@ def test_the_same_link_in_two_sessions_never_answers_a_card_twice(quiz: Any) -> 
 
 def test_an_unknown_link_is_refused_and_leads_back_to_the_start(quiz: Any) -> None:
     test = quiz(deck="nonsense")
-    assert "this link does not lead to a deck" in test.error[0].value
+    assert "This link does not lead to a deck" in test.error[0].value
     press(test, "Start a new deck")
     assert "deck" not in test.query_params
     assert test.title[0].value == "Real or synthetic?"
@@ -285,7 +285,7 @@ def test_the_page_says_until_when_a_quiz_is_open(quiz: Any, monkeypatch: pytest.
     later = dt.datetime.now(dt.UTC) + dt.timedelta(days=7.1)
     monkeypatch.setattr(answers, "_now", lambda: later)
     test = quiz(deck=token)
-    assert "this quiz was open until" in test.error[0].value
+    assert "This quiz was open until" in test.error[0].value
     press(test, "Start a new deck")
     assert "Paused" not in words(test)
 

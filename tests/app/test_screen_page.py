@@ -85,11 +85,12 @@ def test_every_doubt_about_the_plate_is_counted_of_all_treatments(app: App, tiny
         assert any("**1 of 5** treatments" in line and doubt in line for line in said.splitlines()), doubt
     table = test.dataframe[0].value
     assert dict(zip(table["treatment"], table["doubt"], strict=True)) == {
-        "plated@1": "one plate",
-        "batched@1": "one batch",
-        "edged@1": "edge",
-        "poor@1": "few controls",
+        "plated 1 µM": "one plate",
+        "batched 1 µM": "one batch",
+        "edged 1 µM": "edge",
+        "poor 1 µM": "few controls",
     }
+    assert all(line.startswith(name) for name, line in zip(table["treatment"], table.iloc[:, 2], strict=True))
     assert "cytovae embed" in said  # rows and columns are compared by embeddings
 
 
