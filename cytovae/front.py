@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -621,11 +621,15 @@ def interpolate(screen: AnyScreen, model: Bundle | str | Path, treatment: str | 
     """
     from cytovae.config import from_dict
     from cytovae.explore import study
+    from cytovae.profiling.study import inactive
 
     opened, loaded = _screen(screen), _model(model)
     embed(opened, loaded)
     material = study.Material.of(opened, loaded, PatchStore(opened.patches_path).read)
-    return Drawing(study.draw(material, from_dict(study.Request, {"treatment": treatment, **options})))
+    drawn = study.draw(material, from_dict(study.Request, {"treatment": treatment, **options}))
+    if said := inactive(opened, material.generator.name, treatment or ""):
+        drawn = replace(drawn, notes=(said, *drawn.notes))
+    return Drawing(drawn)
 
 
 def reconstruct(

@@ -53,7 +53,7 @@ def train(
         int | None,
         typer.Option(help="Iterations between two layers of the learned similarity (T).", show_default="2,500"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, batches and noise.", show_default="0")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, batches and noise.", show_default="0")] = None,
     rates: Annotated[
         Rates | None, typer.Option(help="Learning rates; implementation: the paper's, swapped.", show_default="paper")
     ] = None,

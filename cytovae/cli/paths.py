@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +87,7 @@ def interpolate(
         raise typer.BadParameter(str(wrong)) from None
     from cytovae.learn.generators import open_model
     from cytovae.patches import PatchStore
+    from cytovae.profiling.study import inactive
 
     opened = Screen.open(screen)
     model = open_model(named)
@@ -102,8 +104,11 @@ def interpolate(
             return
         out = None
     drawn = study.draw(material, request)
-    for note in (drawn.verdict.sentence, *drawn.notes):
+    said = inactive(opened, model.name, treatment) if treatment else ""
+    for note in filter(None, (said, drawn.verdict.sentence, *drawn.notes)):
         console.say(note)
+    if said:
+        drawn = dataclasses.replace(drawn, notes=(said, *drawn.notes))
     measured = study.along(material, drawn) if morphology else None
     many = study.population(material, request, population) if population else None
     if out is not None:

@@ -26,10 +26,11 @@ RegularisationOption = Annotated[
 FewOption = Annotated[
     FewControls,
     typer.Option(
-        help="Where there are no more controls than dimensions: refuse; pool the batch's, then the screen's; or shrink."
+        help="Where there are no more controls than dimensions: refuse; pool the batch's, then the screen's; or "
+        "shrink. Not for tvn."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Of all randomness.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of all randomness.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Make again what is already there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 

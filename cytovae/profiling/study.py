@@ -234,6 +234,22 @@ def stored_activity(screen: Screen, model: str) -> pd.DataFrame | None:
     return read_table(path)
 
 
+def inactive(screen: Screen, model: str, treatment: str) -> str:
+    """What is to be known before a path to a treatment is looked at: that it is not shown to do anything, or that this
+    could not be tested; empty where it is active, or nobody has measured.
+    """
+    table = stored_activity(screen, model)
+    if table is None or not (table[schema.TREATMENT] == treatment).any():
+        return ""
+    row, name = table.set_index(schema.TREATMENT).loc[treatment], schema.words(treatment)
+    if row["reason"]:
+        return f"whether {name} does anything could not be tested: {row['reason']}"
+    if row["active"]:
+        return ""
+    tested = f"corrected p = {row['p_corrected']:.2g}, {row['n_units']} {row['unit']}"
+    return f"{name} is not shown to do anything in this screen ({tested}), whatever its path shows"
+
+
 def measure_activity(
     screen: Screen, model: str, seed: int = 0, *, overwrite: bool = False, tasks: Tasks = unwatched
 ) -> tuple[pd.DataFrame, bool]:
@@ -250,11 +266,13 @@ def measure_activity(
     ------
     ProfileError
         The screen has no controls.
+    ScreenError
+        The screen has not been embedded with the model.
     """
+    cells, embeddings = screen.embeddings(model)
     path, record = _activity_path(screen, model), _activity_record(screen, model, seed)
     if path.exists() and not overwrite and read_provenance(path) == record:
         return read_table(path), False
-    cells, embeddings = screen.embeddings(model)
     with tasks(f"activity of {model}") as progress:
         table = activity.measure(cells, embeddings, screen.record.control, seed, progress=progress)
     for profile_path in sorted(path.parent.glob("treatments.*.parquet")):

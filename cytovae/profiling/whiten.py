@@ -255,7 +255,15 @@ def _aligned(controls: _Controls, options: Options, progress: schema.Progress | 
     least = 2 * CONTROLS_A_DIMENSION
     short = {batch: n for batch, n in counts.items() if n < least}
     if short:
-        raise _too_few(controls, options, short, len(batches), 2, least, "leave the batch out, or do not whiten")
+        raise _too_few(
+            controls,
+            options,
+            short,
+            len(batches),
+            2,
+            least,
+            "whiten by plate, or not at all; --few-controls is of no help",
+        )
     centred = {batch: controls.samples("batch", batch) for batch in batches}
     centred = {batch: values - values.mean(axis=0) for batch, values in centred.items()}
     most = min(len(controls.features), min(counts.values()) // CONTROLS_A_DIMENSION)

@@ -347,3 +347,36 @@ def test_bundles_are_joined_each_with_the_same_weight(screen):
         np.testing.assert_allclose(part / part[0, 0], values / values[0, 0], rtol=1e-3, atol=1e-4)
     with pytest.raises(ProfileError, match="at least two models, not 1"):
         study.join(screen, ["m0"])
+
+
+def test_activity_of_what_is_not_embedded_is_refused_in_one_sentence(screen: Screen) -> None:
+    done = CliRunner().invoke(app, ["activity", str(screen.path), "nobody"])
+    assert isinstance(done.exception, CytovaeError)
+    assert "has no embeddings of 'nobody'" in str(done.exception)
+
+
+def test_a_treatment_that_is_not_active_is_said_to_be_so(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert study.inactive(screen, "m0", "A@1") == ""  # nobody has measured
+    table = pd.DataFrame(
+        {
+            schema.TREATMENT: ["A@1", "B@0.1", "C@1"],
+            "active": [True, False, False],
+            "p_corrected": [0.01, 0.714, np.nan],
+            "n_units": [8, 9, 1],
+            "unit": "cells",
+            "reason": ["", "", "it has one cell"],
+        }
+    )
+    monkeypatch.setattr(study, "stored_activity", lambda *_: table)
+    said = [study.inactive(screen, "m0", name) for name in ("A@1", "B@0.1", "C@1", "D@1")]
+    assert said == [
+        "",
+        "B 0.1 µM is not shown to do anything in this screen (corrected p = 0.71, 9 cells), whatever its path shows",
+        "whether C 1 µM does anything could not be tested: it has one cell",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("verb", ["activity", "benchmark", "profile"])
+def test_a_seed_below_nought_is_a_mistake_of_use(screen: Screen, verb: str) -> None:
+    assert CliRunner().invoke(app, [verb, str(screen.path), "m0", "--seed", "-1"]).exit_code == 2
