@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app.common import loaders, pixels
+from app.common import address, context, loaders, pixels
 from app.common.components.cells import Item, Row, cells
 from app.common.figures import explained
 from app.common.words import plain
@@ -23,8 +23,12 @@ def field(screen: Screen) -> None:
         return
     names = dict(zip(good[schema.FIELD], good[schema.TREATMENT], strict=True))
     one, two, three = st.columns([2, 1, 1])
-    name = one.selectbox("Field", list(names), format_func=lambda f: f"{f} · {loaders.named(names[f])}", key="field")
-    look = two.selectbox("Look", list(render.LOOKS), key="field-look")
+    with one:
+        words = {field: f"{field} · {loaders.named(of)}" for field, of in names.items()}
+        name = context.choose("Field", "field", list(names), words=words)
+    with two:
+        look = context.choose("Look", "field-look", [str(look) for look in render.LOOKS])
+    address.settle_part()
     first = screen.record.channels[: render.OVERLAID]
     chosen = three.pills("Channels", screen.record.channels, selection_mode="multi", default=first)
     shown = [i for i, c in enumerate(screen.record.channels) if c in chosen]

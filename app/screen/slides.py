@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
-from app.common import loaders, pixels, selection
+from app.common import address, context, loaders, pixels, selection
 from app.common.words import plain
 from cytovae import schema
 from cytovae.explore import montage, render
@@ -29,11 +29,15 @@ def slide(screen: Screen) -> None:
     now = selection.current()
     wanted = next(iter(now.keys)) if now is not None and now.level == "mechanisms" else names[0]
     one, two, three, four = st.columns([1.4, 1, 0.9, 0.7])
-    first = names.index(wanted) if wanted in names else 0
-    mechanism = one.selectbox("Mechanism", names, first, key="slide-mechanism", persist_state="session")
-    model = two.selectbox("Model", models, key="slide-model")
-    words = {str(look): look.words for look in render.Look}
-    look = render.Look(str(three.selectbox("Look", list(words), format_func=words.__getitem__, key="slide-look")))
+    with one:
+        default = wanted if wanted in names else names[0]
+        mechanism = context.choose("Mechanism", "slide-mechanism", names, default=default)
+    with two:
+        model = context.choose("Model", "slide-model", models)
+    with three:
+        words = {str(look): look.words for look in render.Look}
+        look = render.Look(context.choose("Look", "slide-look", list(words), words=words))
+    address.settle_part()
     gamma = four.number_input("Gamma", 0.3, 2.0, 1.0, 0.1, key="slide-gamma")
     says = f"{mechanism}: at each dose the typical and the most changed cell"
     st.image(_drawn(screen, model, mechanism, look, gamma, montage.Form.PNG), alt=says)
