@@ -133,13 +133,13 @@ class Player {
     header.frames.forEach((frame, i) => {
       const box = put(element("div", `cell frame${frame.off ? " off" : ""}`), i + 4, 1);
       box.append(picture(i + 1, "frame"));
-      box.title = `${frame.n_features} of ${header.n_features} features set to the target's`;
+      box.title = frame.label || `${frame.n_features} of ${header.n_features} features set to the target's`;
       box.onpointerdown = () => { this.stop(); this.go(i); this.dragging = true; };
       box.onpointerenter = (event) => { if (this.dragging && event.buttons) this.go(i); };
       this.frames.push(box);
-      put(element("div", "cell muted", frame.label || (i === 0 ? "decoded" : String(frame.n_features))), i + 4, 2);
+      put(element("div", "cell muted", frame.label?.replace(` ${header.along}`, "") || (i === 0 ? "decoded" : String(frame.n_features))), i + 4, 2);
     });
-    label(2, "", [[header.frames[0].label ? "dose" : "features changed"]]);
+    label(2, "", [[header.along]]);
     window.addEventListener("pointerup", () => { this.dragging = false; });
     this.slider = element("input", "scrub");
     Object.assign(this.slider, { type: "range", min: 0, max: n - 1, step: 1 });

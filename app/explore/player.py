@@ -28,10 +28,11 @@ def player(header: dict[str, Any], images: Pictures, key: str, *, kept: bool = F
     Parameters
     ----------
     header : dict
-        ``channels``, ``pixel_size_um``, ``n_features``, ``control`` and ``target`` (``title``, ``text``) and
-        ``frames``: per step ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why``, ``odd`` and ``nearest``
-        (``image``, ``cell_id``, ``treatment``, ``moa``, ``distance``). With ``waits``, the last four come by
-        `evidence` of the same ``path``.
+        ``channels``, ``pixel_size_um``, ``n_features``, ``along`` (what the words under the frames are), ``control``
+        and ``target`` (``title``, ``text``) and ``frames``: per step ``label`` (empty where features are counted),
+        ``n_features``, ``cosine``, ``cosine_reencoded``, ``off``, ``why``, ``odd`` and ``nearest`` (``image``,
+        ``cell_id``, ``treatment``, ``moa``, ``distance``). With ``waits``, the last four come by `evidence` of the
+        same ``path``.
     images : Pictures
         The real control, the frames, the real target, then the nearest real cells where they are there.
     key : str

@@ -36,7 +36,8 @@ def content(screen: Screen, model: str, shown: view.View, form: Form, seen: Mapp
     Parameters
     ----------
     seen : mapping
-        ``look``, ``gamma``, ``channels`` (numbers) and ``limits`` (black and white of each), as the browser says.
+        ``look``, ``gamma``, ``channels`` (numbers), ``limits`` (black and white of each) and ``step``, as the browser
+        says.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def content(screen: Screen, model: str, shown: view.View, form: Form, seen: Mapp
         raise ConfigError("no channel is switched on, so the file would be black; switch one on")
     limits = tuple((float(low), float(high)) for low, high in seen.get("limits", ()))
     look = choice(render.Look, seen.get("look", render.Look.RGB), "look")
-    chosen = study.Figure(look, float(seen.get("gamma", 1.0)), channels, limits)
+    chosen = study.Figure(look, float(seen.get("gamma", 1.0)), channels, limits, int(seen.get("step", 0)))
     return study.content(view.veiled(screen, shown), form, chosen)
 
 

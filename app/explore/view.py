@@ -427,6 +427,7 @@ def _strip(
         "channels": list(screen.record.channels),
         "pixel_size_um": screen.record.pixel_size_um,
         "n_features": int(path.z.shape[1]),
+        "along": "features changed" if path.by_features else "dose" if path.labels else "of the way",
         "guide": GUIDE,
         "control": words[0],
         "target": words[1],

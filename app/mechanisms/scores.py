@@ -38,9 +38,9 @@ def table1(documents: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return Table1.of(score for document in documents.values() for score in scores_of(document)).frame()
 
 
-def dots(documents: dict[str, dict[str, Any]]) -> Any:
+def dots(documents: dict[str, dict[str, Any]], *, dark: bool = False) -> Any:
     """Table 1 as the library draws it."""
-    return figures.dots(score for document in documents.values() for score in scores_of(document))
+    return figures.dots((score for document in documents.values() for score in scores_of(document)), dark=dark)
 
 
 def treatments_of(screen: Screen, selected: Selection) -> set[str]:

@@ -76,7 +76,8 @@ def table1(documents: dict[str, dict[str, Any]], _: Any) -> None:
     )
     if any(line["n_scored"] for document in documents.values() for line in document["scores"]):
         says = "Accuracy of each model and baseline with its 95 % interval: the table above as dots and bars"
-        st.pyplot(scores.dots(documents), width="content", alt=says)
+        drawn = scores.dots(documents, dark=st.context.theme.type == "dark")
+        st.pyplot(drawn, width="content", alt=says)
 
 
 def precision(_: Any, chosen: tuple[dict[str, Any], tuple[str, str], str] | None) -> None:

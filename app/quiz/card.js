@@ -89,10 +89,13 @@ class Card {
     const context = canvas.getContext("2d"), image = context.createImageData(w, h), out = image.data;
     const shown = [...Array(c).keys()].filter((k) => on[k]);
     for (let p = 0, o = 0; p < h * w; p++, o += 4) {
+      const sum = [0, 0, 0];
       for (const k of shown) {
         const value = pixels[p * c + k];
-        for (let i = 0; i < 3; i++) out[o + i] += value * (colours ? colours[k % colours.length][i] : 1 / shown.length); // clamped by the array
+        for (let i = 0; i < 3; i++) sum[i] += value * (colours ? colours[k % colours.length][i] : 1 / shown.length);
       }
+      const down = Math.min(1, 255 / Math.max(...sum)); // beyond white it is dimmed and keeps its hue, as on the other pages
+      for (let i = 0; i < 3; i++) out[o + i] = sum[i] * down;
       out[o + 3] = 255;
     }
     context.putImageData(image, 0, 0);

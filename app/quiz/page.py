@@ -20,6 +20,7 @@ DECK = "deck"
 MINE = "my_deck"
 OPENED = "decks_opened"  # in the session: tokens of the decks that were opened in it
 ASKED = "start-asked"  # in the session: the name whose keeping is being asked about
+GIVEN = "start-given"  # in the session: the name to keep, until the deck is dealt
 
 
 def go(token: str | None) -> None:
@@ -86,6 +87,7 @@ def start(store: Store) -> None:
                 width="stretch",
                 help="50 + 50 in the paper; fewer cards give a wider interval",
             )
+            missing = st.container()
             begin = st.form_submit_button("Start", type="primary", width="stretch")
     with words:
         st.markdown(
@@ -105,38 +107,40 @@ def start(store: Store) -> None:
         )
         st.caption(f"Answers are kept in `{store.where}` and listed under *All raters*.")
     if begin and not name.strip():
-        form.error("Fill in a name or an alias: it tells your answers from those of others.")
+        missing.error("Fill in a name or an alias: it tells your answers from those of others.")
         return
-    if begin and not store.may_keep(name):
-        st.session_state[ASKED] = name
-    rater: str | None = name if begin else None
-    if st.session_state.get(ASKED):
-        with form:
-            rater = permitted(store, st.session_state[ASKED])
-    if rater:
+    if begin:
+        st.session_state[GIVEN if store.may_keep(name) else ASKED] = name
+    if asked := st.session_state.get(ASKED):
+        permitted(store, asked)
+    if rater := st.session_state.pop(GIVEN, None):
         with st.spinner("Shuffling"):
             go(quizzes.deal(screen, model, n_each, DeckProtocol(str(protocol)), rater, expertise))
         st.rerun()
 
 
-def permitted(store: Store, name: str) -> str | None:
-    """Ask, once for every name, whether it may be kept: the name to keep, or None before the answer."""
-    with st.container(border=True):
-        st.markdown("**May this name be kept?**")
-        st.text(name)
-        st.caption(
-            "It is stored with your answers, and everyone who opens this app sees it under *All raters* and in the "
-            "tables to download. You are asked once."
-        )
-        yes, no = st.columns(2)
-        agreed = yes.button("Yes, keep it", type="primary", width="stretch")
-        if not agreed and not no.button("No, give me an alias", width="stretch"):
-            return None
-    del st.session_state[ASKED]
-    if not agreed:
-        return answers.alias()
-    store.keep_name(name)
-    return name
+def unasked() -> None:
+    """The question was closed without an answer."""
+    st.session_state.pop(ASKED, None)
+
+
+@st.dialog("May this name be kept?", on_dismiss=unasked)
+def permitted(store: Store, name: str) -> None:
+    """Ask, once for every name, whether it may be kept; the answer closes the question and starts the deck."""
+    st.text(name)
+    st.caption(
+        "It is stored with your answers, and everyone who opens this app sees it under *All raters* and in the "
+        "tables to download. You are asked once."
+    )
+    yes, no = st.columns(2)
+    agreed = yes.button("Yes, keep it", type="primary", width="stretch")
+    if not agreed and not no.button("No, give me an alias", width="stretch"):
+        return
+    if agreed:
+        store.keep_name(name)
+    st.session_state[GIVEN] = name if agreed else answers.alias()
+    unasked()
+    st.rerun()
 
 
 def ask(store: Store, token: str, state: DeckState) -> None:

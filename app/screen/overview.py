@@ -262,10 +262,10 @@ def audit(screen: Screen, model: str) -> list[schema.Check]:
 
 
 def card(name: str) -> str:
-    """A model's card without its title, or an empty string."""
+    """A model's card without the facts that head it for a hub and without its title, or an empty string."""
     path = loaders.models_dir() / name / "README.md"
     try:
-        return re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
+        return re.sub(r"\A(---\n(?s:.*?)\n---\n)?\s*(# .*\n+)?", "", path.read_text(encoding="utf-8"))
     except OSError:
         return ""
 

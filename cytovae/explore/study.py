@@ -477,12 +477,15 @@ class Figure:
         Which to show; None: the first three, or with the look grey all of them.
     limits : tuple of (float, float) or None
         Per channel the values shown as black and as full colour; None: shared percentiles of the images shown.
+    step : int
+        The step that a web page opens with.
     """
 
     look: render.Look = render.Look.RGB
     gamma: float = 1.0
     channels: tuple[int, ...] | None = None
     limits: tuple[tuple[float, float], ...] | None = None
+    step: int = 0
 
 
 def channel_numbers(channels: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
@@ -1052,6 +1055,7 @@ def content(
             nearest_images=drawn.near,
             end_images=drawn.real,
             shown=figure.channels,
+            opens=figure.step,
             record=made,
         )
     rows = render.path_rows(drawn.path, drawn.evidence, drawn.near, drawn.real)

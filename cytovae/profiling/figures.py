@@ -32,7 +32,7 @@ _STYLES = {
 """Okabe and Ito's colours and a grey, each with a marker of its own."""
 
 
-def dots(scores: Iterable[Score], note: str = "") -> Figure:
+def dots(scores: Iterable[Score], note: str = "", *, dark: bool = False) -> Figure:
     """Table 1 as a dot plot: accuracy in per cent with its 95 % interval, one panel per rule.
 
     Parameters
@@ -41,6 +41,8 @@ def dots(scores: Iterable[Score], note: str = "") -> Figure:
         Of models and baselines.
     note : str
         Below the plot: what the numbers are about.
+    dark : bool
+        Light words and lines on a clear ground, for a dark page.
 
     Raises
     ------
@@ -91,7 +93,29 @@ def dots(scores: Iterable[Score], note: str = "") -> Figure:
     panels[0].set_ylim(edges[-1], -0.75)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False, title=note or None)
+    if dark:
+        _lighten(figure)
     return figure
+
+
+def _lighten(figure: Figure) -> None:
+    """What is black becomes light, what is pale becomes dim, and the ground clear."""
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
+    light, dim = "#E6ECEF", "#3A464E"
+    figure.patch.set_alpha(0)
+    for panel in figure.axes:
+        panel.patch.set_alpha(0)
+        panel.tick_params(color=dim)
+        panel.grid(axis="x", color=dim)
+        for spine in panel.spines.values():
+            spine.set_color(dim)
+    for text in figure.findobj(Text):
+        text.set_color(light)
+    for line in figure.findobj(Line2D):
+        colour = str(line.get_color())
+        line.set_color({"#000000": light, "0.85": dim}.get(colour, colour))
 
 
 def confusions(lines: Sequence[dict[str, Any]], title: str) -> Figure:

@@ -125,6 +125,34 @@ def test_a_look_alike_opens_its_path(tab: Tab, url: str) -> None:
     page.wait_for_url(re.compile("treatment=emetine.*target=emetine"))
 
 
+def test_steps_of_a_straight_path_say_how_far_they_are(tab: Tab, url: str) -> None:
+    page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=5&mode=linear")
+    film = page.locator(".player .film").first
+    expect(film.locator(".label").nth(1)).to_have_text("of the way")
+    expect(film.locator(".cell.muted").nth(4)).to_have_text("100 %")
+    assert film.locator(".frame").nth(4).get_attribute("title") == "100 % of the way"
+    assert "feature" not in film.inner_text()
+
+
+def test_the_ring_of_a_step_unlike_any_cell_is_whole_in_a_long_strip(tab: Tab, url: str) -> None:
+    page = opened(tab(), f"{url}/?treatment=taxol%400.3&steps=20")
+    frame = page.locator(".player .film.dense .frame").first
+    assert frame.evaluate("(e) => getComputedStyle(e).overflow") == "visible"
+
+
+def test_captions_of_cells_are_whole(tab: Tab, url: str) -> None:
+    page = opened(tab(width=1366, height=768), f"{url}/?treatment=taxol%400.3&steps=5")
+    lines = page.locator(".cells figcaption div")
+    assert lines.count() > 5
+    assert (
+        page.locator(".cells figcaption").first.evaluate(
+            "(e) => { e.lastChild.textContent = 'Week2_24361_plate_seven C10 #123'; "
+            "return e.lastChild.scrollWidth <= e.lastChild.clientWidth && getComputedStyle(e.lastChild).whiteSpace; }"
+        )
+        == "normal"
+    )
+
+
 def test_the_first_visit_is_told_how_to_begin_and_the_second_is_not(tab: Tab, url: str) -> None:
     page = opened(tab(), url)
     guide = page.locator(".player .guide").first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,20 @@ def test_explore_says_down_to_what_size_a_decoded_picture_can_be_read(
 
     monkeypatch.setattr(view.loaders, "bundle", lambda name: SimpleNamespace(metrics=metrics))
     assert view.readable("any") == said
+
+
+@pytest.mark.parametrize("head", ["", "---\nlicense: x\ntags:\n- y\n---\n\n"])
+def test_a_model_card_is_shown_without_what_heads_it(
+    head: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loaders, "models_dir", lambda: tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "README.md").write_text(f"{head}# m\n\nA model.\n\n---\n\n# More\n", encoding="utf-8")
+    assert overview.card("m") == "A model.\n\n---\n\n# More\n"
+    assert overview.card("n") == ""
+
+
+def test_weights_of_headings_are_such_as_browsers_are_told() -> None:
+    config = Path(overview.__file__).parents[1] / ".streamlit" / "config.toml"
+    weights = tomllib.loads(config.read_text(encoding="utf-8"))["theme"]["headingFontWeights"]
+    assert all(weight % 50 == 0 for weight in weights)

@@ -261,7 +261,7 @@ def test_a_name_is_kept_only_with_permission_asked_for_once(quiz: Any) -> None:
     test.text_input(key="rater").set_value("Ada")
     test.button_group(key="n_each").set_value(5)
     press(test, "Start")
-    assert "May this name be kept?" in words(test)
+    assert "everyone who opens this app sees it" in words(test)
     assert "deck" not in test.query_params
     press(test, "No, give me an alias")
     alias = store().state(deck_of(test)).rater

@@ -130,7 +130,11 @@ def test_channel_look_and_pixel_keys_change_what_is_drawn_and_answer_nothing(tab
     page.keyboard.press("2")
     page.keyboard.press("l")
     magenta = canvas(page)
-    assert (magenta != whole).any()
+    values = (
+        whole[:, :, 0, None] * [1, 0, 1.0] + whole[:, :, 1, None] * [0, 1, 0.0] + whole[:, :, 2, None] * [0, 1, 1.0]
+    )
+    dimmed = values / np.maximum(values.max(axis=2, keepdims=True) / 255, 1)  # no sum is cut off at white
+    assert (values > 255).any() and np.abs(magenta - dimmed).max() <= 1
     page.keyboard.press("l")
     grey = canvas(page)
     assert (grey[:, :, 0] == grey[:, :, 1]).all()
@@ -140,6 +144,26 @@ def test_channel_look_and_pixel_keys_change_what_is_drawn_and_answer_nothing(tab
     page.keyboard.press("p")
     expect(page.locator(".quiz canvas")).to_have_class(re.compile("crisp"))
     assert store.state(token).n_answered == 0
+
+
+def test_whether_a_name_may_be_kept_is_asked_in_view_and_can_be_left_open(tab: Tab, url: str, store: Store) -> None:
+    page = tab(1366, 768)
+    page.goto(f"{url}/quiz")
+    page.get_by_label("Your name or an alias").fill("Ines")
+    page.get_by_role("radio", name="5 + 5", exact=True).click()
+    for leave in (True, False):
+        page.get_by_role("button", name="Start", exact=True).click()
+        asked = page.get_by_role("dialog", name="May this name be kept?")
+        box = asked.get_by_role("button", name="No, give me an alias").bounding_box()
+        assert 0 < box["y"] < box["y"] + box["height"] < 768
+        if leave:
+            page.keyboard.press("Escape")
+            asked.wait_for(state="detached")
+            quiet(page)
+            assert "deck=" not in page.url
+    asked.get_by_role("button", name="No, give me an alias").click()
+    wait_for(page, 0)
+    assert not store.may_keep("Ines")
 
 
 def test_pause_and_the_link_on_another_machine(tab: Tab, url: str, store: Store) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -138,6 +139,37 @@ def test_a_gif_goes_there_and_back(drawn, look, panels):
     assert image.n_frames == 8  # 5 steps there, 3 between on the way back
     assert panels * 272 <= image.size[0] < (panels + 1) * 272
     assert render.provenance_in(content, ".gif") == RECORD
+
+
+def test_the_legend_of_a_gif_has_the_colours_of_its_channels(drawn):
+    path, _ = drawn
+    with Image.open(io.BytesIO(render.gif(path, CHANNELS, UNIT, "mgc", shown=[0, 2]))) as image:
+        legend = np.asarray(image.convert("RGB"))[-20:].reshape(-1, 3)
+    for ink in ((204, 0, 204), (0, 204, 204)):
+        assert (np.abs(legend.astype(int) - ink).max(axis=1) <= 4).any(), ink
+
+
+def test_a_web_page_opens_where_it_is_told_and_says_all_in_words(drawn):
+    path, found = drawn
+    told = {"evidence": found, "verdict": ("shown", "More."), "notes": [], "nearest_images": path.frames}
+    text = render.webpage(path, CHANNELS, UNIT, "mgc", pixel_size_um=0.65, shown=[0, 2], opens=3, **told).decode()
+    assert 'id="step" type="range" min="0" max="4" value="3"' in text
+    assert text.index('id="step"') < text.index('class="strip"') < text.index('id="decoded"')
+    assert "--ink:rgb(255, 0, 255)" in text and "--ink:rgb(0, 255, 255)" in text and "10 µm" in text
+    assert "@0" not in text and "(mgc)" not in text
+    assert 'value="4"' in render.webpage(path, CHANNELS, UNIT, opens=99, **told).decode()
+    grey = render.webpage(path, CHANNELS, UNIT, "grey", **told).decode()
+    assert "Each channel alone, from the left: DNA, Tubulin, Actin" in grey and "--beside: 3" in grey
+
+
+def test_a_long_name_under_a_picture_is_broken_and_never_cut(drawn):
+    path, found = drawn
+    names = {"control_id": "Week1_00102_F02_s1_0018", "target_id": "phantom-protein-degradation-B 0.03 µM"}
+    rows = render.path_rows(dataclasses.replace(path, **names), found, None, path.frames[[0, -1]])
+    text = render.strip(rows, CHANNELS, UNIT, form="svg").decode()
+    assert ">Week1_00102_F02_s1_<" in text and ">0018<" in text
+    assert ">phantom-protein-<" in text and ">degradation-B<" in text and ">0.03 µM<" in text
+    assert "…" not in text
 
 
 def test_the_table_holds_the_numbers_under_the_pictures(drawn):

@@ -68,3 +68,12 @@ def test_nothing_to_draw_is_said():
         figures.dots([Score.of(line(0, "NSC", bundle="m") | {"accuracy": None, "ci95": None})])
     with pytest.raises(ProfileError, match="no confusion to draw"):
         figures.confusions([{"true": []}], "m")
+
+
+def test_on_a_dark_page_nothing_is_black_and_the_ground_is_clear():
+    scores = [Score.of(line(0.5, r, w, bundle="vae")) for r in ("NSC", "NSCB") for w in ("none", "tvn")]
+    figure = figures.dots(scores, dark=True)
+    assert all(ground.patch.get_alpha() == 0 for ground in (figure, *figure.axes))
+    drawn = {str(mark.get_color()) for panel in figure.axes for mark in (*panel.lines, panel.title)}
+    assert drawn <= {"#E6ECEF", "#0072B2", "#3A464E"}
+    assert "#000000" in {x.get_color() for panel in figures.dots(scores).axes for x in panel.lines}

@@ -175,13 +175,13 @@ def strip(
                     first = False
             y += step_h + gap
             if number == len(passes) - 1 and len(row.captions):
-                lines = max(c.count("\n") + 1 for c in row.captions)
-                for number, (column, caption) in enumerate(zip(columns, row.captions, strict=True)):
+                captions = [_wrapped(caption, step_w // 7) for caption in row.captions]
+                for number, (column, lines) in enumerate(zip(columns, captions, strict=True)):
                     centre = left + label_w + column * (step_w + gap) + step_w / 2
                     ink = WARN if len(row.warn) and row.warn[number] else INK
-                    for line, text in enumerate(caption.split("\n")):
-                        drawing.text(centre, y + 14 * line, _short(text, step_w // 7), 11, ink, centred=True)
-                y += 14 * lines + 8
+                    for line, text in enumerate(lines):
+                        drawing.text(centre, y + 14 * line, text, 11, ink, centred=True)
+                y += 14 * max(map(len, captions)) + 8
     n_columns = max(max(row.columns, default=len(row.images) - 1) + 1 for row in rows)
     drawing.width = max(drawing.width, left + label_w + n_columns * (step_w + gap) + left)
     drawing.height = y + 6
@@ -258,7 +258,10 @@ def gif(
     sheet = Image.new("RGB", (rasters[0].width, rasters[0].height * len(rasters)))
     for number, raster in enumerate(rasters):
         sheet.paste(raster, (0, number * raster.height))
-    palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+    inks = [INK, *(_ink_of(look, c, len(channels)) for c in sum(passes, ()))]
+    palette = sheet.quantize(256 - len(inks), method=Image.Quantize.MEDIANCUT)
+    # words are too few pixels for the cut to see their colours
+    palette.putpalette((palette.getpalette() or [])[: 3 * (256 - len(inks))] + [v for ink in inks for v in ink[:3]])
     last = len(rasters) - 1
     round_trip = list(range(last + 1)) + list(range(last - 1, 0, -1))
     durations = [step_ms * (4 if s in (0, last) else 1) for s in round_trip]
@@ -295,5 +298,13 @@ def _ink_of(look: str, channel: int, of: int) -> tuple[int, ...]:
     return (96, 96, 96) if look == "grey" or of == 1 else tuple(int(255 * v * 0.8) for v in COLOURS[look][channel])
 
 
-def _short(text: str, n: int) -> str:
-    return text if len(text) <= max(n, 8) else text[: max(n, 8) - 1] + "…"
+def _wrapped(text: str, n: int) -> list[str]:
+    """The lines of a caption, none longer than n characters (at least 8): broken at a space, ``_`` or ``-``."""
+    n, lines = max(n, 8), []
+    for rest in text.replace(" µM", "\u00a0µM").split("\n"):  # a dose stays with its unit
+        while len(rest) > n:
+            at = max(rest.rfind(" ", 0, n + 1), rest.rfind("_", 0, n), rest.rfind("-", 0, n)) + 1 or n
+            lines.append(rest[:at].rstrip())
+            rest = rest[at:]
+        lines.append(rest)
+    return [line.replace("\u00a0", " ") for line in lines]
