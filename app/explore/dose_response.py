@@ -34,9 +34,10 @@ def panel(screen: Screen, model: str, compound: str) -> None:
     )
     explained(figure(found), "dose-response", means, title="Dose–response")
     said = plain(found.curve.sentence if found.curve else f"No curve is drawn: {found.reason}")
+    caution = f" {found.caution[:1].upper()}{found.caution[1:]}." if found.caution else ""
     st.caption(
-        f"{said[:1].upper()}{said[1:]}. 0: as {found.n_controls:,} control cells are on average; 1: as the highest "
-        "dose is. Small dots are wells; bars are 95 % intervals over wells, over cells where a dose has one well."
+        f"{said[:1].upper()}{said[1:]}. {plain(found.scale)}.{caution} Small dots are wells; bars are 95 % intervals "
+        "over wells, over cells where there is one well, of the dose, the controls and the highest dose."
     )
 
 

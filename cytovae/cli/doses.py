@@ -48,5 +48,5 @@ def dose(
     for row in found.doses.itertuples():
         over = f"{row.low:>6.2f} to {row.high:<6.2f}"
         lines.append(f"{row.treatment:<32}{row.mean:>7.2f}   {over}{row.n_cells:>8,}{row.n_wells:>7,}")
-    lines += ["0: as the controls on average; 1: as the highest dose on average", found.sentence]
+    lines += [found.scale, *filter(None, [found.caution]), found.sentence]
     console.emit(document, as_json, "\n".join(lines))

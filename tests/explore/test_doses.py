@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import evidence_doses
 from cytovae import schema
 from cytovae.cli.verbs import app as main_app
 from cytovae.config import ScreenRecord
@@ -31,12 +33,45 @@ def test_doses_lie_between_the_controls_and_the_highest(make_table):
     assert (table["low"] < table["mean"]).all() and (table["n_wells"] == 4).all()
     assert (np.abs(table["mean"] - [0, 0.5, 1.0]) < (table["high"] - table["low"])).all()
     assert found.curve is None and "3 concentrations, it takes 4" in found.reason
-    assert len(found.wells) == 12 and found.n_controls == 60
-    one = found.wells.iloc[0]
-    mine = (cells[schema.PLATE] == one["plate"]) & (cells[schema.WELL] == one["well"])
-    start = z[:60].mean(axis=0)
-    way = z[targets.rows_of(cells, "drug@10")].mean(axis=0) - start
-    assert one["mean"] == pytest.approx(((z[mine] - start) @ way / (way @ way)).mean(), abs=1e-5)
+    assert len(found.wells) == 12 and (found.n_controls, found.n_control_wells) == (60, 6)
+    assert found.told and table["mean"].iloc[-1] == 1 and found.caution == ""
+    assert "60 control cells of 6 wells" in found.scale and "1: as drug@10 is on average, by constr" in found.scale
+    x, y, t = (z[of].reshape(-1, 10, 20).mean(axis=1) for of in (slice(0, 60), slice(60, 70), slice(140, 180)))
+    pairs = list(itertools.permutations(range(6), 2))
+    length = [(t[k] - x[i]) @ (t[m] - x[j]) for i, j in pairs for k, m in itertools.permutations(range(4), 2)]
+    above = [(y[0] - x[i]) @ (t[k] - x[j]) for i, j in pairs for k in range(4)]
+    assert found.wells["mean"].iloc[0] == pytest.approx(np.mean(above) / np.mean(length), abs=1e-5)
+
+
+@pytest.mark.parametrize("controls", [(5, 1), (60, 6)])
+def test_a_compound_that_does_nothing_lies_at_the_controls(controls):
+    found = evidence_doses.rates(evidence_doses.Design(32, *controls), 40, np.random.default_rng(4))
+    assert abs(found.off) < 0.1 and found.above <= 0.05 * found.places and found.curves == 0
+
+
+def test_places_and_ec50_are_held_from_embeddings_on():
+    design = evidence_doses.Design(256, 60, 6, effect=5.0)
+    found = evidence_doses.rates(design, 30, np.random.default_rng(5))
+    assert found.told == 30 and abs(found.off) < 0.03 and found.held_places >= 0.93 * found.told_places
+    assert found.curves >= 28 and found.held_curves >= found.curves - 4 and 0.85 < found.ec50 < 1.15
+
+
+def test_no_curve_where_its_interval_could_not_hold():
+    design = evidence_doses.Design(32, 60, 1, wells=1, cells=20, effect=8.0)
+    cells = evidence_doses.table(design)
+    z = evidence_doses.drawn(design, cells, np.random.default_rng(6))
+    found = doses.dose_response(cells, z, "DMSO", "drug")
+    assert found.told and found.curve is None and "all control cells are of one well" in found.reason
+    assert "of one well: the controls and 6 of 6 doses; what sets a well apart" in found.caution
+    design = evidence_doses.Design(32, 60, 6)
+    cells = evidence_doses.table(design)
+    z = evidence_doses.drawn(design, cells, np.random.default_rng(7))
+    found = doses.dose_response(cells, z, "DMSO", "drug")
+    assert not found.told and "are not told from the 60 control cells" in found.reason
+    assert found.doses["low"].iloc[-1] < 0 and "1: no known effect" in found.scale
+    one = cells[schema.COMPOUND].ne("DMSO") | (np.arange(len(cells)) == 0)
+    with pytest.raises(SelectionError, match="one cell of the control 'DMSO' is too few"):
+        doses.dose_response(cells[one].reset_index(drop=True), z[one], "DMSO", "drug")
 
 
 def test_treatments_keep_their_own_names_in_a_series(make_table):
@@ -107,6 +142,8 @@ def test_the_verb_tells_places_and_why_there_is_no_curve(small, tmp_path):
     assert document["provenance"]["config"]["compound"] == "grow"
     table = pd.read_csv(tmp_path / "grow.csv")
     np.testing.assert_allclose(table["mean"], found.doses["mean"])
+    said = CliRunner().invoke(main_app, verb).stdout
+    assert "0: as 24 control cells of 4 wells are on average" in said
     again = CliRunner().invoke(main_app, [*verb, "--out", str(tmp_path / "grow.csv")])
     assert isinstance(again.exception, ScreenError) and "is there already" in str(again.exception)
     assert CliRunner().invoke(main_app, [*verb, "--out", str(tmp_path / "grow.png")]).exit_code == 2
