@@ -268,10 +268,10 @@ class _Line:
         self.zero = float(self.start @ self.end - controls.pairs @ along_x)
         self.length = float(top.pairs @ along_t - self.start @ self.end - self.zero)
         x, t = controls.error(controls.z, controls.pairs), top.error(top.z, top.pairs)
-        both = float((x * t).sum())  # the variance of the product of the two means' errors
+        both = float((x * t).sum())  # the variance of the product of the two means' errors; within a group it is alike,
         wider = float(np.trace(x) / np.trace(t)) if np.trace(t) > 0 else 1.0
         of_x, of_t = (
-            u.t2 * (float(u.error(v[:, None], u.pairs)[0, 0]) + u.more**2 * both * ratio)  # what a unit's products hide
+            u.t2 * (float(u.error(v[:, None], u.pairs)[0, 0]) + u.more**2 * both * ratio)  # and units that share it do not show it
             for u, v, ratio in (
                 (controls, along_x - controls.z @ self.end, wider),
                 (top, along_t - top.z @ self.start, 1 / wider if wider > 0 else 0.0),
