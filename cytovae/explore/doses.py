@@ -268,15 +268,16 @@ class _Line:
         self.zero = float(self.start @ self.end - controls.pairs @ along_x)
         self.length = float(top.pairs @ along_t - self.start @ self.end - self.zero)
         x, t = controls.error(controls.z, controls.pairs), top.error(top.z, top.pairs)
-        both = float((x * t).sum())  # the variance of the product of the two means' errors; within a group it is alike,
+        both = float((x * t).sum())  # the variance of the product of the two means' errors
         wider = float(np.trace(x) / np.trace(t)) if np.trace(t) > 0 else 1.0
         of_x, of_t = (
-            u.t2 * (float(u.error(v[:, None], u.pairs)[0, 0]) + u.more**2 * both * ratio)  # and units that share it do not show it
+            float(u.error(v[:, None], u.pairs)[0, 0]) + u.more**2 * both * ratio  # units in a product vary less than it
             for u, v, ratio in (
                 (controls, along_x - controls.z @ self.end, wider),
                 (top, along_t - top.z @ self.start, 1 / wider if wider > 0 else 0.0),
             )
         )
+        of_x, of_t = controls.t2 * of_x, top.t2 * of_t
         self.of_x, self.of_t = of_x, of_t
         self.half = float(np.sqrt(of_x + of_t + 2 * max(controls.t2, top.t2) * both))
         self.told = self.length > self.half
