@@ -37,6 +37,6 @@ PANEL = Panel(
         "p, corrected": "how often chance alone would gather as many of a mechanism's compounds; corrected "
         "because many mechanisms are asked.",
         "Activity": "whether a treatment's wells or cells are more alike than the controls of their plates are "
-        "(`cytovae activity`).",
+        "(`cytovae activity`). By cells, what sets a well apart counts as the treatment's.",
     },
 )
