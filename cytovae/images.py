@@ -250,10 +250,10 @@ def read_crops(
     Parameters
     ----------
     source : Path
-        A folder of npy, TIFF or PNG files of (H, W, C), or (C, H, W) where that can be told from the shape; or an npz
-        or npy array of (n, H, W, C). An array is read as a stream, never whole.
+        A folder of npy, TIFF or PNG files of (H, W, C), or (C, H, W) where that can be told from the shape, or of
+        (H, W), one per channel; or an npz or npy array of (n, H, W, C). An array is read as a stream, never whole.
     names : sequence of str
-        File names in the folder, or places in the array.
+        File names in the folder, those of a crop's channels with `BETWEEN_FILES` between them; or places in the array.
     channels, size_px : int
         How many channels and which edge are expected; None where any edge will do.
     bit_depth : int
@@ -265,7 +265,8 @@ def read_crops(
     """
     raw: Iterable[tuple[str, npt.NDArray[Any] | ImageError]]
     if source.is_dir():
-        raw = ((str(source / name), _read_or_error(source / name)) for name in names)
+        files = (name.split(BETWEEN_FILES) for name in names)
+        raw = ((str(source / several[0]), _read_or_error(source, several)) for several in files)
     else:
         raw = _from_array(source, [int(name) for name in names])
     for label, pixels in raw:
@@ -275,11 +276,19 @@ def read_crops(
             yield broken
 
 
-def _read_or_error(path: Path) -> npt.NDArray[Any] | ImageError:
+def _read_or_error(folder: Path, names: Sequence[str]) -> npt.NDArray[Any] | ImageError:
+    """A file as it is, or the files of a crop's channels as (H, W, C)."""
     try:
-        return _read(path)
+        planes = [_read(folder / name) for name in names]
     except ImageError as broken:
         return broken
+    if len(planes) == 1:
+        return planes[0]
+    kinds = {(plane.shape, plane.dtype) for plane in planes}
+    if len(kinds) > 1 or planes[0].ndim != 2:
+        seen = ", ".join(f"{name} {p.shape} {p.dtype}" for name, p in zip(names, planes, strict=True))
+        return ImageError("size-mismatch", f"the channels of a crop must be alike and (H, W), and are {seen}")
+    return np.stack(planes, axis=-1)
 
 
 def _from_array(source: Path, places: Sequence[int]) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -318,7 +318,10 @@ def ingest_ome_zarr(
 def ingest_crops(
     screen: ScreenPath,
     images: Annotated[
-        Path, typer.Option(help="An npz or npy array (n, H, W, C), or a folder of npy, tif or png files.")
+        Path,
+        typer.Option(
+            help="An npz or npy array (n, H, W, C), or a folder of npy, tif or png files, one a cell or a channel."
+        ),
     ],
     table: Annotated[Path, typer.Option(help="CSV, one row per cell.")],
     channels: Annotated[str, typer.Option(help="Channels in the order the images hold them: DNA,Tubulin,Actin.")],

@@ -598,8 +598,10 @@ def _fields_of_crops(cells: pd.DataFrame, layout: layouts.CropLayout) -> pd.Data
         fields[layouts.path_column(channel)] = layout.images.name
     refused = cells[cells[schema.STATUS] != layouts.OK].copy()
     refused[schema.N_CELLS] = 0
-    for channel in layout.channels:
-        refused[layouts.path_column(channel)] = layout.images.name + "/" + refused[layouts.SOURCE]
+    parts = [source.split(images.BETWEEN_FILES) for source in refused[layouts.SOURCE]]
+    for channel, place in zip(layout.channels, layout.take, strict=True):
+        of_channel = [names[place] if len(names) > 1 else names[0] for names in parts]
+        refused[layouts.path_column(channel)] = [f"{layout.images.name}/{name}" for name in of_channel]
     both = pd.concat([fields, refused], ignore_index=True)
     both[schema.N_BORDER], both[schema.NUCLEUS_WIDTH] = 0, np.nan
     return both

@@ -139,6 +139,45 @@ def test_a_folder_of_files_gives_the_same_screen(tmp_path: Path, crops: np.ndarr
     assert outcome.codes == {}
 
 
+@pytest.mark.parametrize("way", ["names", "columns"])
+def test_every_channel_may_be_a_file_of_its_own(tmp_path: Path, crops: np.ndarray, way: str) -> None:
+    (tmp_path / "in").mkdir()
+    table = make_table()
+    for k, channel in enumerate(CHANNELS):
+        names = [f"cell{i}_{channel.lower()}.tif" if way == "names" else f"{i}x{k}.png" for i in range(8)]
+        for name, crop in zip(names, crops, strict=True):
+            write = tifffile.imwrite if way == "names" else lambda p, a: cv2.imwrite(str(p), a)
+            write(tmp_path / "in" / name, crop[..., k])
+        if way == "columns":
+            table[f"FileName_{channel}"] = names
+    shuffled = ["Actin", "DNA", "Tubulin"]
+    outcome = ingest(tmp_path, tmp_path / "in", table, shuffled)
+    assert np.array_equal(patches_of(outcome.screen), crops)
+    assert outcome.codes == {}
+    gone, small = ("cell3_dna.tif", "cell4_actin.tif") if way == "names" else ("3x0.png", "4x2.png")
+    (tmp_path / "in" / gone).unlink()
+    write(tmp_path / "in" / small, crops[4, :60, :60, 2])
+    outcome = ingest(tmp_path, tmp_path / "in", table, name="b.screen")
+    assert np.array_equal(patches_of(outcome.screen), crops[[0, 1, 2, 5, 6, 7]])
+    assert outcome.codes == {"row-without-image": 1, "size-mismatch": 1}
+    said = outcome.screen.fields().set_index("code")
+    assert "for cell cell3: " in said.loc["row-without-image", "reason"]
+    assert said.loc["size-mismatch", "path_Actin"] == f"in/{small}"
+
+
+def test_a_file_a_cell_is_taken_whatever_columns_the_table_has_of_its_field(tmp_path: Path, crops: np.ndarray) -> None:
+    (tmp_path / "in").mkdir()
+    for i, crop in enumerate(crops):
+        np.save(tmp_path / "in" / f"cell{i}.npy", crop)
+    table = make_table().assign(**{f"FileName_Orig{c}": f"field_{c}.tif" for c in CHANNELS})
+    assert np.array_equal(patches_of(ingest(tmp_path, tmp_path / "in", table).screen), crops)
+    (tmp_path / "in" / "cell0.npy").unlink()
+    np.save(tmp_path / "in" / "a.npy", crops[0, ..., 0])
+    twice = table.assign(**{f"FileName_Orig{c}": "a.npy" for c in CHANNELS})
+    outcome = ingest(tmp_path, tmp_path / "in", twice, name="b.screen")
+    assert outcome.codes == {"several-planes": 1}
+
+
 def test_each_broken_crop_is_named_and_the_rest_goes_on(tmp_path: Path, crops: np.ndarray) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()

@@ -1,11 +1,11 @@
-"""Pre-cut cells: an array, or a folder of one file per cell, and a table."""
+"""Pre-cut cells: an array, or a folder of one file per cell or per channel of a cell, and a table."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from cytovae import schema
 from cytovae.errors import IngestError, TableError, first_line
-from cytovae.images import SUFFIXES, array_member, read_head
+from cytovae.images import BETWEEN_FILES, SUFFIXES, array_member, read_head
 from cytovae.ingest.layouts import tables
 from cytovae.screen import digest_file, require_file
 
@@ -26,8 +26,8 @@ class CropLayout:
     ----------
     cells : DataFrame
         One row per row of the table, in its order, and after them one per image that no row names: the metadata of
-        ``schema.CELL_COLUMNS``, status, code and reason, and ``source``: the file's name, or the crop's place in the
-        array.
+        ``schema.CELL_COLUMNS``, status, code and reason, and ``source``: the file's name, those of its
+        channels with `cytovae.images.BETWEEN_FILES` between them, or the crop's place in the array.
     channels : tuple of str
         In stored order.
     take : tuple of int
@@ -82,11 +82,12 @@ def read(
     batch_column: str | None = None,
     design: tables.Design | None = None,
 ) -> CropLayout:
-    """Pre-cut cells: an array ``(n, H, W, C)`` in an npz or npy file, or a folder of one npy, TIFF or PNG per cell.
+    """Pre-cut cells: an array ``(n, H, W, C)`` in an npz or npy file, or a folder of npy, TIFF or PNG files.
 
     An npz file may name its crops in an array ``cell_id``; otherwise an array's crops are taken in the order of the
-    table, which must be as long. A folder's files are named by the table's column ``file``, or are
-    ``<cell_id>.{npy,tif,tiff,png}``.
+    table, which must be as long. A folder holds one file per cell, named by the table's column ``file``
+    or ``<cell_id>.{npy,tif,tiff,png}``; or one per channel of a cell, named by the table's columns
+    ``FileName_<channel>`` or ``<cell_id>_<channel>.{npy,tif,tiff,png}``.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def read(
         The file or folder.
     table : Path
         CSV with one row per cell: cell_id, plate, well, compound, concentration_uM (uM), and optionally site,
-        replicate, batch, moa, file; or the same as ``Metadata_*``. Further ``Metadata_*`` columns are kept.
+        replicate, batch, moa, file, FileName_<channel>; or the same as ``Metadata_*``. Further ``Metadata_*`` columns
+        are kept.
     channels : sequence of str
         The channels in the order in which the images hold them.
     batch_column : str, optional
@@ -109,7 +111,7 @@ def read(
     """
     order = tables.stored_order(channels)
     design = design or tables.Design()
-    cells = _cells(table, design, batch_column)
+    cells = _cells(table, design, channels, batch_column)
     nameless = cells[schema.CELL_ID].isna()
     cells = _complete_crops(cells, design, str(table))
     tables.note(cells, nameless, tables.REFUSED, "incomplete-row", "the table gives no cell_id")
@@ -126,7 +128,7 @@ def read(
     inputs = {table.name: digest_file(table)} | design.inputs()
     files: tuple[str, ...] = ()
     if source.is_dir():
-        cells, files = _crop_files(cells, source)
+        cells, files = _crop_files(cells, source, channels)
     elif source.is_file():
         cells, inputs["images"] = _crop_array(cells, source)
     else:
@@ -137,10 +139,11 @@ def read(
         inputs["--batch-column"] = batch_column
     if design.columns:
         inputs["--column"] = ",".join(f"{ours}={theirs}" for ours, theirs in sorted(design.columns.items()))
+    cells = cells.drop(columns=[f"{SOURCE}_{c}" for c in channels], errors="ignore")
     return CropLayout(cells, order, tuple(list(channels).index(c) for c in order), source, inputs, files)
 
 
-def _cells(table: Path, design: tables.Design, batch_column: str | None) -> pd.DataFrame:
+def _cells(table: Path, design: tables.Design, channels: Sequence[str], batch_column: str | None) -> pd.DataFrame:
     """The table's columns under the names of the vocabulary, and what the plate map adds.
 
     Raises
@@ -151,6 +154,7 @@ def _cells(table: Path, design: tables.Design, batch_column: str | None) -> pd.D
     head = tables.head(table)
     mapped = [] if design.plate_map is None else list(tables.head(design.plate_map))
     columns = dict(_CROP_COLUMNS) | {c: (c,) for c in schema.own_columns(head)}
+    columns |= {f"{SOURCE}_{c}": (f"FileName_{c}", f"FileName_Orig{c}", f"file_{c}") for c in channels}
     columns |= {ours: (theirs,) for ours, theirs in design.columns.items() if theirs in head or theirs not in mapped}
     if batch_column:
         columns[schema.BATCH] = (batch_column,)
@@ -182,20 +186,43 @@ def _complete_crops(cells: pd.DataFrame, design: tables.Design, source: str) -> 
     return tables.metadata(cells, design, source)
 
 
-def _crop_files(cells: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Each cell's file in a folder; what is missing and what no row names. And all its files."""
+def _crop_files(cells: pd.DataFrame, folder: Path, channels: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Each cell's file in a folder, or those of its channels; what is missing and what no row names. And all files."""
     files = sorted(tables.image_files(folder, SUFFIXES))
+    there = set(files)
     if SOURCE in cells:
         cells[SOURCE] = cells[SOURCE].fillna("")
     else:
         by_stem = {Path(name).with_suffix("").as_posix(): name for name in files}
-        cells[SOURCE] = [by_stem.get(c, c) for c in cells[schema.CELL_ID]]
-    lost = ~cells[SOURCE].isin(files)
-    tables.note(
-        cells, lost, tables.REFUSED, "row-without-image", f"{folder} holds no file for cell " + cells[schema.CELL_ID]
-    )
-    orphans = sorted(set(files) - set(cells[SOURCE]))
+        columns = [f"{SOURCE}_{c}" for c in channels]
+        told: list[list[str]] = [[]] * len(cells)
+        if set(columns) <= set(cells):
+            told = cells[columns].fillna("").astype(str).to_numpy().tolist()
+        cells[SOURCE] = [
+            by_stem.get(cell) or BETWEEN_FILES.join(named or _by_channel(cell, channels, by_stem))
+            for cell, named in zip(cells[schema.CELL_ID], told, strict=True)
+        ]
+    parts = [source.split(BETWEEN_FILES) for source in cells[SOURCE]]
+    lacking = [", ".join(name for name in names if name not in there) if len(names) > 1 else "" for names in parts]
+    lost = pd.Series([not there.issuperset(names) for names in parts], cells.index)
+    said = f"{folder} holds no file for cell " + cells[schema.CELL_ID]
+    said += [f": {names} is not there" if names else "" for names in lacking]
+    tables.note(cells, lost, tables.REFUSED, "row-without-image", said)
+    alike = pd.Series([len(set(names)) < len(names) for names in parts], cells.index)
+    said = "one file is named for two channels of cell " + cells[schema.CELL_ID]
+    tables.note(cells, alike, tables.REFUSED, "several-planes", said)
+    orphans = sorted(there.difference(*parts))
     return _with_orphans(cells, orphans, [f"no row of the table names {name}" for name in orphans]), tuple(files)
+
+
+def _by_channel(cell: str, channels: Sequence[str], by_stem: Mapping[str, str]) -> list[str]:
+    """The files ``<cell>_<channel>``, in any case, of a cell; of one that is not there what it would be called.
+
+    Where there is none it is the cell's own name, for it may as well have one file.
+    """
+    spelled = [[f"{cell}_{word}" for word in (c, c.lower(), c.upper())] for c in channels]
+    found = [next((by_stem[stem] for stem in stems if stem in by_stem), "") for stems in spelled]
+    return [name or stems[0] for name, stems in zip(found, spelled, strict=True)] if any(found) else [cell]
 
 
 def _crop_array(cells: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, str]:
