@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -414,22 +415,53 @@ def _read(
             return np.asarray(np.load(path, allow_pickle=False))
         if path.suffix.lower() == ".png":
             return _read_png(path)
-        import tifffile
-
-        logging.getLogger("tifffile").setLevel(
-            logging.CRITICAL
-        )  # what it has to say of a file is raised, or does not count
-        with tifffile.TiffFile(path) as tiff:
+        with _opened(path) as tiff:
             if of_tiff is not None:
                 return of_tiff(tiff)
             _check_whole(path, tiff.pages)
-            _check_size(path, math.prod(tiff.series[0].shape))
-            return np.asarray(tiff.asarray())
+            image = _only_image(tiff, path)
+            _check_size(path, math.prod(image.shape))
+            return np.asarray(image.asarray())
     except ImageError:
         raise
     except Exception as broken:
         # Decoders fail in many ways on damaged files; each of them means that this one file is not usable.
         raise ImageError("unreadable-file", f"{path} cannot be read: {first_line(broken)}") from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A TIFF; one of a set of OME-TIFFs as if it described the images in it alone."""
+    import tifffile
+
+    # what it has to say of a file is raised, or does not count
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with tifffile.TiffFile(path) as tiff:
+        own = _own_images(tiff, path) if len(tiff.pages) > 1 else None
+        if own is None:
+            yield tiff
+            return
+    with tifffile.TiffFile(path, omexml=own) as tiff:
+        yield tiff
+
+
+def _only_image(tiff: Any, path: Path) -> Any:
+    """The one image of an open TIFF, which may have planes and levels of a pyramid.
+
+    Raises
+    ------
+    ImageError
+        ``several-planes``: it holds others.
+    """
+    image, *others = (one for one in tiff.series if one.index == 0 or not one.keyframe.is_reduced)
+    if others:
+        raise ImageError(
+            "several-planes",
+            f"{path} holds {1 + len(others)} images, of shapes {image.shape} and {others[0].shape}, and not those of "
+            "one field; write each to a file of its own, or give the page of each channel, counted from 0, in a column "
+            "Frame_<name> of the table",
+        )
+    return image
 
 
 def _check_size(path: Path, pixels: int) -> None:
@@ -530,20 +562,7 @@ def _planes(tiff: Any, path: Path, plane: Plane, shared: bool) -> npt.NDArray[An
         if page.ndim != 2:
             raise ImageError("wrong-shape", f"{path} holds an image of shape {page.shape}, not one plane of (H, W)")
         return page
-    if (own := _own_images(tiff, path)) is not None:
-        import tifffile
-
-        with tifffile.TiffFile(path, omexml=own) as alone:
-            return _planes(alone, path, plane, shared)
-    series = tiff.series[0]
-    more = [other.shape for other in tiff.series[1:] if not other.keyframe.is_reduced]
-    if more:
-        raise ImageError(
-            "several-planes",
-            f"{path} holds {1 + len(more)} images, of shapes {series.shape} and {more[0]}, and not those of one field; "
-            "write each to a file of its own, or give the page of each channel, counted from 0, in a column "
-            "Frame_<name> of the table",
-        )
+    series = _only_image(tiff, path)
     axes, shape = series.axes, series.shape
     if axes[-2:] != "YX":
         raise ImageError("wrong-shape", f"{path} holds an image of axes {axes} and shape {shape}, not planes of (Y, X)")
@@ -567,7 +586,7 @@ def _own_images(tiff: Any, path: Path) -> str | None:
     The files of a set all describe the images of all of them, and say by a UUID in which file a plane lies.
     """
     described = tiff.ome_metadata or ""
-    if "UUID" not in described:
+    if "UUID>" not in described:
         return None
     try:
         root = ElementTree.fromstring(described)

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cytovae.errors import ConfigError, ImageError
-from cytovae.images import Plane, read_field, read_plane
+from cytovae.images import Plane, read_crops, read_field, read_labels, read_plane
 from cytovae.ingest import assembly
 
 STACK = np.random.default_rng(0).integers(0, 9000, (3, 5, 20, 30), dtype=np.uint16)  # (C, Z, Y, X)
@@ -98,6 +98,8 @@ def test_a_file_of_a_set_shows_its_own_image_and_opens_no_other(tmp_path: Path) 
     assert set(opened) == {"A02.ome.tif"}
     moved = read_plane(tmp_path / "elsewhere.tif", Plane(names=("Hoechst",)), shared=True)
     assert np.array_equal(moved, STACK[0, 0])
+    (crop,) = read_crops(tmp_path, ["A02.ome.tif"], 2, None)
+    assert np.array_equal(np.moveaxis(crop, -1, 0), STACK[:2, 1])
 
 
 def write_set(folder: Path, files: list[str]) -> None:
@@ -135,6 +137,8 @@ def test_several_images_in_one_file_are_refused_and_levels_of_a_pyramid_are_not(
         with pytest.raises(ImageError, match=r"holds 2 images.* write each to a file of its own") as refused:
             read_plane(path, Plane(names=("DNA",)), shared=path == fields)
         assert refused.value.code == "several-planes"
+    with pytest.raises(ImageError, match="holds 2 images"):
+        read_labels(sizes)
     assert np.array_equal(read_plane(pyramid), STACK[0, 0])
 
 
