@@ -87,7 +87,7 @@ def start(store: Store) -> None:
                 width="stretch",
                 help="50 + 50 in the paper; fewer cards give a wider interval",
             )
-            missing = st.container()
+            wrong = st.container()
             begin = st.form_submit_button("Start", type="primary", width="stretch")
     with words:
         st.markdown(
@@ -107,15 +107,19 @@ def start(store: Store) -> None:
         )
         st.caption(f"Answers are kept in `{store.where}` and listed under *All raters*.")
     if begin and not name.strip():
-        missing.error("Fill in a name or an alias: it tells your answers from those of others.")
+        wrong.error("Fill in a name or an alias: it tells your answers from those of others.")
         return
     if begin:
         st.session_state[GIVEN if store.may_keep(name) else ASKED] = name
     if asked := st.session_state.get(ASKED):
         permitted(store, asked)
     if rater := st.session_state.pop(GIVEN, None):
-        with st.spinner("Shuffling"):
-            go(quizzes.deal(screen, model, n_each, DeckProtocol(str(protocol)), rater, expertise))
+        try:
+            with st.spinner("Shuffling"):
+                go(quizzes.deal(screen, model, n_each, DeckProtocol(str(protocol)), rater, expertise))
+        except QuizError as refused:
+            wrong.error(str(refused))  # beside the button, in view
+            return
         st.rerun()
 
 

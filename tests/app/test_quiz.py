@@ -192,6 +192,8 @@ def test_a_deck_too_large_for_the_screen_is_refused_in_one_sentence(quiz: Any) -
     test.run()
     press(test, "Yes, keep it")
     assert "ask for a smaller deck" in test.error[0].value
+    order = [node.label if node.type == "button" else node.type for node in test.main]
+    assert order.index("error") == order.index("Start") - 1  # beside the button: below the form it is out of view
     assert not test.exception
     assert {b.label for b in test.button} >= {"Start"}
 
