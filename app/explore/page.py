@@ -45,13 +45,13 @@ request = Request(
 drawn, instead = view.sketch_or_typical(screen, model, request)
 if instead:  # once more, with menus that say what is shown
     st.session_state.update({"next-target": str(drawn.request.target), "next-control": str(drawn.request.control)})
-    st.session_state["instead"] = instead
+    st.session_state["instead"] = [*st.session_state.pop(context.UNKNOWN, []), instead]
     st.rerun()
-request, sentence = drawn.request, st.session_state.pop("instead", "")
+request = drawn.request
 st.session_state[selection.PATH] = (str(screen.path), model, drawn.path.z, drawn.start.cell_id, drawn.end.cell_id)
 facts = st.empty()
 with top.container(key="explore-path"):  # the pictures first; nothing of another path stands beside them meanwhile
-    if sentence:
+    for sentence in st.session_state.pop("instead", []):
         st.warning(plain(sentence), icon=":material/info:")
     said = st.empty()
     said.markdown(":gray[:material/hourglass: **Comparing this path with control cells**]")

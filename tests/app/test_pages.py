@@ -147,9 +147,11 @@ def test_unknown_cell_is_said_in_one_sentence_and_the_page_stays(app: App, tiny:
 
 
 def test_an_unknown_control_leaves_the_target_alone(app: App, tiny: Any) -> None:
-    test = app([tiny.screen], tiny.models, treatment="taxol@0.3", target="taxol0.3_03", control="zzz")
+    link = {"treatment": "taxol@0.3", "target": "taxol0.3_03", "control": "zzz", "mode": "foo"}
+    test = app([tiny.screen], tiny.models, **link)
     sound(test)
-    assert [("zzz" in each.value, "central cell instead" in each.value) for each in test.warning] == [(True, True)]
+    unknown, instead = (each.value for each in test.warning)
+    assert "names the route 'foo'" in unknown and "zzz" in instead and "central cell instead" in instead
     assert test.selectbox(key="target").value == "taxol0.3_03"
     assert test.selectbox(key="control").value == "auto"
     assert f"End: {short(tiny, 'taxol0.3_03')}" in words(test)
