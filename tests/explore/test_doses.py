@@ -111,6 +111,10 @@ def test_the_curve_finds_the_planted_half_and_its_interval_covers():
     curve, reason = doses.fitted(*drawn_wells(rng, noise=0.001))
     assert reason == "" and (curve.ec50, curve.slope, curve.top) == pytest.approx((0.5, 1.5, 1.1), rel=0.02)
     assert curve.at(curve.ec50) == pytest.approx(curve.top / 2)
+    by_chance = doses.fitted(*drawn_wells(rng, noise=0.001), noise=0.03**2)[0]  # closer than their cells allow
+    from_few = doses.fitted(*drawn_wells(rng, noise=0.001), 0.1)[0]
+    for wider in (by_chance, from_few):
+        assert np.log(wider.ec50_high / wider.ec50_low) > 5 * np.log(curve.ec50_high / curve.ec50_low)
 
 
 def test_a_compound_that_does_nothing_gets_no_curve():
