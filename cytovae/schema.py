@@ -7,6 +7,7 @@ profile table is a feature. Concentrations are in micromolar (uM); positions in 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -244,6 +245,14 @@ def as_claimed(nominal: float, ci95: tuple[float, float], *, at_least: bool = Fa
     (True, False)
     """
     return ci95[1] + TOLERANCE >= nominal if at_least else ci95[0] - TOLERANCE <= nominal
+
+
+def wilson(k: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share k / n (Wilson 1927)."""
+    z = 1.959964
+    centre = (k + z**2 / 2) / (n + z**2)
+    half = z * math.sqrt(max(k * (n - k) / n, 0.0) + z**2 / 4) / (n + z**2)
+    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
 
 
 def not_blank(cells: pd.DataFrame) -> npt.NDArray[np.bool_]:

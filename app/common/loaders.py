@@ -367,14 +367,14 @@ def plate_warnings(screen: Screen) -> list[plates.Warning]:
     return plates.warnings(cells(screen), screen.record.control)
 
 
+def doubt_words(doubt: plates.Warning) -> str:
+    """A warning with its treatment's name for people."""
+    return f"{named(doubt.treatment)}{doubt.words.removeprefix(doubt.treatment)}"
+
+
 def plate_doubts(screen: Screen, treatment: str) -> str:
     """The warnings about one treatment as a line of text; empty where there are none."""
-    said = [
-        f"{named(w.treatment)}{w.words.removeprefix(w.treatment)}."
-        for w in plate_warnings(screen)
-        if w.treatment == treatment
-    ]
-    return " ".join(said)
+    return " ".join(f"{doubt_words(w)}." for w in plate_warnings(screen) if w.treatment == treatment)
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.common import loaders
 from app.common.figures import CONTROL, PATH, SMALL, TREATED, explained
-from app.common.words import plain
+from app.common.words import begun, plain
 from app.explore import view
 from cytovae.errors import SelectionError
 from cytovae.explore import doses, study
@@ -34,7 +34,7 @@ def panel(screen: Screen, model: str, compound: str) -> None:
     )
     explained(figure(found), "dose-response", means, title="Dose–response")
     said = plain(found.curve.sentence if found.curve else f"No curve is drawn: {found.reason}")
-    caution = f" {found.caution[:1].upper()}{found.caution[1:]}." if found.caution else ""
+    caution = f" {begun(found.caution)}." if found.caution else ""
     st.caption(
         f"{said[:1].upper()}{said[1:]}. {plain(found.scale)}.{caution} Small dots are wells; bars are 95 % intervals "
         "over wells, over cells where there is one well, of the dose, the controls and the highest dose."

@@ -16,6 +16,7 @@ import pandas as pd
 
 from app.common import galleries, loaders, pixels
 from app.common.pixels import Pictures
+from app.common.words import begun
 from cytovae import schema
 from cytovae.errors import SelectionError
 from cytovae.explore import evidence, likeness, morphology, paths, study, targets
@@ -132,7 +133,7 @@ def sketch_or_typical(screen: Screen, model: str, request: Request) -> tuple[stu
             except SelectionError:
                 continue
             cells = "the most central cells" if len(other) > 1 else "the most central cell"
-            return drawn, f"{said[:1].upper()}{said[1:]}. Showing {cells} instead."
+            return drawn, f"{begun(said)}. Showing {cells} instead."
         raise
 
 

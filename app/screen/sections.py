@@ -55,7 +55,7 @@ def plate_effects(screen: Screen) -> None:
             {
                 "treatment": loaders.named(w.treatment),
                 "doubt": w.doubt.value,
-                "what to bear in mind": w.words.replace(w.treatment, loaders.named(w.treatment), 1),
+                "what to bear in mind": loaders.doubt_words(w),
             }
             for w in warnings
         )

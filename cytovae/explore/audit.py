@@ -19,7 +19,7 @@ from cytovae.explore import evidence, plausible, study, targets
 from cytovae.explore.intervals import pairs_interval
 from cytovae.explore.study import Material, Request
 from cytovae.patches import Doubles
-from cytovae.schema import Check, as_claimed
+from cytovae.schema import Check, as_claimed, wilson
 
 N_CELLS = 400
 """Cells, or made-up points, that a check of the flag rests on at most."""
@@ -103,7 +103,7 @@ def plausible_rate(
     n, rate, ratio = len(table), float(np.mean(rates)), float(np.mean(compared))
     variance = (1.0 / N_SPLITS + ratio) * float(np.var(rates, ddof=1))
     spread = max(1.0 + ratio, n * variance / (rate * (1.0 - rate)) if 0 < rate < 1 else 0.0)
-    ci = _wilson(rate * n / spread, n / spread)
+    ci = wilson(rate * n / spread, n / spread)
     ok = as_claimed(plausible.FALSE_ALARMS, ci)
     return Check("plausible_false_alarms", plausible.FALSE_ALARMS, rate, ci, n, ok)
 
@@ -116,7 +116,7 @@ def nearest_hub_share(material: Material, rng: np.random.Generator) -> Check:
     share = float(counts[:most].sum() / len(answers))
     # so few questions name a cell at most once by chance: that much is no hub
     fair = max(HUB_SHARE, most / len(answers))
-    ci = _wilson(counts[:most].sum(), len(answers))
+    ci = wilson(counts[:most].sum(), len(answers))
     return Check("nearest_hub_share", fair, share, ci, len(answers), as_claimed(fair, ci))
 
 
@@ -289,13 +289,5 @@ def _rate(
         As of `cytovae.schema.as_claimed` and `cytovae.schema.Check`.
     """
     n = len(hits)
-    ci = _wilson(float(hits.mean()) * n / spread, n / spread)
+    ci = wilson(float(hits.mean()) * n / spread, n / spread)
     return Check(name, nominal, float(hits.mean()), ci, n, as_claimed(nominal, ci, at_least=at_least), tried)
-
-
-def _wilson(k: float, n: float) -> tuple[float, float]:
-    """The 95 % interval of a share k / n (Wilson 1927)."""
-    z = 1.959964
-    centre = (k + z**2 / 2) / (n + z**2)
-    half = z * np.sqrt(max(k * (n - k) / n, 0.0) + z**2 / 4) / (n + z**2)
-    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest, t
+from scipy.stats import t
 
 from cytovae import schema
 from cytovae.errors import ProfileError
 from cytovae.profiling import activity, benchmark, intervals, precision, profiles
 from cytovae.profiling.ranking import NSC, Ranked
-from cytovae.schema import Check, as_claimed
+from cytovae.schema import Check, as_claimed, wilson
 
 NAMES = ("accuracy_interval_coverage", "map_false_positives", "activity_false_positives")
 """Of all checks of this room."""
@@ -81,7 +81,7 @@ def accuracy_interval_coverage(scored: pd.DataFrame, rng: np.random.Generator, c
         right = np.asarray(rng.binomial(sizes.astype(int), shares), dtype=np.float64)
         found = intervals.accuracy(right, sizes)
         hits += found is not None and found[0] <= accuracy <= found[1]
-    ci = _wilson(hits, count)
+    ci = wilson(hits, count)
     return Check("accuracy_interval_coverage", 0.95, hits / count, ci, count, as_claimed(0.95, ci, at_least=True))
 
 
@@ -113,7 +113,7 @@ def map_false_positives(
         raise ProfileError("no mechanism has two compounds")
     mean, k = float(np.mean(shares)), len(shares)
     if min(shares) == max(shares):
-        ci = _wilson(mean * k, k)
+        ci = wilson(mean * k, k)
     else:
         half = float(t.ppf(0.975, k - 1) * np.std(shares, ddof=1) / np.sqrt(k))
         ci = (max(mean - half, 0.0), min(mean + half, 1.0))
@@ -137,11 +137,5 @@ def activity_false_positives(
             f"plate with others, or {activity.LEAST_POSING_CELLS} cells of one plate"
         )
     hits, n = int((p <= 0.05).sum()), len(p)
-    ci = _wilson(hits, n)
+    ci = wilson(hits, n)
     return Check("activity_false_positives", 0.05, hits / n, ci, n, as_claimed(0.05, ci), what)
-
-
-def _wilson(hits: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share."""
-    ci = binomtest(round(hits), n).proportion_ci(method="wilson")
-    return float(ci.low), float(ci.high)

@@ -269,10 +269,11 @@ def measure_activity(
     ScreenError
         The screen has not been embedded with the model.
     """
-    cells, embeddings = screen.embeddings(model)
-    path, record = _activity_path(screen, model), _activity_record(screen, model, seed)
-    if path.exists() and not overwrite and read_provenance(path) == record:
+    path = _activity_path(screen, model)
+    if path.exists() and not overwrite and read_provenance(path) == _activity_record(screen, model, seed):
         return read_table(path), False
+    cells, embeddings = screen.embeddings(model)
+    record = _activity_record(screen, model, seed)
     with tasks(f"activity of {model}") as progress:
         table = activity.measure(cells, embeddings, screen.record.control, seed, progress=progress)
     for profile_path in sorted(path.parent.glob("treatments.*.parquet")):

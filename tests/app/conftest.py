@@ -67,6 +67,14 @@ def quiet(page: Any) -> None:
     page.evaluate(STILL, 300)
 
 
+def opened(page: Any, address: str) -> Any:
+    """Open an address of the Explore page, and wait for its path and all that stands beside it."""
+    page.goto(address)
+    page.wait_for_selector(".player[data-ready]")
+    quiet(page)
+    return page
+
+
 def until(page: Any, holds: Callable[[], bool], what: str) -> None:
     """Wait until it holds: for what no locator can see."""
     end = time.monotonic() + 30 * PATIENCE

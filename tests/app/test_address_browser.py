@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import quiet, until
+from .conftest import opened, quiet, until
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -51,10 +51,7 @@ def chosen(page: Any) -> str:
 
 
 def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> None:
-    page = tab()
-    page.goto(url)
-    page.wait_for_selector(".player[data-ready]")
-    quiet(page)
+    page = opened(tab(), url)
     query, view = said(page)
     keys = ["screen", "model", "treatment", "target", "steps", "mode", "spacing", "from", "direction", "control", "tab"]
     until(page, lambda: "step" in said(page)[1], "the address holds the view")
@@ -73,10 +70,7 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
     held = {"step": "2", "look": "mgc", "channels": "23", "white": "0.5_1_1"}
     until(page, lambda: held.items() <= said(page)[1].items(), f"the address holds the view: {held}")
     assert said(page)[0]["tab"] == "Control to control"
-    other = tab()
-    other.goto(page.url)
-    other.wait_for_selector(".player[data-ready]")
-    quiet(other)
+    other = opened(tab(), page.url)
     pixels = "(canvas) => canvas.toDataURL()"
     mine, theirs = (p.locator(".player canvas[data-role=now]").first.evaluate(pixels) for p in (page, other))
     assert mine == theirs
@@ -85,10 +79,7 @@ def test_address_holds_the_whole_view_defaults_included(tab: Tab, url: str) -> N
 
 
 def test_what_a_link_chose_stays_on_the_next_page_and_the_one_after(tab: Tab, url: str) -> None:
-    page = tab()
-    page.goto(f"{url}/explore?model=linear-b&treatment=emetine%400.1")
-    page.wait_for_selector(".player[data-ready]")
-    quiet(page)
+    page = opened(tab(), f"{url}/explore?model=linear-b&treatment=emetine%400.1")
     page.get_by_role("link", name="Profiles").click()
     page.wait_for_url(re.compile("/profiles.*model="))
     quiet(page)
@@ -128,10 +119,7 @@ def test_back_steps_through_choices_and_then_leaves(tab: Tab, url: str) -> None:
 
 
 def test_another_page_is_one_step_for_back(tab: Tab, url: str) -> None:
-    page = tab()
-    page.goto(f"{url}/?treatment=emetine%400.1")
-    page.wait_for_selector(".player[data-ready]")
-    quiet(page)
+    page = opened(tab(), f"{url}/?treatment=emetine%400.1")
     page.get_by_role("link", name="Profiles").click()
     page.wait_for_selector(".scatter[data-ready]")
     quiet(page)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from .conftest import quiet
+from .conftest import opened, quiet
 
 pytestmark = pytest.mark.browser
 Tab = Callable[..., Any]
@@ -22,13 +22,6 @@ Tab = Callable[..., Any]
 @pytest.fixture(scope="module")
 def url(app_server: Callable[..., str], tiny: Any) -> str:
     return app_server([tiny.screen], tiny.models)
-
-
-def opened(page: Any, address: str) -> Any:
-    page.goto(address)
-    page.wait_for_selector(".player[data-ready]")
-    quiet(page)
-    return page
 
 
 def file(page: Any, form: str) -> tuple[str, bytes]:

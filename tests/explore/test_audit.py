@@ -91,7 +91,7 @@ def test_hubs_are_found_out(material):
 
 
 def test_intervals_are_wilsons():
-    low, high = audit._wilson(7, 40)
+    low, high = audit.wilson(7, 40)
     expected = stats.binomtest(7, 40).proportion_ci(method="wilson")
     assert (low, high) == (pytest.approx(expected.low, abs=1e-6), pytest.approx(expected.high, abs=1e-6))
 
